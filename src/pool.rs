@@ -1,0 +1,1 @@
+//! The thread team: one leader, workers that spin briefly between operations and then park.
