@@ -16,5 +16,6 @@ pub mod format;
 pub mod kernels;
 pub mod pool;
 pub mod quant;
+pub mod tokenizer;
 
 pub use error::{Error, ErrorKind, Result};
