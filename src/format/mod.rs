@@ -2,6 +2,8 @@
 
 pub mod gguf;
 pub mod mapping;
+pub mod peft;
 
 pub use gguf::{Gguf, Metadata, TensorInfo};
 pub use mapping::{LoadMode, Mapping};
+pub use peft::{PeftFolder, TensorView};

@@ -2,6 +2,8 @@
 //!
 //! Conventions: activations are row-major `[tokens][features]` f32; `m` = tokens, `k` = input features, `n` = output features.
 
+mod kv_buf;
+
 use std::ops::Range;
 
 use crate::quant::BlockFormat;
@@ -37,6 +39,7 @@ pub struct Acts {
 }
 
 /// cos/sin for RoPE at each position of a batch: `[m][dims/2]` each.
+#[derive(Default)]
 pub struct RopeTable {
     /// Rotated dimensions (<= head_dim), even.
     pub dims: usize,
