@@ -210,10 +210,17 @@ impl Metadata {
         for n in 0..count {
             entries.push(parse_entry(file, cursor, n)?);
         }
-        let mut meta = Metadata { file: file.clone(), entries, by_key: Vec::new() };
+        let mut meta = Metadata {
+            file: file.clone(),
+            entries,
+            by_key: Vec::new(),
+        };
         let mut by_key: Vec<u32> = (0..).take(meta.entries.len()).collect();
         by_key.sort_unstable_by_key(|&i| meta.key(i));
-        if let Some(&[_, twice]) = by_key.windows(2).find(|w| matches!(w, &&[a, b] if meta.key(a) == meta.key(b))) {
+        if let Some(&[_, twice]) = by_key
+            .windows(2)
+            .find(|w| matches!(w, &&[a, b] if meta.key(a) == meta.key(b)))
+        {
             return Err(Error::invalid("the metadata key stands twice in the file")
                 .file(path)
                 .item(String::from_utf8_lossy(meta.key(twice))));
