@@ -16,5 +16,5 @@ pub mod safetensors;
 pub use gguf::{Gguf, TensorInfo};
 pub use mapping::{LoadMode, Mapping};
 pub use metadata::{Metadata, ValueRef, ValueType};
-pub use peft::{PeftConfig, PeftFolder};
+pub use peft::PeftFolder;
 pub use safetensors::{SafeTensors, TensorView};

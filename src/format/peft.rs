@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 
 use super::safetensors::{SafeTensors, TensorView};
 use super::{LoadMode, Mapping};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 
 const CONFIG: &str = "adapter_config.json";
 const TENSORS: &str = "adapter_model.safetensors";
@@ -19,10 +19,15 @@ const MAX_CONFIG_BYTES: usize = 4 << 20;
 /// Entries of a folder to look at for a named adapter.
 const MAX_LISTED: usize = 1000;
 
-/// An opened adapter folder: the config and the tensors, checked as far as that needs no model.
+/// An opened adapter folder: the fields of the config and the tensors, checked as far as that needs no model.
+///
+/// PEFT writes every field of a method, with `null` for "not set". The getters for bools, text, lists and objects take
+/// `null` for absent; those for numbers refuse it, because PEFT has no use for `r: null`. A value of another type is an
+/// error that names file, field, expected and found.
 pub struct PeftFolder {
     dir: PathBuf,
-    config: PeftConfig,
+    config: PathBuf,
+    fields: Map<String, Value>,
     tensors: SafeTensors,
 }
 
@@ -41,35 +46,35 @@ impl PeftFolder {
                 .expected(format_args!("a folder with {CONFIG} and {TENSORS}"))
                 .found("a file"));
         }
-        let config = dir.join(CONFIG);
-        if !config.exists() {
+        let (config, tensors, pickle) = (dir.join(CONFIG), dir.join(TENSORS), dir.join(PICKLE));
+        // What cannot be asked (no permission) is left to the opening below, whose error says why.
+        let missing = |path: &Path| matches!(path.try_exists(), Ok(false));
+        if missing(&config) {
             return Err(no_config(dir));
         }
-        let tensors = dir.join(TENSORS);
-        if !tensors.exists() && dir.join(PICKLE).exists() {
-            return Err(Error::unsupported(
-                "the adapter is saved as a pickle, which can run code; load it in PEFT and save it again with \
-                 model.save_pretrained(dir, safe_serialization=True)",
-            )
-            .file(dir.join(PICKLE))
-            .expected(TENSORS)
-            .found(PICKLE));
+        if missing(&tensors) {
+            return Err(no_tensors(dir, !missing(&pickle)));
         }
-        Ok(PeftFolder {
-            dir: dir.to_owned(),
-            config: PeftConfig::parse(&Mapping::open(&config, LoadMode::Read)?)?,
-            tensors: SafeTensors::open(&tensors, mode)?,
-        })
+        let config = Mapping::open(&config, LoadMode::Read)?;
+        Self::from_parts(dir, &config, Mapping::open(&tensors, mode)?)
     }
 
     /// The two files from memory, for fuzzing.
     #[doc(hidden)]
     pub fn from_bytes(config: Vec<u8>, tensors: Vec<u8>) -> Result<Self> {
-        Ok(PeftFolder {
-            dir: PathBuf::from("memory"),
-            config: PeftConfig::parse(&Mapping::from_bytes(CONFIG, config))?,
-            tensors: SafeTensors::from_mapping(Mapping::from_bytes(TENSORS, tensors))?,
-        })
+        let config = Mapping::from_bytes(CONFIG, config);
+        Self::from_parts(Path::new("memory"), &config, Mapping::from_bytes(TENSORS, tensors))
+    }
+
+    fn from_parts(dir: &Path, config: &Mapping, tensors: Mapping) -> Result<Self> {
+        let folder = PeftFolder {
+            dir: dir.to_owned(),
+            config: config.path().to_owned(),
+            fields: parse_config(config.bytes()).map_err(|e| e.file(config.path()))?,
+            tensors: SafeTensors::from_mapping(tensors)?,
+        };
+        folder.peft_type()?;
+        Ok(folder)
     }
 
     /// The folder.
@@ -77,14 +82,14 @@ impl PeftFolder {
         &self.dir
     }
 
-    /// The fields of `adapter_config.json`.
-    pub fn config(&self) -> &PeftConfig {
+    /// The path of `adapter_config.json`.
+    pub fn config_path(&self) -> &Path {
         &self.config
     }
 
-    /// The file of tensors.
-    pub fn file(&self) -> &SafeTensors {
-        &self.tensors
+    /// The path of the file of tensors.
+    pub fn tensors_path(&self) -> &Path {
+        self.tensors.path()
     }
 
     /// All tensors, in file order.
@@ -96,90 +101,16 @@ impl PeftFolder {
     pub fn tensor(&self, name: &str) -> Option<TensorView<'_>> {
         self.tensors.tensor(name)
     }
-}
 
-/// The error for a folder without a config, which says where one is if PEFT saved a named adapter below it.
-fn no_config(dir: &Path) -> Error {
-    let mut named: Vec<String> = fs::read_dir(dir)
-        .into_iter()
-        .flatten()
-        .take(MAX_LISTED)
-        .flatten()
-        .filter(|entry| entry.path().join(CONFIG).is_file())
-        .map(|entry| entry.path().display().to_string())
-        .collect();
-    named.sort_unstable();
-    let e = Error::new(ErrorKind::Io, "not an adapter folder")
-        .file(dir)
-        .expected(CONFIG);
-    match named.as_slice() {
-        [] => e.found("no such file"),
-        [one] => e.found(format_args!("it in a folder below; open {one}")),
-        [first, ..] => e.found(format_args!(
-            "{} folders below that have one; open one of them, for example {first}",
-            named.len()
-        )),
-    }
-}
-
-/// The fields of an `adapter_config.json`, in file order.
-///
-/// PEFT writes every field of a method, with `null` for "not set". The getters for bools, text, lists and objects take
-/// `null` for absent; those for numbers refuse it, because PEFT has no use for `r: null`. A value of another type is an
-/// error that names file, field, expected and found.
-pub struct PeftConfig {
-    path: PathBuf,
-    fields: Map<String, Value>,
-    peft_type: String,
-}
-
-impl PeftConfig {
-    /// Parses and checks the file: an object with a `peft_type`.
-    fn parse(file: &Mapping) -> Result<Self> {
-        let path = file.path();
-        let bytes = file.bytes();
-        if bytes.len() > MAX_CONFIG_BYTES {
-            let e = Error::limit("the config is too long").file(path);
-            return Err(e
-                .expected(format_args!("at most {MAX_CONFIG_BYTES} bytes"))
-                .found(bytes.len()));
-        }
-        let fields = match serde_json::from_slice(bytes) {
-            Ok(Value::Object(fields)) => fields,
-            Ok(other) => {
-                return Err(Error::invalid("not an adapter config")
-                    .file(path)
-                    .expected("an object")
-                    .found(kind(&other)));
-            }
-            Err(e) => return Err(Error::invalid(format!("not valid JSON: {e}")).file(path)),
-        };
-        let mut config = PeftConfig {
-            path: path.to_owned(),
-            fields,
-            peft_type: String::new(),
-        };
-        config.peft_type = match config.str("peft_type")? {
-            Some(text) => text.to_owned(),
-            None => {
-                let e = Error::invalid("the field is missing").expected("the name of a method, such as LORA");
-                return Err(config.error(e, "peft_type"));
-            }
-        };
-        Ok(config)
+    /// The method, as PEFT spells it (`LORA`, `IA3`, …). Opening has checked that it is there.
+    pub fn peft_type(&self) -> Result<&str> {
+        self.str("peft_type")?.ok_or_else(|| {
+            let e = Error::invalid("the field is missing").expected("the name of a method, such as LORA");
+            self.error(e, "peft_type")
+        })
     }
 
-    /// The file's path.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// The method, as PEFT spells it (`LORA`, `IA3`, …).
-    pub fn peft_type(&self) -> &str {
-        &self.peft_type
-    }
-
-    /// All fields, in file order.
+    /// All fields of the config, in file order.
     pub fn fields(&self) -> impl Iterator<Item = (&str, &Value)> {
         self.fields.iter().map(|(k, v)| (k.as_str(), v))
     }
@@ -189,11 +120,6 @@ impl PeftConfig {
         self.fields.get(field)
     }
 
-    /// The field, unless it is absent or `null`.
-    pub fn set(&self, field: &str) -> Option<&Value> {
-        self.value(field).filter(|v| !v.is_null())
-    }
-
     /// A bool; `default` where it is absent or `null`.
     pub fn bool(&self, field: &str, default: bool) -> Result<bool> {
         Ok(self
@@ -201,15 +127,20 @@ impl PeftConfig {
             .unwrap_or(default))
     }
 
-    /// A non-negative integer. `null` is an error.
-    pub fn usize(&self, field: &str) -> Result<Option<usize>> {
+    /// A non-negative integer; `default` where it is absent. `null` is an error.
+    pub fn usize(&self, field: &str, default: usize) -> Result<usize> {
         let pick = |v: &Value| v.as_u64().and_then(|n| usize::try_from(n).ok());
-        self.typed(self.value(field), field, "a non-negative integer", pick)
+        Ok(self
+            .typed(self.value(field), field, "a non-negative integer", pick)?
+            .unwrap_or(default))
     }
 
-    /// A number (JSON has no infinities). `null` is an error.
-    pub fn f64(&self, field: &str) -> Result<Option<f64>> {
-        self.typed(self.value(field), field, "a number", Value::as_f64)
+    /// A finite number; `default` where it is absent. `null` is an error.
+    pub fn f64(&self, field: &str, default: f64) -> Result<f64> {
+        let pick = |v: &Value| v.as_f64().filter(|n| n.is_finite());
+        Ok(self
+            .typed(self.value(field), field, "a finite number", pick)?
+            .unwrap_or(default))
     }
 
     /// Text; `None` where it is absent or `null`.
@@ -227,9 +158,14 @@ impl PeftConfig {
         self.typed(self.set(field), field, "a list", |v| v.as_array().map(Vec::as_slice))
     }
 
-    /// An error about `field`.
+    /// An error about a field of the config.
     pub fn error(&self, e: Error, field: &str) -> Error {
-        e.file(&self.path).item(field)
+        e.file(&self.config).item(field)
+    }
+
+    /// The field, unless it is absent or `null`.
+    fn set(&self, field: &str) -> Option<&Value> {
+        self.value(field).filter(|v| !v.is_null())
     }
 
     fn typed<'a, R>(
@@ -247,6 +183,60 @@ impl PeftConfig {
             self.error(e, field)
         })
     }
+}
+
+/// Parses `adapter_config.json`, which must be an object.
+fn parse_config(bytes: &[u8]) -> Result<Map<String, Value>> {
+    if bytes.len() > MAX_CONFIG_BYTES {
+        let e = Error::limit("the config is too long").expected(format_args!("at most {MAX_CONFIG_BYTES} bytes"));
+        return Err(e.found(bytes.len()));
+    }
+    match serde_json::from_slice(bytes) {
+        Ok(Value::Object(fields)) => Ok(fields),
+        Ok(other) => Err(Error::invalid("not an adapter config")
+            .expected("an object")
+            .found(kind(&other))),
+        Err(e) => Err(Error::invalid(format!("not valid JSON: {e}"))),
+    }
+}
+
+/// The error for a folder without a config, which says where one is if PEFT saved a named adapter below it.
+fn no_config(dir: &Path) -> Error {
+    let mut named: Vec<String> = fs::read_dir(dir)
+        .into_iter()
+        .flatten()
+        .take(MAX_LISTED)
+        .flatten()
+        .filter(|entry| entry.path().join(CONFIG).is_file())
+        .map(|entry| entry.path().display().to_string())
+        .collect();
+    named.sort_unstable();
+    let e = Error::invalid("not an adapter folder").file(dir).expected(CONFIG);
+    match named.as_slice() {
+        [] => e.found("no such file"),
+        [one] => e.found(format_args!("it in a folder below; open {one}")),
+        [first, ..] => e.found(format_args!(
+            "{} folders below that have one; open one of them, for example {first}",
+            named.len()
+        )),
+    }
+}
+
+/// The error for a folder without readable tensors.
+fn no_tensors(dir: &Path, pickled: bool) -> Error {
+    if !pickled {
+        return Error::invalid("the adapter has no tensors")
+            .file(dir)
+            .expected(TENSORS)
+            .found("no such file");
+    }
+    Error::unsupported(
+        "the adapter is saved as a pickle, which can run code; load it in PEFT and save it again with \
+         model.save_pretrained(dir, safe_serialization=True)",
+    )
+    .file(dir)
+    .expected(TENSORS)
+    .found(PICKLE)
 }
 
 /// What a JSON value is, for error messages: scalars in full (errors cut long text), the others by name.
