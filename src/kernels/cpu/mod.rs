@@ -10,6 +10,7 @@ mod acts;
 mod attention;
 mod avx2;
 mod isa;
+mod kv_buf;
 mod scalar;
 mod scratch;
 #[cfg(test)]

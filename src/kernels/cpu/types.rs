@@ -76,6 +76,7 @@ pub enum Precision {
 }
 
 /// cos/sin for RoPE at each position of a batch: `[m][dims/2]` each.
+#[derive(Default)]
 pub struct RopeTable {
     /// Rotated dimensions (<= head_dim), even.
     pub dims: usize,
