@@ -8,6 +8,8 @@ mod pack;
 mod rope;
 
 use super::isa::Isa;
+#[cfg(test)]
+pub(super) use matmul::unpack;
 
 pub(crate) static ISA: Isa = Isa {
     name: "scalar",
