@@ -16,5 +16,6 @@ pub mod format;
 pub mod kernels;
 pub mod pool;
 pub mod quant;
+pub mod runtime;
 
 pub use error::{Error, ErrorKind, Result};

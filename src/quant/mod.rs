@@ -77,11 +77,20 @@ impl BlockFormat {
     /// Bytes that `len` elements take; `None` if `len` is no multiple of the block or the product overflows.
     pub fn bytes_for(self, len: usize) -> Option<usize> {
         let i = self.info();
-        if len % i.block_len != 0 { None } else { (len / i.block_len).checked_mul(i.block_bytes) }
+        if len % i.block_len != 0 {
+            None
+        } else {
+            (len / i.block_len).checked_mul(i.block_bytes)
+        }
     }
     /// Expands whole blocks. Panics if `out.len()` elements are not exactly `bytes`.
     pub fn dequantize(self, bytes: &[u8], out: &mut [f32]) {
-        assert_eq!(self.bytes_for(out.len()), Some(bytes.len()), "{}: lengths differ", self.name());
+        assert_eq!(
+            self.bytes_for(out.len()),
+            Some(bytes.len()),
+            "{}: lengths differ",
+            self.name()
+        );
         (self.info().dequantize)(bytes, out);
     }
 }
