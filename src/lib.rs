@@ -17,5 +17,6 @@ pub mod kernels;
 pub mod pool;
 pub mod quant;
 pub mod runtime;
+pub mod tokenizer;
 
 pub use error::{Error, ErrorKind, Result};
