@@ -1,7 +1,16 @@
 //! Bytes to checked typed views. No maths here, and nothing above this folder looks at raw file bytes.
+//!
+//! Everything in a file is taken for hostile: a count, length, offset or product is checked against the real length of
+//! the file before it is used, and memory is asked for only as far as the bytes that are there could justify.
 
+// Narrowing a number from a file must be a decision, never an accident.
+#![deny(clippy::as_conversions)]
+
+mod cursor;
 pub mod gguf;
 pub mod mapping;
+pub mod metadata;
 
-pub use gguf::{Gguf, Metadata, TensorInfo};
+pub use gguf::{Gguf, TensorInfo};
 pub use mapping::{LoadMode, Mapping};
+pub use metadata::{Metadata, ValueRef, ValueType};

@@ -1,8 +1,32 @@
 //! Block formats: layout, ids and scalar truth. Speed lives in [`crate::kernels`].
 //!
-//! To add a format: write `quant/<name>.rs` with its `repr(C)` block, a size assert and `dequantize`
-//! (plus `quantize` if Graft writes it), then add its line to [`FORMATS`] and its variant to [`BlockFormat`].
+//! To add a format: write `quant/<name>.rs` with its block layout ([`block!`](block)), `dequantize` and [`FormatInfo`]
+//! (plus `quantize` if Graft writes it), then add its module and its line to [`FORMATS`] and its variant to
+//! [`BlockFormat`]; the tests below and `tests/vs_ggml.rs` pick it up from the table.
 //! It works at once through the generic kernels; an unpacker in `kernels/cpu/<isa>` makes it fast.
+//!
+//! Every formula here is the one that defines the format. Products of a half scale, a sub-scale and a code fit in the 24
+//! bits of an f32 (11 + 8 + 5 at most), so the order of multiplications and FMA change nothing; subtractions round once.
+
+pub mod bf16;
+mod block;
+pub mod f16;
+pub mod f32;
+pub mod iq4_nl;
+pub mod iq4_xs;
+pub mod mxfp4;
+pub mod q2_k;
+pub mod q3_k;
+pub mod q4_0;
+pub mod q4_1;
+pub mod q4_k;
+pub mod q5_0;
+pub mod q5_1;
+pub mod q5_k;
+pub mod q6_k;
+pub mod q8_0;
+
+use block::{block, half, pack_blocks, to_half, unpack_blocks};
 
 /// A block format that Graft reads. The discriminant is the ggml type id in the file.
 #[allow(non_camel_case_types)]
@@ -44,6 +68,7 @@ pub enum BlockFormat {
 }
 
 /// What one format is: a line of [`FORMATS`].
+#[derive(Debug)]
 pub struct FormatInfo {
     /// Which format.
     pub format: BlockFormat,
@@ -53,36 +78,69 @@ pub struct FormatInfo {
     pub block_len: usize,
     /// Bytes of a block.
     pub block_bytes: usize,
-    /// Exact expansion, bit for bit as ggml: `bytes` holds whole blocks, `out` their elements.
+    /// Exact expansion, bit for bit as ggml: `bytes` holds whole blocks (at any alignment), `out` their elements.
     /// Panics only if the lengths do not belong together (checked by [`BlockFormat::dequantize`]).
     pub dequantize: fn(bytes: &[u8], out: &mut [f32]),
+    /// ggml's reference rounding, bit for bit, where Graft writes the format: `values` are whole blocks, `out` their bytes.
+    /// Panics only if the lengths do not belong together (checked by [`BlockFormat::quantize`]).
+    pub quantize: Option<Quantize>,
 }
 
-/// The table of formats.
-pub static FORMATS: &[FormatInfo] = &[];
+/// Packs the values of whole blocks into their bytes.
+pub type Quantize = fn(values: &[f32], out: &mut [u8]);
+
+/// The table of formats, in the order of their ids.
+pub static FORMATS: &[FormatInfo] = &[
+    f32::INFO,
+    f16::INFO,
+    q4_0::INFO,
+    q4_1::INFO,
+    q5_0::INFO,
+    q5_1::INFO,
+    q8_0::INFO,
+    q2_k::INFO,
+    q3_k::INFO,
+    q4_k::INFO,
+    q5_k::INFO,
+    q6_k::INFO,
+    iq4_nl::INFO,
+    iq4_xs::INFO,
+    bf16::INFO,
+    mxfp4::INFO,
+];
 
 impl BlockFormat {
     /// The format with this ggml type id, if Graft reads it.
-    pub fn from_id(_id: u32) -> Option<Self> {
-        todo!()
+    pub fn from_id(id: u32) -> Option<Self> {
+        FORMATS
+            .iter()
+            .map(|info| info.format)
+            .find(|&format| format as u32 == id)
     }
+
     /// Its line in the table.
     pub fn info(self) -> &'static FormatInfo {
-        todo!()
+        let Some(info) = FORMATS.iter().find(|info| info.format == self) else {
+            unreachable!("{self:?} has no line in FORMATS")
+        };
+        info
     }
+
     /// Its name, e.g. `Q4_K`.
     pub fn name(self) -> &'static str {
         self.info().name
     }
+
     /// Bytes that `len` elements take; `None` if `len` is no multiple of the block or the product overflows.
     pub fn bytes_for(self, len: usize) -> Option<usize> {
         let i = self.info();
-        if len % i.block_len != 0 {
+        if !len.is_multiple_of(i.block_len) {
             None
         } else {
             (len / i.block_len).checked_mul(i.block_bytes)
         }
     }
+
     /// Expands whole blocks. Panics if `out.len()` elements are not exactly `bytes`.
     pub fn dequantize(self, bytes: &[u8], out: &mut [f32]) {
         assert_eq!(
@@ -93,9 +151,147 @@ impl BlockFormat {
         );
         (self.info().dequantize)(bytes, out);
     }
+
+    /// Packs whole blocks; `false` if Graft does not write this format (then `out` is untouched).
+    /// Panics if `values.len()` elements are not exactly `out`.
+    pub fn quantize(self, values: &[f32], out: &mut [u8]) -> bool {
+        assert_eq!(
+            self.bytes_for(values.len()),
+            Some(out.len()),
+            "{}: lengths differ",
+            self.name()
+        );
+        let Some(quantize) = self.info().quantize else {
+            return false;
+        };
+        quantize(values, out);
+        true
+    }
 }
 
 /// The name of any ggml type id, read or not, for error messages; `None` if unknown.
-pub fn ggml_type_name(_id: u32) -> Option<&'static str> {
-    todo!()
+pub fn ggml_type_name(id: u32) -> Option<&'static str> {
+    // Ids 4, 5, 31 to 33 and 36 to 38 were removed from ggml; old files still hold them.
+    const NAMES: [&str; 43] = [
+        "F32",
+        "F16",
+        "Q4_0",
+        "Q4_1",
+        "Q4_2",
+        "Q4_3",
+        "Q5_0",
+        "Q5_1",
+        "Q8_0",
+        "Q8_1",
+        "Q2_K",
+        "Q3_K",
+        "Q4_K",
+        "Q5_K",
+        "Q6_K",
+        "Q8_K",
+        "IQ2_XXS",
+        "IQ2_XS",
+        "IQ3_XXS",
+        "IQ1_S",
+        "IQ4_NL",
+        "IQ3_S",
+        "IQ2_S",
+        "IQ4_XS",
+        "I8",
+        "I16",
+        "I32",
+        "I64",
+        "F64",
+        "IQ1_M",
+        "BF16",
+        "Q4_0_4_4",
+        "Q4_0_4_8",
+        "Q4_0_8_8",
+        "TQ1_0",
+        "TQ2_0",
+        "IQ4_NL_4_4",
+        "IQ4_NL_4_8",
+        "IQ4_NL_8_8",
+        "MXFP4",
+        "NVFP4",
+        "Q1_0",
+        "Q2_0",
+    ];
+    NAMES.get(usize::try_from(id).ok()?).copied()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_is_complete_and_consistent() {
+        for pair in FORMATS.windows(2) {
+            assert!((pair[0].format as u32) < pair[1].format as u32);
+        }
+        for info in FORMATS {
+            assert_eq!(BlockFormat::from_id(info.format as u32), Some(info.format));
+            assert_eq!(ggml_type_name(info.format as u32), Some(info.name));
+            assert_eq!(format!("{:?}", info.format), info.name);
+            assert!(info.block_len > 0 && info.block_bytes > 0);
+        }
+        assert_eq!(BlockFormat::from_id(4), None);
+        assert_eq!(BlockFormat::from_id(u32::MAX), None);
+        assert_eq!(ggml_type_name(43), None);
+        assert_eq!(ggml_type_name(u32::MAX), None);
+    }
+
+    #[test]
+    fn sizes_are_the_ones_in_the_files() {
+        assert_eq!(BlockFormat::Q4_1.bytes_for(576), Some(18 * 20));
+        assert_eq!(BlockFormat::Q4_K.bytes_for(512), Some(288));
+        assert_eq!(BlockFormat::Q4_K.bytes_for(500), None);
+        assert_eq!(BlockFormat::F32.bytes_for(usize::MAX), None);
+        assert_eq!(BlockFormat::Q6_K.bytes_for(0), Some(0));
+    }
+
+    /// What is representable comes back: quantizing what was dequantized keeps the values. (Bits may differ: a block of
+    /// codes that never uses its extreme code gets another scale, so the test uses one that does.)
+    #[test]
+    fn quantize_undoes_dequantize_where_the_extreme_code_is_used() {
+        for (format, block) in [
+            (BlockFormat::Q4_0, [&[0x00, 0x38, 0x00][..], &[0x7A; 15]].concat()),
+            (
+                BlockFormat::Q4_1,
+                [&[0x00, 0x38, 0x00, 0xBC, 0xF0], &[0x7A; 15][..]].concat(),
+            ),
+            (
+                BlockFormat::Q5_0,
+                [&[0x00, 0x38, 0, 0, 0, 0, 0x00], &[0x7A; 15][..]].concat(),
+            ),
+            (
+                BlockFormat::Q5_1,
+                [&[0x00, 0x38, 0x00, 0xBC, 1, 0, 0, 0, 0x0F], &[0x7A; 15][..]].concat(),
+            ),
+            (BlockFormat::Q8_0, [&[0x00, 0x38, 0x7F][..], &[0xE5; 31]].concat()),
+        ] {
+            let mut values = vec![0.0; 32];
+            format.dequantize(&block, &mut values);
+            let mut packed = vec![0; block.len()];
+            assert!(format.quantize(&values, &mut packed));
+            assert_eq!(packed, block, "{}", format.name());
+        }
+    }
+
+    #[test]
+    fn reading_is_the_same_at_every_alignment() {
+        for info in FORMATS {
+            let bytes: Vec<u8> = (0..info.block_bytes * 3 + 8).map(|i| (i * 37 % 251) as u8).collect();
+            let mut want = vec![0.0; info.block_len * 3];
+            info.format.dequantize(&bytes[..info.block_bytes * 3], &mut want);
+            for shift in 1..8 {
+                let mut moved = vec![0; shift];
+                moved.extend_from_slice(&bytes[..info.block_bytes * 3]);
+                let mut got = vec![0.0; info.block_len * 3];
+                info.format.dequantize(&moved[shift..], &mut got);
+                let bits = |v: &[f32]| v.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+                assert_eq!(bits(&got), bits(&want), "{}", info.name);
+            }
+        }
+    }
 }
