@@ -1,7 +1,7 @@
-"""Trains the two demo adapters of demo/adapters for SmolLM2-135M-Instruct with PEFT LoRA, on the CPU, in float32.
+"""Trains the two demo adapters of demo/adapters for SmolLM2-135M-Instruct with PEFT LoRA, on the CPU (bfloat16 products, float32 adapters).
 
-    python demo/train/train.py stage-verse  MODEL.gguf
-    python demo/train/train.py json-extract MODEL.gguf
+    python demo/train/train.py stage-verse  MODEL.gguf --tokenizer FOLDER
+    python demo/train/train.py json-extract MODEL.gguf --tokenizer FOLDER
 
 The base is the dequantized GGUF file that Graft itself runs. The loss counts completion tokens only. Versions: tests/reference/gguf_hf.py.
 Same seed, same thread count, same machine: same adapter.
@@ -26,8 +26,8 @@ import gguf_hf  # noqa: E402
 from people import person  # noqa: E402
 
 TASKS = {
-    "stage-verse": dict(seed=11, steps=330, batch=6, lr=1.5e-3, r=4, targets=["q_proj", "v_proj", "o_proj", "down_proj"]),
-    "json-extract": dict(seed=12, steps=220, batch=6, lr=1.5e-3, r=4, targets=["q_proj", "k_proj", "v_proj", "o_proj"]),
+    "stage-verse": dict(seed=11, steps=260, batch=6, lr=1.5e-3, r=4, targets=["q_proj", "v_proj", "o_proj", "down_proj"]),
+    "json-extract": dict(seed=12, steps=150, batch=6, lr=1.5e-3, r=4, targets=["q_proj", "k_proj", "v_proj", "o_proj"]),
 }
 TOPICS = """love night king death sword moon heart sleep time storm ghost friend war crown honour fire sea blood fortune heaven
 father mother daughter son brother wife tongue eye money justice mercy spring winter sun rose music grief peace virtue world
@@ -79,9 +79,10 @@ def batch_loss(model, rows, pad):
     ids = torch.tensor([ids + [pad] * (width - len(ids)) for ids, _ in rows])
     mask = torch.tensor([[1] * len(ids) + [0] * (width - len(ids)) for ids, _ in rows])
     target = torch.tensor([[start <= t < len(ids) for t in range(width)] for ids, start in rows])
-    hidden = model.model(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
-    logits = model.lm_head(hidden[:, :-1][target[:, 1:]])
-    return F.cross_entropy(logits, ids[:, 1:][target[:, 1:]])
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        hidden = model.model(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
+        logits = model.lm_head(hidden[:, :-1][target[:, 1:]])
+    return F.cross_entropy(logits.float(), ids[:, 1:][target[:, 1:]])
 
 
 def main():
@@ -90,7 +91,7 @@ def main():
     parser.add_argument("gguf")
     parser.add_argument("--tokenizer", required=True, help="folder with the Hugging Face tokenizer of the model")
     parser.add_argument("--out", default=os.path.join(HERE, "..", "adapters"))
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
     task = TASKS[args.task]
     torch.set_num_threads(args.threads)

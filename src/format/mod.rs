@@ -10,7 +10,11 @@ mod cursor;
 pub mod gguf;
 pub mod mapping;
 pub mod metadata;
+pub mod peft;
+pub mod safetensors;
 
 pub use gguf::{Gguf, TensorInfo};
 pub use mapping::{LoadMode, Mapping};
 pub use metadata::{Metadata, ValueRef, ValueType};
+pub use peft::PeftFolder;
+pub use safetensors::{SafeTensors, TensorView};

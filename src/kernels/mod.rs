@@ -5,4 +5,4 @@
 
 pub mod cpu;
 
-pub use cpu::Cpu;
+pub use cpu::{Cpu, Precision};

@@ -1,169 +1,369 @@
 //! CPU operations.
 //!
 //! Conventions: activations are row-major `[tokens][features]` f32; `m` = tokens, `k` = input features, `n` = output features.
+//!
+//! Every method of [`Cpu`] checks its lengths (and panics if the caller broke them: the shapes come from a validated model, so that
+//! is a defect of Graft), splits the work into chunks for the team and calls the [`Isa`] table. Results do not depend on the number of
+//! threads nor on who did which chunk: each output element is computed by one thread in an order that depends on shapes alone.
+
+mod acts;
+mod attention;
+mod avx2;
+mod isa;
+mod kv_buf;
+mod scalar;
+mod scratch;
+#[cfg(test)]
+mod tests;
+mod types;
 
 use std::ops::Range;
 
+pub use acts::{Acts, PARTNERS, Partner, partner};
+pub use types::{Act, Attention, KvBuf, LowRank, Precision, RopeTable, Weight};
+
+use crate::Result;
+use crate::pool::{Team, physical_cores};
 use crate::quant::BlockFormat;
-
-/// A weight matrix as it lies in the file: `rows` (outputs) of `cols` (inputs) in blocks of `format`.
-#[derive(Clone, Copy)]
-pub struct Weight<'a> {
-    /// Block format.
-    pub format: BlockFormat,
-    /// Output features n.
-    pub rows: usize,
-    /// Input features k; a multiple of the block length.
-    pub cols: usize,
-    /// `rows * bytes_for(cols)` bytes.
-    pub data: &'a [u8],
-}
-
-/// How exactly to compute.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub enum Precision {
-    /// Activations f32, weights dequantized exactly, f32 accumulation. The reference.
-    Exact,
-    /// Activations quantized to int8 in blocks where the weight format has an integer kernel. The default.
-    #[default]
-    Fast,
-}
-
-/// Input rows of one or more matmuls, with the quantized forms that their weights need, made once.
-/// Buffers grow and are reused; no allocation once warm.
-#[derive(Default)]
-pub struct Acts {
-    _todo: (),
-}
-
-/// cos/sin for RoPE at each position of a batch: `[m][dims/2]` each.
-pub struct RopeTable {
-    /// Rotated dimensions (<= head_dim), even.
-    pub dims: usize,
-    /// Pairing: true = (2i, 2i+1) (GGUF "normal", llama), false = (i, i + dims/2) (neox).
-    pub interleaved: bool,
-    /// `[m][dims/2]`
-    pub cos: Vec<f32>,
-    /// `[m][dims/2]`
-    pub sin: Vec<f32>,
-}
-
-/// Gate function of the MLP.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Act {
-    /// x * sigmoid(x)
-    Silu,
-    /// 0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3)))
-    GeluTanh,
-}
-
-/// One layer's K or V: ring of `capacity` positions, `[capacity][kv_heads * head_dim]`, position p at slot p % capacity.
-pub enum KvBuf {
-    /// f16 bits (Fast)
-    F16(Vec<u16>),
-    /// f32 (Exact)
-    F32(Vec<f32>),
-}
-
-/// Facts of an attention call.
-pub struct Attention {
-    /// Query heads.
-    pub heads: usize,
-    /// K/V heads; divides `heads`; query head h reads kv head h / (heads/kv_heads).
-    pub kv_heads: usize,
-    /// Elements of a head (same for k and v).
-    pub head_dim: usize,
-    /// Multiplies q·k.
-    pub scale: f32,
-    /// cap * tanh(score / cap) before the softmax.
-    pub softcap: Option<f32>,
-    /// Query at p sees keys j with p - j < window.
-    pub window: Option<usize>,
-    /// Slots of the ring.
-    pub capacity: usize,
-    /// Position of the first query row; row t has position `pos + t`, whose K/V are already in the ring.
-    pub pos: usize,
-}
-
-/// Low-rank update y += scale * B (A x) for f32 factors.
-pub struct LowRank {
-    /// r
-    pub rank: usize,
-    /// `[r][k]`
-    pub a: Vec<f32>,
-    /// `[n][r]`
-    pub b: Vec<f32>,
-}
+use acts::{BLOCK, Has, I8_LINES, I16_LINES};
+use isa::Isa;
+use types::Out;
 
 /// The CPU backend: function table of the chosen ISA level plus the thread team.
 pub struct Cpu {
-    _todo: Range<usize>,
+    isa: &'static Isa,
+    team: Team,
 }
 
-#[allow(unused_variables, clippy::too_many_arguments)]
+/// Elements below which an elementwise operation is not worth waking a second thread.
+const GRAIN: usize = 8192;
+
 impl Cpu {
-    /// `threads`: None = physical cores.
-    pub fn new(threads: Option<usize>) -> crate::Result<Self> {
-        todo!()
+    /// `threads`: None = physical cores. The level is the CPU's best, or what the environment variable `GRAFT_ISA` names.
+    ///
+    /// # Errors
+    /// `Usage` for a thread count of 0 or absurd size or an unknown `GRAFT_ISA`, `Unsupported` for a level that the CPU has not,
+    /// `Limit` if the system refuses threads.
+    pub fn new(threads: Option<usize>) -> Result<Self> {
+        Ok(Cpu {
+            isa: isa::choose()?,
+            team: Team::new(threads.unwrap_or_else(physical_cores))?,
+        })
     }
+
+    /// A backend of the level called `isa` (`scalar`, `avx2`, …), whatever `GRAFT_ISA` says.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn with_isa(threads: Option<usize>, isa: &str) -> Result<Self> {
+        Ok(Cpu {
+            isa: isa::named(isa)?,
+            team: Team::new(threads.unwrap_or_else(physical_cores))?,
+        })
+    }
+
+    /// The levels that this CPU has, best first.
+    pub fn levels() -> Vec<&'static str> {
+        isa::LEVELS
+            .iter()
+            .filter(|isa| (isa.available)())
+            .map(|isa| isa.name)
+            .collect()
+    }
+
     /// Name of the level in use: `scalar`, `avx2`, …
     pub fn isa(&self) -> &'static str {
-        todo!()
+        self.isa.name
     }
+
     /// Threads of the team.
     pub fn threads(&self) -> usize {
-        todo!()
+        self.team.threads()
     }
+
+    /// The team, for other loops that want its threads.
+    pub fn team(&self) -> &Team {
+        &self.team
+    }
+
     /// out[t] = scale * row ids[t] of `w` (dequantized exactly). ids are < w.rows (checked: panics otherwise).
     pub fn embed(&self, w: Weight, ids: &[u32], scale: f32, out: &mut [f32]) {
-        todo!()
+        w.check();
+        assert_eq!(out.len(), ids.len() * w.cols, "embed: output length");
+        if w.cols == 0 {
+            return;
+        }
+        for (&id, row) in ids.iter().zip(out.chunks_exact_mut(w.cols)) {
+            assert!((id as usize) < w.rows, "embed: id {id} of {} rows", w.rows);
+            w.format.dequantize(w.row(id as usize), row);
+            if scale != 1.0 {
+                row.iter_mut().for_each(|v| *v *= scale);
+            }
+        }
     }
+
     /// Each row of `weight.len()`: x / sqrt(mean(x^2) + eps) * weight.
     pub fn rms_norm(&self, x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
-        todo!()
+        out.copy_from_slice(x);
+        self.rms_norm_inplace(out, weight, eps);
     }
+
     /// The same in place (q/k norm per head; post norms).
     pub fn rms_norm_inplace(&self, x: &mut [f32], weight: &[f32], eps: f32) {
-        todo!()
+        self.rows(x, weight.len(), 1, |_, row| {
+            // SAFETY: the level was chosen for this CPU; equal lengths.
+            unsafe { (self.isa.rms_norm)(row, weight, eps) }
+        });
     }
+
     /// Copies/quantizes `x` (`[m][k]`) into `acts` in every form that `formats` (of the weights that will read it) need.
     pub fn pack(&self, x: &[f32], k: usize, formats: &[BlockFormat], precision: Precision, acts: &mut Acts) {
-        todo!()
+        assert!(
+            k > 0 && x.len() % k == 0,
+            "pack: {} elements are not rows of {k}",
+            x.len()
+        );
+        let m = x.len() / k;
+        let want = |p| precision == Precision::Fast && formats.iter().any(|&f| partner(f) == p);
+        let has = Has {
+            x: precision == Precision::Exact || want(Partner::F32),
+            i8: want(Partner::I8),
+            i16: want(Partner::I16),
+        };
+        assert!(
+            !(has.i8 || has.i16) || k % BLOCK == 0,
+            "pack: rows of {k} are not blocks of {BLOCK}"
+        );
+        acts.reserve(m, k, has);
+        if m == 0 {
+            return;
+        }
+        if has.x {
+            acts.x.copy_from_slice(x);
+        }
+        let tile = acts.tile();
+        let (pack_i8, pack_i16) = (self.isa.pack_i8, self.isa.pack_i16);
+        for (wanted, buffer, lines, pack) in [
+            (has.i8, &mut acts.i8, I8_LINES, pack_i8),
+            (has.i16, &mut acts.i16, I16_LINES, pack_i16),
+        ] {
+            if !wanted {
+                continue;
+            }
+            let words = tile * (k / BLOCK) * lines;
+            let tiles = Chunks::new(buffer, words);
+            self.split(m.div_ceil(tile), (GRAIN / (tile * k)).max(1), &|range| {
+                for index in range {
+                    let rows = &x[index * tile * k..((index + 1) * tile).min(m) * k];
+                    // SAFETY: `split` gives each tile to one chunk; the level fits the CPU; k is whole blocks.
+                    unsafe { pack(rows, k, tile, tiles.get(index)) }
+                }
+            });
+        }
     }
+
     /// y[m][n] = x w^T.
     pub fn matmul(&self, w: Weight, acts: &Acts, precision: Precision, y: &mut [f32]) {
-        todo!()
+        w.check();
+        assert_eq!(w.cols, acts.k, "matmul: columns of the weight and of the input");
+        assert_eq!(Some(y.len()), acts.m.checked_mul(w.rows), "matmul: output length");
+        let partner = if precision == Precision::Exact {
+            Partner::F32
+        } else {
+            partner(w.format)
+        };
+        let packed = match partner {
+            Partner::F32 => acts.has.x,
+            Partner::I8 => acts.has.i8,
+            Partner::I16 => acts.has.i16,
+        };
+        assert!(
+            packed,
+            "matmul: the input was not packed for {} in {precision:?}",
+            w.format.name()
+        );
+        if y.is_empty() {
+            return;
+        }
+        let y = Out::new(y, w.rows);
+        self.split_rows(&w, acts.m, &|rows| {
+            // SAFETY: the weight was checked, `split_rows` gives each column of y to one chunk, the form is packed.
+            unsafe {
+                match partner {
+                    Partner::F32 => (self.isa.matmul_f32)(w, &acts.x, y, false, rows),
+                    _ => (self.isa.matmul_int)(w, acts, y, rows),
+                }
+            }
+        });
     }
+
+    /// y[m][n] (+)= x w^T in f32, without packing.
+    fn matmul_f32(&self, w: Weight, x: &[f32], y: &mut [f32], add: bool) {
+        w.check();
+        if y.is_empty() {
+            return;
+        }
+        let y = Out::new(y, w.rows);
+        assert_eq!(x.len(), y.m() * w.cols, "matmul: input length");
+        self.split_rows(&w, y.m(), &|rows| {
+            // SAFETY: as in `matmul`.
+            unsafe { (self.isa.matmul_f32)(w, x, y, add, rows) }
+        });
+    }
+
     /// y[m][n] += scale * (x a^T) b^T; x `[m][k]` f32.
     pub fn low_rank(&self, l: &LowRank, scale: f32, x: &[f32], tmp: &mut Vec<f32>, y: &mut [f32]) {
-        todo!()
+        if l.rank == 0 || x.is_empty() {
+            return;
+        }
+        let (k, n) = (l.a.len() / l.rank, l.b.len() / l.rank);
+        let m = x.len() / k;
+        assert_eq!(x.len(), m * k, "low_rank: input length");
+        assert_eq!(y.len(), m * n, "low_rank: output length");
+        tmp.resize(m * l.rank, 0.0);
+        self.matmul_f32(Weight::f32(l.rank, k, &l.a), x, tmp, false);
+        tmp.iter_mut().for_each(|v| *v *= scale);
+        self.matmul_f32(Weight::f32(n, l.rank, &l.b), tmp, y, true);
     }
+
     /// Each row of y += bias.
     pub fn add_bias(&self, y: &mut [f32], bias: &[f32]) {
-        todo!()
+        self.rows(y, bias.len(), 1, |_, row| {
+            // SAFETY: the level fits the CPU; equal lengths.
+            unsafe { (self.isa.add)(row, bias) }
+        });
     }
+
     /// y += x.
     pub fn add(&self, y: &mut [f32], x: &[f32]) {
-        todo!()
+        assert_eq!(y.len(), x.len(), "add: lengths");
+        self.elements(y, |at, y| {
+            // SAFETY: the level fits the CPU; equal lengths.
+            unsafe { (self.isa.add)(y, &x[at..][..y.len()]) }
+        });
     }
+
     /// Rotates `x` = `[m][heads][head_dim]` in place.
     pub fn rope(&self, x: &mut [f32], heads: usize, head_dim: usize, table: &RopeTable) {
-        todo!()
+        let half = table.dims / 2;
+        assert!(
+            table.dims % 2 == 0 && table.dims <= head_dim,
+            "rope: {} of {head_dim} dimensions",
+            table.dims
+        );
+        let width = heads * head_dim;
+        assert!(width > 0 && x.len() % width == 0, "rope: input length");
+        let m = x.len() / width;
+        assert!(
+            table.cos.len() >= m * half && table.sin.len() >= m * half,
+            "rope: table too short"
+        );
+        self.rows(x, width, 1, |t, row| {
+            let (cos, sin) = (&table.cos[t * half..][..half], &table.sin[t * half..][..half]);
+            // SAFETY: the level fits the CPU; lengths checked above.
+            unsafe { (self.isa.rope)(row, head_dim, cos, sin, table.interleaved) }
+        });
     }
+
     /// gate = act(gate) * up.
     pub fn gated(&self, act: Act, gate: &mut [f32], up: &[f32]) {
-        todo!()
+        assert_eq!(gate.len(), up.len(), "gated: lengths");
+        self.elements(gate, |at, gate| {
+            // SAFETY: the level fits the CPU; equal lengths.
+            unsafe { (self.isa.gated)(act, gate, &up[at..][..gate.len()]) }
+        });
     }
-    /// Writes rows `x` (`[m][width]`) at positions pos.. of the ring.
-    pub fn kv_write(&self, x: &[f32], width: usize, pos: usize, capacity: usize, kv: &mut KvBuf) {
-        todo!()
-    }
-    /// Streaming-softmax attention: q `[m][heads*head_dim]` -> out the same shape; no n² buffer.
-    pub fn attention(&self, a: &Attention, q: &[f32], k: &KvBuf, v: &KvBuf, out: &mut [f32]) {
-        todo!()
-    }
+
     /// x = cap * tanh(x / cap).
     pub fn softcap(&self, x: &mut [f32], cap: f32) {
-        todo!()
+        self.elements(x, |_, x| {
+            // SAFETY: the level fits the CPU.
+            unsafe { (self.isa.softcap)(x, cap) }
+        });
+    }
+
+    /// Calls `f(first element, elements)` for pieces of `x`, in parallel if it is long.
+    fn elements(&self, x: &mut [f32], f: impl Fn(usize, &mut [f32]) + Sync) {
+        // Pieces start at multiples of a vector, so that vector and tail elements are the same on any number of threads.
+        const UNIT: usize = 1024;
+        if x.is_empty() {
+            return;
+        }
+        let len = x.len();
+        let out = Out::new(x, len);
+        self.split(len.div_ceil(UNIT), GRAIN / UNIT, &|units| {
+            let at = units.start * UNIT;
+            // SAFETY: `split` gives each unit to one chunk.
+            f(at, unsafe { out.at(0, at, (units.end * UNIT).min(len) - at) });
+        });
+    }
+
+    /// Calls `f(index, row)` for each row of `width` elements, in parallel if there are many.
+    fn rows(&self, x: &mut [f32], width: usize, cost: usize, f: impl Fn(usize, &mut [f32]) + Sync) {
+        assert!(
+            width > 0 && x.len() % width == 0,
+            "{} elements are not rows of {width}",
+            x.len()
+        );
+        let m = x.len() / width;
+        let out = Out::new(x, width);
+        self.split(m, (GRAIN / (width * cost)).max(1), &|range| {
+            for t in range {
+                // SAFETY: `split` gives each row to one chunk.
+                f(t, unsafe { out.at(t, 0, width) });
+            }
+        });
+    }
+
+    /// Calls `f` for ranges that cover `0..n`, at least `grain` long, a few for each thread.
+    fn split(&self, n: usize, grain: usize, f: &(dyn Fn(Range<usize>) + Sync)) {
+        let pieces = (n / grain.max(1)).clamp(1, self.threads() * 4);
+        let step = n.div_ceil(pieces).max(1);
+        self.team
+            .run(n.div_ceil(step), &|c| f(c * step..((c + 1) * step).min(n)));
+    }
+
+    /// Calls `f` for ranges of output rows of `w`, starting at multiples of 16 (the panels' height).
+    fn split_rows(&self, w: &Weight, m: usize, f: &(dyn Fn(Range<usize>) + Sync)) {
+        const PANEL: usize = 16;
+        /// Multiply-adds that are worth a chunk of their own: a few microseconds on one core.
+        const WORTH: usize = 1 << 17;
+        let grain = (WORTH / (PANEL * w.cols * m).max(1)).max(1);
+        self.split(w.rows.div_ceil(PANEL), grain, &|panels| {
+            f(panels.start * PANEL..(panels.end * PANEL).min(w.rows));
+        });
+    }
+}
+
+/// A slice cut into equal pieces that different threads fill.
+struct Chunks<'a> {
+    ptr: *mut u32,
+    len: usize,
+    piece: usize,
+    _lifetime: std::marker::PhantomData<&'a mut [u32]>,
+}
+
+// SAFETY: `get` is unsafe; its callers promise that no piece is used twice at once.
+unsafe impl Sync for Chunks<'_> {}
+
+impl<'a> Chunks<'a> {
+    fn new(all: &'a mut [u32], piece: usize) -> Self {
+        Chunks {
+            ptr: all.as_mut_ptr(),
+            len: all.len(),
+            piece,
+            _lifetime: std::marker::PhantomData,
+        }
+    }
+
+    /// Piece `index`.
+    ///
+    /// # Safety
+    /// Nobody else uses this piece while the slice lives.
+    #[allow(clippy::mut_from_ref)]
+    unsafe fn get(&self, index: usize) -> &mut [u32] {
+        assert!((index + 1) * self.piece <= self.len, "piece out of range");
+        // SAFETY: in range as just checked; exclusive by the caller's promise.
+        unsafe { std::slice::from_raw_parts_mut(self.ptr.add(index * self.piece), self.piece) }
     }
 }

@@ -1,0 +1,127 @@
+//! Activations as the integer kernels read them.
+//!
+//! Weights of up to 6 bits meet int8 activations, 8-bit weights meet int16 activations (int8 x int8 has no fast exact
+//! product on AVX2, and int16 is a hundred times more accurate); both have one scale for 32 elements, so an
+//! outlier spoils only its own block. K-quants use them too: a scale for 256 elements, as their own dot products
+//! elsewhere have, was three times less accurate on rows with outliers.
+//!
+//! **Layout.** Rows (tokens) go in tiles of `T`: 4 from m = 4 on (rows past m are zero), else one tile of m. For each tile and each
+//! block of 32 elements there is a record of words (u32), each line of it one word a token:
+//!
+//! ```text
+//! int8:   8 lines   the 32 elements, 4 to a word, element 4i+j in byte j of line i
+//!         2 lines   half sums for 16 elements each: i16 pair (elements 0,1 of each word; elements 2,3)
+//!         1 line    d, the scale (f32)
+//!         1 line    d * sum of the 32 integers (f32)
+//! int16: 16 lines   the 32 elements, 2 to a word; for word of four 4i..: (4i, 4i+2) then (4i+1, 4i+3)
+//!         1 line    d, the scale (f32)
+//! ```
+//! The half sums are what the bias trick needs (see `avx2/matmul.rs`). The int16 order makes widening a weight
+//! vector two shifts. A block with a NaN or infinity has d = NaN and zeros, so its outputs are NaN.
+
+use crate::quant::BlockFormat;
+
+/// Elements of a block.
+pub(crate) const BLOCK: usize = 32;
+/// Words a token of an int8 record.
+pub(crate) const I8_LINES: usize = 12;
+/// Words a token of an int16 record.
+pub(crate) const I16_LINES: usize = 17;
+/// Tokens of a full tile.
+pub(crate) const TILE: usize = 4;
+/// Blocks whose largest magnitude is below this are taken as zero: 127 / amax would overflow.
+pub(crate) const TINY: f32 = 1e-30;
+
+/// What a weight format is multiplied with in [`Fast`](super::Precision::Fast).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Partner {
+    /// f32 activations, weights dequantized: every format can do this.
+    F32,
+    /// int8 with a scale per 32.
+    I8,
+    /// int16 with a scale per 32.
+    I16,
+}
+
+/// Formats with an integer kernel, and its activations. All others: [`Partner::F32`].
+pub static PARTNERS: &[(BlockFormat, Partner)] = &[
+    (BlockFormat::Q4_0, Partner::I8),
+    (BlockFormat::Q4_1, Partner::I8),
+    (BlockFormat::Q5_0, Partner::I8),
+    (BlockFormat::Q5_1, Partner::I8),
+    (BlockFormat::Q8_0, Partner::I16),
+    (BlockFormat::Q4_K, Partner::I8),
+    (BlockFormat::Q5_K, Partner::I8),
+    (BlockFormat::Q6_K, Partner::I8),
+];
+
+/// The activations that `format` needs in Fast.
+pub fn partner(format: BlockFormat) -> Partner {
+    PARTNERS
+        .iter()
+        .find(|(f, _)| *f == format)
+        .map_or(Partner::F32, |(_, p)| *p)
+}
+
+/// Input rows of one or more matmuls, with the quantized forms that their weights need, made once.
+/// Buffers grow and are reused; no allocation once warm.
+#[derive(Default)]
+pub struct Acts {
+    pub(crate) m: usize,
+    pub(crate) k: usize,
+    /// `[m][k]`, if wanted.
+    pub(crate) x: Vec<f32>,
+    pub(crate) i8: Vec<u32>,
+    pub(crate) i16: Vec<u32>,
+    pub(crate) has: Has,
+}
+
+/// Which forms are filled.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Has {
+    pub x: bool,
+    pub i8: bool,
+    pub i16: bool,
+}
+
+/// Tokens of a tile in a batch of m rows.
+pub(crate) fn tile(m: usize) -> usize {
+    m.min(TILE)
+}
+
+impl Acts {
+    /// Rows.
+    pub fn rows(&self) -> usize {
+        self.m
+    }
+
+    /// Tokens of a tile.
+    pub(crate) fn tile(&self) -> usize {
+        tile(self.m)
+    }
+
+    /// Makes room for `m` rows of `k` in the forms `has`. Old contents are lost.
+    pub(crate) fn reserve(&mut self, m: usize, k: usize, has: Has) {
+        (self.m, self.k, self.has) = (m, k, has);
+        self.x.resize(if has.x { m * k } else { 0 }, 0.0);
+        let words = if m == 0 {
+            0
+        } else {
+            m.next_multiple_of(tile(m)) * (k / BLOCK)
+        };
+        self.i8.resize(if has.i8 { words * I8_LINES } else { 0 }, 0);
+        self.i16.resize(if has.i16 { words * I16_LINES } else { 0 }, 0);
+    }
+
+    /// The records of tile `index` in int8, `k / 32` of them.
+    pub(crate) fn i8_tile(&self, index: usize) -> &[u32] {
+        let words = self.tile() * (self.k / BLOCK) * I8_LINES;
+        &self.i8[index * words..][..words]
+    }
+
+    /// The records of tile `index` in int16.
+    pub(crate) fn i16_tile(&self, index: usize) -> &[u32] {
+        let words = self.tile() * (self.k / BLOCK) * I16_LINES;
+        &self.i16[index * words..][..words]
+    }
+}

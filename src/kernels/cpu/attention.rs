@@ -1,0 +1,158 @@
+//! Attention: checks, the split into parts, and putting parts together. The parts themselves are the levels' business.
+
+use super::isa::AttentionPart;
+use super::types::Out;
+use super::{Attention, Cpu, KvBuf, scratch};
+
+/// Query rows times heads of a kv head in one part: enough to share the loads of a key among them.
+const UNITS: usize = 48;
+/// Keys of a part where the context is split.
+const KEYS: usize = 256;
+/// From this many parts on there is no need to split the context.
+const ENOUGH: usize = 16;
+
+impl Cpu {
+    /// Writes rows `x` (`[m][width]`) at positions pos.. of the ring.
+    pub fn kv_write(&self, x: &[f32], width: usize, pos: usize, capacity: usize, kv: &mut KvBuf) {
+        assert!(width > 0 && x.len() % width == 0, "kv_write: input length");
+        assert!(
+            capacity > 0 && kv.len() >= capacity * width,
+            "kv_write: cache too short"
+        );
+        for (t, row) in x.chunks_exact(width).enumerate() {
+            let at = (pos + t) % capacity * width;
+            match kv {
+                // SAFETY: the level fits the CPU; equal lengths.
+                KvBuf::F16(kv) => unsafe { (self.isa.to_f16)(row, &mut kv[at..][..width]) },
+                KvBuf::F32(kv) => kv[at..][..width].copy_from_slice(row),
+            }
+        }
+    }
+
+    /// Streaming-softmax attention: q `[m][heads*head_dim]` -> out the same shape; no n² buffer.
+    ///
+    /// The ring must still hold every key that a row sees: `capacity >= min(pos + m, window + m - 1)`.
+    pub fn attention(&self, a: &Attention, q: &[f32], k: &KvBuf, v: &KvBuf, out: &mut [f32]) {
+        let width = a.heads * a.head_dim;
+        assert!(
+            width > 0 && a.kv_heads > 0 && a.heads % a.kv_heads == 0,
+            "attention: heads"
+        );
+        assert!(q.len() % width == 0 && out.len() == q.len(), "attention: lengths");
+        let kv_len = a.capacity * a.kv_heads * a.head_dim;
+        assert!(
+            a.capacity > 0 && k.len() >= kv_len && v.len() >= kv_len,
+            "attention: cache too short"
+        );
+        assert!(
+            matches!((k, v), (KvBuf::F16(_), KvBuf::F16(_)) | (KvBuf::F32(_), KvBuf::F32(_))),
+            "attention: K and V differ in type"
+        );
+        assert!(a.window != Some(0), "attention: empty window");
+        let m = q.len() / width;
+        if m == 0 {
+            return;
+        }
+        let (first, last) = (a.visible(0).start, a.pos + m);
+        assert!(
+            last - first <= a.capacity,
+            "attention: the ring has lost keys {first}..{}",
+            last - a.capacity.min(last)
+        );
+
+        // A split by keys only where heads and rows give too few parts; it depends on shapes alone, never on threads.
+        let group = a.heads / a.kv_heads;
+        let tile = (UNITS / group).clamp(1, m);
+        let tiles = m.div_ceil(tile);
+        let splits = if tiles * a.kv_heads >= ENOUGH {
+            1
+        } else {
+            (last - first).div_ceil(KEYS)
+        };
+        let unit = a.head_dim + 2;
+        let out = Out::new(out, width);
+        let rows_of = |t: usize| t * tile..((t + 1) * tile).min(m);
+        let keys_of = |t: usize, s: usize| {
+            let rows = rows_of(t);
+            let seen = a.visible(rows.start).start..a.visible(rows.end - 1).end;
+            if splits == 1 {
+                seen
+            } else {
+                seen.start.max(first + s * KEYS)..seen.end.min(first + (s + 1) * KEYS)
+            }
+        };
+        let part = |t: usize, head: usize, s: usize, buffer: &mut [f32]| {
+            let part = AttentionPart {
+                a,
+                q,
+                k,
+                v,
+                kv_head: head,
+                rows: rows_of(t),
+                keys: keys_of(t, s),
+                out: buffer,
+            };
+            // SAFETY: the level fits the CPU; lengths, ring and types were checked above.
+            unsafe { (self.isa.attention)(part) }
+        };
+        // Puts the parts of one tile and kv head together and normalizes.
+        let finish = |t: usize, head: usize, parts: &[f32], stride: usize| {
+            for (i, row) in rows_of(t).enumerate() {
+                for g in 0..group {
+                    let at = (i * group + g) * unit;
+                    // SAFETY: each (row, head) belongs to one (tile, kv head), which one chunk finishes.
+                    let out = unsafe { out.at(row, (head * group + g) * a.head_dim, a.head_dim) };
+                    merge(parts.chunks(stride).map(|p| &p[at..][..unit]), out);
+                }
+            }
+        };
+        let jobs = tiles * a.kv_heads;
+        if splits == 1 {
+            self.team.run(jobs, &|job| {
+                // Late rows see more keys: longest first, so that no thread is left with a long one at the end.
+                let (t, head) = (tiles - 1 - job / a.kv_heads, job % a.kv_heads);
+                let len = rows_of(t).len() * group * unit;
+                scratch::with_f32(len, |buffer| {
+                    part(t, head, 0, buffer);
+                    finish(t, head, buffer, len);
+                });
+            });
+            return;
+        }
+        let stride = tile * group * unit;
+        scratch::with_f32(jobs * splits * stride, |buffer| {
+            let parts = Out::new(buffer, stride);
+            self.team.run(jobs * splits, &|index| {
+                let (job, s) = (index / splits, index % splits);
+                let (t, head) = (job / a.kv_heads, job % a.kv_heads);
+                // SAFETY: each index is one chunk.
+                part(t, head, s, unsafe {
+                    parts.at(index, 0, rows_of(t).len() * group * unit)
+                });
+            });
+            for job in 0..jobs {
+                let parts = &buffer[job * splits * stride..][..splits * stride];
+                finish(job / a.kv_heads, job % a.kv_heads, parts, stride);
+            }
+        });
+    }
+}
+
+/// out = sum_i exp(max_i - max) sums_i / sum_i exp(max_i - max) total_i, in the order of the parts.
+fn merge<'a>(parts: impl Iterator<Item = &'a [f32]> + Clone, out: &mut [f32]) {
+    let stats = |p: &[f32]| (p[p.len() - 2], p[p.len() - 1]);
+    // Not `f32::max` alone: parts without visible keys have -inf, and a NaN must stay visible in the sums.
+    let max = parts.clone().map(|p| stats(p).0).fold(f32::NEG_INFINITY, f32::max);
+    let mut total = 0.0;
+    out.fill(0.0);
+    for p in parts {
+        let (part_max, part_total) = stats(p);
+        let weight = if part_max == max { 1.0 } else { (part_max - max).exp() };
+        total += weight * part_total;
+        for (o, s) in out.iter_mut().zip(p) {
+            *o += weight * s;
+        }
+    }
+    let inverse = 1.0 / total;
+    out.iter_mut().for_each(|o| *o *= inverse);
+}

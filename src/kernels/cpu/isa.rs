@@ -1,0 +1,97 @@
+//! The table of functions of one ISA level, and the one place where a level is chosen.
+//!
+//! Functions see one unit of work (a row, a tile, a range of output rows); [`Cpu`](super::Cpu) checks shapes and splits operations into units.
+
+use std::ops::Range;
+
+use super::acts::Acts;
+use super::types::{Act, Attention, KvBuf, Out, Weight};
+use super::{avx2, scalar};
+use crate::{Error, Result};
+
+/// One level's kernels.
+///
+/// # Safety
+/// Every function may be called only on a CPU with the level's features; [`choose`] hands out no other table. Further conditions
+/// stand at the field; slices carry their own lengths, which the functions check or which [`Cpu`](super::Cpu) has checked.
+pub(crate) struct Isa {
+    /// `scalar`, `avx2`, …
+    pub name: &'static str,
+    /// Whether this CPU can run it.
+    pub available: fn() -> bool,
+    /// One row: x = x / sqrt(mean(x^2) + eps) * weight. `x.len() == weight.len()`.
+    pub rms_norm: unsafe fn(x: &mut [f32], weight: &[f32], eps: f32),
+    /// One token's heads, `[heads][head_dim]`; `cos`, `sin` have dims/2 elements, dims <= head_dim.
+    pub rope: unsafe fn(x: &mut [f32], head_dim: usize, cos: &[f32], sin: &[f32], interleaved: bool),
+    /// gate = act(gate) * up, equal lengths.
+    pub gated: unsafe fn(act: Act, gate: &mut [f32], up: &[f32]),
+    /// y += x, equal lengths.
+    pub add: unsafe fn(y: &mut [f32], x: &[f32]),
+    /// x = cap * tanh(x / cap).
+    pub softcap: unsafe fn(x: &mut [f32], cap: f32),
+    /// f32 to f16 bits, round to nearest even, equal lengths.
+    pub to_f16: unsafe fn(x: &[f32], out: &mut [u16]),
+    /// Quantizes rows of k (`x` = `[rows][k]`, rows <= tile) to the int8 records of one tile.
+    pub pack_i8: unsafe fn(x: &[f32], k: usize, tile: usize, out: &mut [u32]),
+    /// The same to int16 records.
+    pub pack_i16: unsafe fn(x: &[f32], k: usize, tile: usize, out: &mut [u32]),
+    /// Columns `rows` of y = x w^T (or += if `add`), x = `[y.m()][k]`.
+    /// `w` is checked, `rows` is within it, nobody else uses these columns of `y`.
+    pub matmul_f32: unsafe fn(w: Weight, x: &[f32], y: Out, add: bool, rows: Range<usize>),
+    /// The same, = only, with the packed form of the format's [`partner`](super::acts::partner), which is I8 or I16 and present.
+    pub matmul_int: unsafe fn(w: Weight, acts: &Acts, y: Out, rows: Range<usize>),
+    /// Unnormalized attention of one kv head: see [`AttentionPart`].
+    pub attention: unsafe fn(part: AttentionPart),
+}
+
+/// One unit of attention: some query rows of all heads that share a kv head, against some keys.
+pub(crate) struct AttentionPart<'a> {
+    /// The whole call.
+    pub a: &'a Attention,
+    /// `[m][heads * head_dim]`
+    pub q: &'a [f32],
+    /// Keys; at least `capacity * kv_heads * head_dim` elements, as `v`.
+    pub k: &'a KvBuf,
+    /// Values, of the same element type.
+    pub v: &'a KvBuf,
+    /// Which kv head.
+    pub kv_head: usize,
+    /// Query rows.
+    pub rows: Range<usize>,
+    /// Key positions; each row sees those that [`Attention::visible`] has too.
+    pub keys: Range<usize>,
+    /// For each row and each of the heads/kv_heads heads: `head_dim` sums of exp(score - max) * v, then max, then sum
+    /// of exp(score - max). No visible key: zeros, -inf, 0.
+    pub out: &'a mut [f32],
+}
+
+/// All levels, best first. To add a level: its folder, and its line here.
+pub(crate) static LEVELS: &[&Isa] = &[&avx2::ISA, &scalar::ISA];
+
+/// The best level of this CPU, or the one that the environment variable `GRAFT_ISA` names.
+///
+/// # Errors
+/// `Usage` if `GRAFT_ISA` names an unknown level, `Unsupported` if the CPU does not have it.
+pub(crate) fn choose() -> Result<&'static Isa> {
+    match std::env::var("GRAFT_ISA") {
+        Ok(name) if !name.is_empty() => named(&name),
+        _ => Ok(LEVELS.iter().find(|isa| (isa.available)()).unwrap_or(&&scalar::ISA)),
+    }
+}
+
+/// The level called `name`.
+pub(crate) fn named(name: &str) -> Result<&'static Isa> {
+    let names = || LEVELS.iter().map(|isa| isa.name).collect::<Vec<_>>().join(", ");
+    let isa = LEVELS.iter().find(|isa| isa.name == name).ok_or_else(|| {
+        Error::usage("unknown instruction set level")
+            .item("GRAFT_ISA")
+            .expected(names())
+            .found(name)
+    })?;
+    if !(isa.available)() {
+        return Err(Error::unsupported("this CPU does not have the instruction set level")
+            .item("GRAFT_ISA")
+            .found(name));
+    }
+    Ok(isa)
+}

@@ -1,0 +1,28 @@
+//! The scalar level: what every kernel means, in plain loops. The oracle of all other levels.
+
+mod attention;
+mod elementwise;
+mod matmul;
+mod norm;
+mod pack;
+mod rope;
+
+use super::isa::Isa;
+#[cfg(test)]
+pub(super) use matmul::unpack;
+
+pub(crate) static ISA: Isa = Isa {
+    name: "scalar",
+    available: || true,
+    rms_norm: norm::rms_norm,
+    rope: rope::rope,
+    gated: elementwise::gated,
+    add: elementwise::add,
+    softcap: elementwise::softcap,
+    to_f16: elementwise::to_f16,
+    pack_i8: pack::pack_i8,
+    pack_i16: pack::pack_i16,
+    matmul_f32: matmul::matmul_f32,
+    matmul_int: matmul::matmul_int,
+    attention: attention::attention,
+};

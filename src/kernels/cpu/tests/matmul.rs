@@ -1,0 +1,345 @@
+//! Products of every format against f64 sums over dequantized weights.
+
+use super::*;
+use crate::quant::FORMATS;
+
+/// Where the block's f16 scales are.
+fn scales_at(format: BlockFormat) -> &'static [usize] {
+    use BlockFormat::*;
+    match format {
+        Q4_0 | Q5_0 | Q8_0 | IQ4_NL | IQ4_XS => &[0],
+        Q4_1 | Q5_1 | Q4_K | Q5_K => &[0, 2],
+        Q2_K => &[80, 82],
+        Q3_K => &[108],
+        Q6_K => &[208],
+        F32 | F16 | BF16 | MXFP4 => &[],
+    }
+}
+
+/// Random codes and sub-scales with scales of ordinary size, one byte off any alignment.
+struct Matrix {
+    format: BlockFormat,
+    rows: usize,
+    cols: usize,
+    bytes: Vec<u8>,
+}
+
+impl Matrix {
+    fn random(format: BlockFormat, rows: usize, cols: usize, random: &mut Random) -> Self {
+        let len = rows * format.bytes_for(cols).unwrap();
+        let mut bytes: Vec<u8> = (0..len + 1).map(|_| random.bits() as u8).collect();
+        let info = format.info();
+        for block in bytes[1..].chunks_exact_mut(info.block_bytes) {
+            for &at in scales_at(format) {
+                let scale = half::f16::from_f32(0.02 * random.unit());
+                block[at..at + 2].copy_from_slice(&scale.to_le_bytes());
+            }
+            match format {
+                BlockFormat::F32 => block.copy_from_slice(&random.unit().to_le_bytes()),
+                BlockFormat::F16 => block.copy_from_slice(&half::f16::from_f32(random.unit()).to_le_bytes()),
+                BlockFormat::BF16 => block.copy_from_slice(&half::bf16::from_f32(random.unit()).to_le_bytes()),
+                BlockFormat::MXFP4 => block[0] = 118 + block[0] % 6,
+                _ => {}
+            }
+        }
+        Matrix {
+            format,
+            rows,
+            cols,
+            bytes,
+        }
+    }
+
+    fn weight(&self) -> Weight<'_> {
+        Weight {
+            format: self.format,
+            rows: self.rows,
+            cols: self.cols,
+            data: &self.bytes[1..],
+        }
+    }
+
+    fn values(&self) -> Vec<f32> {
+        let mut out = vec![0.0; self.rows * self.cols];
+        self.format.dequantize(&self.bytes[1..], &mut out);
+        out
+    }
+
+    /// Overwrites all codes and sub-scales, keeping the scales.
+    fn fill(&mut self, byte: u8) {
+        for block in self.bytes[1..].chunks_exact_mut(self.format.info().block_bytes) {
+            for (i, b) in block.iter_mut().enumerate() {
+                if !scales_at(self.format).iter().any(|&at| i == at || i == at + 1) {
+                    *b = byte;
+                }
+            }
+        }
+    }
+}
+
+/// x w^T in f64, and for each element the size that its rounding is measured by: max |w| of the row times sum |x|, since
+/// formats with a minimum compute scale * sum(code * x) + minimum * sum(x), whose terms may be larger than their sum.
+fn reference(w: &[f32], x: &[f32], k: usize) -> (Vec<f64>, Vec<f64>) {
+    let (mut y, mut size) = (Vec::new(), Vec::new());
+    for x in x.chunks_exact(k) {
+        let total: f64 = x.iter().map(|v| f64::from(v.abs())).sum();
+        for w in w.chunks_exact(k) {
+            y.push(w.iter().zip(x).map(|(w, x)| f64::from(*w) * f64::from(*x)).sum());
+            size.push(total * w.iter().fold(0.0f64, |m, w| m.max(f64::from(w.abs()))));
+        }
+    }
+    (y, size)
+}
+
+/// f32 sums of at most a few thousand products in several lanes.
+const BOUND: f64 = 2e-6;
+
+/// One product on all levels and two team sizes: against f64 with the activations as quantized, and bit-equal between team sizes.
+fn check(matrix: &Matrix, x: &[f32], precision: Precision) {
+    let (w, k) = (matrix.weight(), matrix.cols);
+    let m = x.len() / k;
+    let what = |cpu: &Cpu| {
+        format!(
+            "{} {} {precision:?} m={m} n={} k={k}",
+            cpu.isa(),
+            w.format.name(),
+            w.rows
+        )
+    };
+    for (cpu, other) in levels(1).iter().zip(levels(3)) {
+        let mut acts = Acts::default();
+        cpu.pack(x, k, &[w.format], precision, &mut acts);
+        let mut seen = x.to_vec();
+        if precision == Precision::Fast && partner(w.format) != Partner::F32 {
+            scalar::unpack(&acts, partner(w.format), &mut seen);
+        }
+        let (expected, size) = reference(&matrix.values(), &seen, k);
+        let mut y = vec![f32::NAN; m * w.rows];
+        cpu.matmul(w, &acts, precision, &mut y);
+        close(&what(cpu), &y, &expected, |i| size[i], BOUND);
+        let mut again = vec![f32::NAN; m * w.rows];
+        other.pack(x, k, &[w.format], precision, &mut acts);
+        other.matmul(w, &acts, precision, &mut again);
+        assert!(
+            y.iter().zip(&again).all(|(a, b)| a.to_bits() == b.to_bits()),
+            "{}: threads matter",
+            what(cpu)
+        );
+    }
+}
+
+const BATCHES: &[usize] = &[1, 2, 3, 4, 5, 6, 7, 8, 9, 33];
+
+#[test]
+fn matmul_matches_f64_for_every_format_and_tail() {
+    let mut random = Random::new(10);
+    for info in FORMATS {
+        for precision in [Precision::Fast, Precision::Exact] {
+            for blocks in [1, 3] {
+                for n in [1, 7, 8, 9, 16, 17, 40] {
+                    let matrix = Matrix::random(info.format, n, blocks * info.block_len, &mut random);
+                    for &m in BATCHES {
+                        let x = random.activations(m * matrix.cols);
+                        check(&matrix, &x, precision);
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn matmul_matches_f64_on_long_rows() {
+    let mut random = Random::new(11);
+    for info in FORMATS {
+        for (n, k, m) in [(100, 2048, 1), (64, 4864, 2), (33, 2048, 35), (48, 5120, 150)] {
+            let k = k - k % info.block_len;
+            let matrix = Matrix::random(info.format, n, k, &mut random);
+            let x = random.activations(m * k);
+            for precision in [Precision::Fast, Precision::Exact] {
+                check(&matrix, &x, precision);
+            }
+        }
+    }
+}
+
+#[test]
+fn dense_rows_of_any_length() {
+    let mut random = Random::new(12);
+    for format in [BlockFormat::F32, BlockFormat::F16, BlockFormat::BF16] {
+        for k in [1, 2, 3, 5, 7, 8, 9, 15, 16, 17, 31, 33, 100, 385] {
+            for n in [1, 8, 17] {
+                let matrix = Matrix::random(format, n, k, &mut random);
+                for m in [1, 2, 3, 4, 7, 13] {
+                    check(&matrix, &random.activations(m * k), Precision::Exact);
+                }
+            }
+        }
+    }
+}
+
+/// The largest sums that codes and activations can make, in every combination of signs that could overflow a lane.
+#[test]
+fn extreme_codes_and_activations() {
+    let mut random = Random::new(13);
+    let signs: [fn(usize) -> f32; 5] = [
+        |_| 1.0,
+        |_| -1.0,
+        |i| if i % 2 == 0 { 1.0 } else { -1.0 },
+        |i| if i % 4 < 2 { 1.0 } else { -1.0 },
+        |i| if i % 32 < 16 { 1.0 } else { -1.0 },
+    ];
+    for info in FORMATS.iter().filter(|f| partner(f.format) != Partner::F32) {
+        for byte in [0x00, 0xff, 0x0f, 0xf0, 0x80, 0x7f] {
+            let mut matrix = Matrix::random(info.format, 17, 2 * info.block_len, &mut random);
+            matrix.fill(byte);
+            for sign in signs {
+                for m in [1, 2, 5] {
+                    let x: Vec<f32> = (0..m * matrix.cols).map(sign).collect();
+                    check(&matrix, &x, Precision::Fast);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn broken_scales_and_activations_stay_in_their_outputs() {
+    let mut random = Random::new(14);
+    for info in FORMATS.iter().filter(|f| !scales_at(f.format).is_empty()) {
+        for bits in [0x7c00u16, 0xfc00, 0x7e00, 0x0000, 0x8000, 0x0001] {
+            for m in [1, 3, 6] {
+                let mut matrix = Matrix::random(info.format, 18, 2 * info.block_len, &mut random);
+                let row = matrix.bytes.len() / 18;
+                let at = 1 + 3 * row + scales_at(info.format)[0];
+                matrix.bytes[at..at + 2].copy_from_slice(&bits.to_le_bytes());
+                let mut x = random.activations(m * matrix.cols);
+                let broken_row = m - 1;
+                x[broken_row * matrix.cols + 5] = if bits == 0x7c00 { f32::INFINITY } else { f32::NAN };
+                for precision in [Precision::Fast, Precision::Exact] {
+                    for cpu in levels(1) {
+                        let mut acts = Acts::default();
+                        cpu.pack(&x, matrix.cols, &[info.format], precision, &mut acts);
+                        let mut y = vec![0.0; m * 18];
+                        cpu.matmul(matrix.weight(), &acts, precision, &mut y);
+                        for (i, v) in y.iter().enumerate() {
+                            let finite = i / 18 != broken_row
+                                && (i % 18 != 3 || f32::from(half::f16::from_bits(bits)).is_finite());
+                            assert_eq!(
+                                v.is_finite(),
+                                finite,
+                                "{} {} {bits:#x} m={m}: y[{i}] = {v}",
+                                cpu.isa(),
+                                info.name
+                            );
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// How much the quantized activations cost; the bounds are three times what was measured on such rows.
+#[test]
+fn fast_is_near_exact() {
+    let mut random = Random::new(15);
+    for info in FORMATS {
+        let bound = match partner(info.format) {
+            Partner::F32 => 1e-6,
+            Partner::I8 => 2e-2,
+            Partner::I16 => 1e-4,
+        };
+        let matrix = Matrix::random(info.format, 64, 1024, &mut random);
+        let x = random.activations(5 * 1024);
+        let (expected, _) = reference(&matrix.values(), &x, 1024);
+        let norm = expected.iter().map(|v| v * v).sum::<f64>().sqrt();
+        for cpu in levels(1) {
+            let mut acts = Acts::default();
+            cpu.pack(&x, 1024, &[info.format], Precision::Fast, &mut acts);
+            let mut y = vec![0.0; 5 * 64];
+            cpu.matmul(matrix.weight(), &acts, Precision::Fast, &mut y);
+            let error = y
+                .iter()
+                .zip(&expected)
+                .map(|(y, e)| (f64::from(*y) - e).powi(2))
+                .sum::<f64>()
+                .sqrt()
+                / norm;
+            println!("{} {}: {error:.1e}", cpu.isa(), info.name);
+            assert!(error < bound, "{} {}: {error:.2e}", cpu.isa(), info.name);
+        }
+    }
+}
+
+#[test]
+fn packing_is_the_same_at_every_level() {
+    let mut random = Random::new(16);
+    for m in 1..10 {
+        for k in [32, 96, 1024] {
+            let mut x = random.activations(m * k);
+            x[3] = 0.0;
+            x[k - 32..k].fill(0.0);
+            if m > 4 {
+                x[k] = f32::NAN;
+                x[2 * k..2 * k + 32].fill(1e-36);
+                x[3 * k + 1] = f32::INFINITY;
+                x[4 * k + 1] = f32::MAX;
+            }
+            let packed = levels(2).into_iter().map(|cpu| {
+                let mut acts = Acts::default();
+                cpu.pack(
+                    &x,
+                    k,
+                    &[BlockFormat::Q8_0, BlockFormat::Q4_0],
+                    Precision::Fast,
+                    &mut acts,
+                );
+                (acts.i8.clone(), acts.i16.clone())
+            });
+            let packed: Vec<_> = packed.collect();
+            assert!(packed.windows(2).all(|p| p[0] == p[1]), "m={m} k={k}");
+        }
+    }
+}
+
+#[test]
+fn low_rank_and_embed_match_f64() {
+    let mut random = Random::new(17);
+    for cpu in levels(2) {
+        for (rank, k, n) in [(1, 5, 9), (8, 64, 33), (16, 576, 192), (3, 100, 16)] {
+            for m in [1, 2, 4, 9] {
+                let l = LowRank {
+                    rank,
+                    a: random.activations(rank * k),
+                    b: random.activations(n * rank),
+                };
+                let (x, y) = (random.activations(m * k), random.activations(m * n));
+                let (u, _) = reference(&l.a, &x, k);
+                let mut expected: Vec<f64> = y.iter().map(|&v| f64::from(v)).collect();
+                let mut size = vec![0.0f64; m * n];
+                for (i, e) in expected.iter_mut().enumerate() {
+                    let (t, j) = (i / n, i % n);
+                    for r in 0..rank {
+                        let sum_abs: f64 = (0..k).map(|i| f64::from((l.a[r * k + i] * x[t * k + i]).abs())).sum();
+                        *e += 0.5 * u[t * rank + r] * f64::from(l.b[j * rank + r]);
+                        size[i] += sum_abs * f64::from(l.b[j * rank + r].abs());
+                    }
+                    size[i] += 1.0;
+                }
+                let mut found = y.clone();
+                cpu.low_rank(&l, 0.5, &x, &mut Vec::new(), &mut found);
+                close(cpu.isa(), &found, &expected, |i| size[i], BOUND);
+            }
+        }
+        let matrix = Matrix::random(BlockFormat::Q4_K, 5, 512, &mut random);
+        let mut out = vec![0.0; 2 * 512];
+        cpu.embed(matrix.weight(), &[4, 0], 3.0, &mut out);
+        let values = matrix.values();
+        assert!(
+            out.iter()
+                .enumerate()
+                .all(|(i, v)| *v == 3.0 * values[[4, 0][i / 512] * 512 + i % 512])
+        );
+    }
+}

@@ -1,0 +1,219 @@
+//! What the operations of [`Cpu`](super::Cpu) are told: plain data.
+
+use crate::quant::BlockFormat;
+
+/// A weight matrix as it lies in the file: `rows` (outputs) of `cols` (inputs) in blocks of `format`.
+#[derive(Clone, Copy)]
+pub struct Weight<'a> {
+    /// Block format.
+    pub format: BlockFormat,
+    /// Output features n.
+    pub rows: usize,
+    /// Input features k; a multiple of the block length.
+    pub cols: usize,
+    /// `rows * bytes_for(cols)` bytes.
+    pub data: &'a [u8],
+}
+
+impl<'a> Weight<'a> {
+    /// A row-major f32 matrix in memory.
+    ///
+    /// # Panics
+    /// If `data` has not `rows * cols` elements.
+    pub fn f32(rows: usize, cols: usize, data: &'a [f32]) -> Self {
+        assert_eq!(
+            rows.checked_mul(cols),
+            Some(data.len()),
+            "f32 weight: length differs from its shape"
+        );
+        // SAFETY: f32 has no padding, u8 has no alignment and no invalid values; same memory, same lifetime.
+        let data = unsafe { std::slice::from_raw_parts(data.as_ptr().cast::<u8>(), size_of_val(data)) };
+        Weight {
+            format: BlockFormat::F32,
+            rows,
+            cols,
+            data,
+        }
+    }
+
+    /// Bytes of one row.
+    ///
+    /// # Panics
+    /// If `cols` is no multiple of the block length.
+    pub fn row_bytes(&self) -> usize {
+        self.format
+            .bytes_for(self.cols)
+            .expect("a weight's columns are whole blocks")
+    }
+
+    /// The blocks of row `row`.
+    pub fn row(&self, row: usize) -> &'a [u8] {
+        let bytes = self.row_bytes();
+        &self.data[row * bytes..][..bytes]
+    }
+
+    /// Panics unless the data is exactly what the shape needs: every unsafe kernel relies on this.
+    pub(crate) fn check(&self) {
+        let bytes = self.row_bytes().checked_mul(self.rows);
+        assert_eq!(
+            bytes,
+            Some(self.data.len()),
+            "weight: bytes differ from {} x {}",
+            self.rows,
+            self.cols
+        );
+    }
+}
+
+/// How exactly to compute.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Precision {
+    /// Activations f32, weights dequantized exactly, f32 accumulation. The reference.
+    Exact,
+    /// Activations quantized to int8 or int16 in blocks where the weight format has an integer kernel. The default.
+    #[default]
+    Fast,
+}
+
+/// cos/sin for RoPE at each position of a batch: `[m][dims/2]` each.
+#[derive(Default)]
+pub struct RopeTable {
+    /// Rotated dimensions (<= head_dim), even.
+    pub dims: usize,
+    /// Pairing: true = (2i, 2i+1) (GGUF "normal", llama), false = (i, i + dims/2) (neox).
+    pub interleaved: bool,
+    /// `[m][dims/2]`
+    pub cos: Vec<f32>,
+    /// `[m][dims/2]`
+    pub sin: Vec<f32>,
+}
+
+/// Gate function of the MLP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Act {
+    /// x * sigmoid(x)
+    Silu,
+    /// 0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3)))
+    GeluTanh,
+}
+
+/// One layer's K or V: ring of `capacity` positions, `[capacity][kv_heads * head_dim]`, position p at slot p % capacity.
+#[derive(Clone, Debug)]
+pub enum KvBuf {
+    /// f16 bits (Fast)
+    F16(Vec<u16>),
+    /// f32 (Exact)
+    F32(Vec<f32>),
+}
+
+impl KvBuf {
+    /// Elements.
+    pub fn len(&self) -> usize {
+        match self {
+            KvBuf::F16(v) => v.len(),
+            KvBuf::F32(v) => v.len(),
+        }
+    }
+
+    /// Whether there are no elements.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// Facts of an attention call.
+#[derive(Clone, Debug)]
+pub struct Attention {
+    /// Query heads.
+    pub heads: usize,
+    /// K/V heads; divides `heads`; query head h reads kv head h / (heads/kv_heads).
+    pub kv_heads: usize,
+    /// Elements of a head (same for k and v).
+    pub head_dim: usize,
+    /// Multiplies q·k.
+    pub scale: f32,
+    /// cap * tanh(score / cap) before the softmax.
+    pub softcap: Option<f32>,
+    /// Query at p sees keys j with p - j < window.
+    pub window: Option<usize>,
+    /// Slots of the ring.
+    pub capacity: usize,
+    /// Position of the first query row; row t has position `pos + t`, whose K/V are already in the ring.
+    pub pos: usize,
+}
+
+impl Attention {
+    /// Positions that query row `row` sees.
+    pub fn visible(&self, row: usize) -> std::ops::Range<usize> {
+        let pos = self.pos + row;
+        let window = self.window.unwrap_or(usize::MAX);
+        (pos + 1).saturating_sub(window)..pos + 1
+    }
+}
+
+/// Low-rank update y += scale * B (A x) for f32 factors.
+#[derive(Clone, Debug)]
+pub struct LowRank {
+    /// r
+    pub rank: usize,
+    /// `[r][k]`
+    pub a: Vec<f32>,
+    /// `[n][r]`
+    pub b: Vec<f32>,
+}
+
+/// A row-major `[m][n]` output that several threads fill, each other elements.
+#[derive(Clone, Copy)]
+pub(crate) struct Out<'a> {
+    ptr: *mut f32,
+    m: usize,
+    n: usize,
+    _lifetime: std::marker::PhantomData<&'a mut [f32]>,
+}
+
+// SAFETY: `at` is unsafe, and its callers promise that no two threads touch the same element at once.
+unsafe impl Sync for Out<'_> {}
+// SAFETY: as above; the pointer itself may go anywhere while the exclusive borrow lasts.
+unsafe impl Send for Out<'_> {}
+
+impl<'a> Out<'a> {
+    /// All of `y` as rows of `n`.
+    pub fn new(y: &'a mut [f32], n: usize) -> Self {
+        let m = if n == 0 { 0 } else { y.len() / n };
+        assert_eq!(m * n, y.len(), "output is not whole rows of {n}");
+        Out {
+            ptr: y.as_mut_ptr(),
+            m,
+            n,
+            _lifetime: std::marker::PhantomData,
+        }
+    }
+
+    /// Rows.
+    pub fn m(&self) -> usize {
+        self.m
+    }
+
+    /// Elements of a row.
+    #[allow(dead_code)]
+    pub fn n(&self) -> usize {
+        self.n
+    }
+
+    /// Elements `col .. col + len` of row `row`.
+    ///
+    /// # Safety
+    /// Nobody else uses these elements while the slice lives.
+    ///
+    /// # Panics
+    /// If they do not exist.
+    #[allow(clippy::mut_from_ref)]
+    pub unsafe fn at(&self, row: usize, col: usize, len: usize) -> &mut [f32] {
+        assert!(
+            row < self.m && col <= self.n && len <= self.n - col,
+            "output element out of range"
+        );
+        // SAFETY: in range as just checked; exclusive by the caller's promise.
+        unsafe { std::slice::from_raw_parts_mut(self.ptr.add(row * self.n + col), len) }
+    }
+}

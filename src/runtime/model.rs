@@ -1,0 +1,214 @@
+//! A loaded model: the file, the facts, the weights on the device, the tokenizer. Immutable and shared.
+
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+
+use crate::adapter::{AdapterFile, Attached};
+use crate::error::{Error, Result};
+use crate::format::{Gguf, LoadMode};
+use crate::kernels::Cpu;
+use crate::kernels::cpu::KvBuf;
+use crate::model::arch_of;
+use crate::model::decoder::ring_capacity;
+use crate::model::spec::Spec;
+use crate::model::weights::Weights;
+use crate::tokenizer::{ChatTemplate, Tokenizer};
+
+use super::session::{Session, SessionOptions};
+
+/// Is told the share of the work that is done, 0 to 1.
+pub type Progress = Box<dyn Fn(f32)>;
+
+/// How to load a model.
+#[derive(Default)]
+pub struct LoadOptions {
+    /// Map the file or read it.
+    pub mode: LoadMode,
+    /// Threads of the team; `None` for one a physical core.
+    pub threads: Option<usize>,
+    /// Called while loading.
+    pub progress: Option<Progress>,
+}
+
+/// A model in memory. Cloning shares it; threads may use it at the same time.
+#[derive(Clone)]
+pub struct Model(Arc<Inner>);
+
+struct Inner {
+    gguf: Gguf,
+    spec: Spec,
+    backend: Cpu,
+    weights: Weights<Cpu>,
+    tokenizer: OnceLock<Tokenizer>,
+    chat_template: OnceLock<Option<ChatTemplate>>,
+}
+
+impl Model {
+    /// Maps the GGUF file at `path` (any part of a split one) with default options.
+    ///
+    /// # Errors
+    /// As [`Model::open_with`].
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        Self::open_with(path, &LoadOptions::default())
+    }
+
+    /// Opens the GGUF file at `path`.
+    ///
+    /// # Errors
+    /// A file that is missing, broken, of an architecture that Graft does not run, or whose tensors are not those of its
+    /// architecture; each names file, tensor or key, what was expected and what was found.
+    pub fn open_with(path: impl AsRef<Path>, options: &LoadOptions) -> Result<Self> {
+        let gguf = Gguf::open(path.as_ref(), options.mode)?;
+        let spec = Spec::read(arch_of(&gguf)?, &gguf)?;
+        let backend = Cpu::new(options.threads)?;
+        let progress: &dyn Fn(f32) = match &options.progress {
+            Some(p) => p,
+            None => &|_| (),
+        };
+        let weights = Weights::load(&backend, &spec, &gguf, progress)?;
+        Ok(Model(Arc::new(Inner {
+            gguf,
+            spec,
+            backend,
+            weights,
+            tokenizer: OnceLock::new(),
+            chat_template: OnceLock::new(),
+        })))
+    }
+
+    /// The facts.
+    pub fn spec(&self) -> &Spec {
+        &self.0.spec
+    }
+
+    /// The file.
+    pub fn gguf(&self) -> &Gguf {
+        &self.0.gguf
+    }
+
+    /// The device.
+    pub fn backend(&self) -> &Cpu {
+        &self.0.backend
+    }
+
+    /// The weights on the device.
+    pub(super) fn weights(&self) -> &Weights<Cpu> {
+        &self.0.weights
+    }
+
+    /// Whether the output head is the embedding.
+    pub fn tied_head(&self) -> bool {
+        self.0.weights.tied
+    }
+
+    /// The tokenizer in the file, built at the first call.
+    ///
+    /// # Errors
+    /// The file has none, a broken one, or one that Graft does not know.
+    pub fn tokenizer(&self) -> Result<&Tokenizer> {
+        if let Some(t) = self.0.tokenizer.get() {
+            return Ok(t);
+        }
+        let t = Tokenizer::from_gguf(self.gguf().metadata()).map_err(|e| e.file(self.gguf().path()))?;
+        if t.vocab_size() > self.spec().vocab_size {
+            return Err(Error::invalid("more tokens than the embedding has rows")
+                .file(self.gguf().path())
+                .item("tokenizer.ggml.tokens")
+                .expected(format!("at most {}", self.spec().vocab_size))
+                .found(t.vocab_size()));
+        }
+        Ok(self.0.tokenizer.get_or_init(|| t))
+    }
+
+    /// The chat template in the file, if it has one; compiled at the first call.
+    ///
+    /// # Errors
+    /// A template that does not compile.
+    pub fn chat_template(&self) -> Result<Option<&ChatTemplate>> {
+        if self.0.chat_template.get().is_none() {
+            let template = ChatTemplate::from_gguf(self.gguf().metadata(), self.tokenizer()?)
+                .map_err(|e| e.file(self.gguf().path()))?;
+            let _ = self.0.chat_template.set(template);
+        }
+        Ok(self.0.chat_template.get().and_then(Option::as_ref))
+    }
+
+    /// Opens the PEFT folder `dir` and puts it on this model. Sessions use it from [`Session::set_adapters`] on.
+    ///
+    /// # Errors
+    /// A broken folder, a method or option that Graft does not do, a module or shape that this model does not have.
+    pub fn load_adapter(&self, dir: impl AsRef<Path>) -> Result<Adapter> {
+        let file = AdapterFile::open(dir.as_ref())?;
+        let attached = Arc::new(Attached::new(self.backend(), self.spec(), &file)?);
+        Ok(Adapter {
+            attached,
+            method: file.method(),
+            sites: file.sites().len(),
+            parameters: file.parameters(),
+            ranks: file.ranks(),
+            model: self.clone(),
+        })
+    }
+
+    /// Starts a conversation.
+    ///
+    /// # Errors
+    /// A context of 0 or beyond the model's, or one whose cache does not fit in memory.
+    pub fn session(&self, options: &SessionOptions) -> Result<Session> {
+        Session::new(self.clone(), options)
+    }
+
+    /// Bytes of the KV cache of a session with these options, when its context is full.
+    pub fn kv_bytes(&self, options: &SessionOptions) -> usize {
+        let spec = self.spec();
+        let context = options.context.unwrap_or(spec.context_length);
+        let rows: usize = spec
+            .windows
+            .iter()
+            .map(|&w| ring_capacity(w, context, options.chunk))
+            .sum();
+        rows * 2 * spec.kv_width() * KvBuf::value_bytes(options.precision)
+    }
+
+    fn same(&self, other: &Model) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+/// An adapter on a model, ready for its sessions. Cloning shares it.
+#[derive(Clone)]
+pub struct Adapter {
+    pub(super) attached: Arc<Attached<Cpu>>,
+    method: &'static str,
+    sites: usize,
+    parameters: usize,
+    ranks: Vec<usize>,
+    model: Model,
+}
+
+impl Adapter {
+    /// The `peft_type`.
+    pub fn method(&self) -> &'static str {
+        self.method
+    }
+
+    /// Modules that it changes.
+    pub fn sites(&self) -> usize {
+        self.sites
+    }
+
+    /// Trained numbers.
+    pub fn parameters(&self) -> usize {
+        self.parameters
+    }
+
+    /// The ranks of its low-rank updates, each once, ascending.
+    pub fn ranks(&self) -> &[usize] {
+        &self.ranks
+    }
+
+    /// Whether it was loaded for `model`.
+    pub fn is_for(&self, model: &Model) -> bool {
+        self.model.same(model)
+    }
+}
