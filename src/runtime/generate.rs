@@ -101,7 +101,7 @@ const PROMPT_STEP: usize = 512;
 /// Afterwards the session holds the prompt and all new tokens but the last, which nothing has followed yet.
 ///
 /// # Errors
-/// `Usage` for a prompt that is empty while the session is too, or an empty stop string; `Limit` for a prompt that does not
+/// `Usage` for an empty prompt where the session has no logits to go on from, or an empty stop string; `Limit` for a prompt that does not
 /// fit the context; what [`Session::eval`] and [`Sampler::sample`] say.
 pub fn generate(
     session: &mut Session,
@@ -111,13 +111,18 @@ pub fn generate(
     options: &GenerateOptions,
     on_text: &mut dyn FnMut(&str, u32) -> ControlFlow<()>,
 ) -> Result<Generated> {
-    if prompt.is_empty() && session.position() == 0 {
+    if prompt.is_empty() && session.logits().is_empty() {
         return Err(Error::usage("the prompt is empty").expected("at least one token"));
     }
     let mut stops = StopMatcher::new(options.stop.clone())?;
     let mut stream = tokenizer.stream(!options.show_special);
     let cancelled = || options.cancel.is_some_and(|c| c.load(Ordering::Relaxed));
-    let mut out = Generated { tokens: Vec::new(), text: String::new(), finish: Finish::Length, timings: Timings::default() };
+    let mut out = Generated {
+        tokens: Vec::new(),
+        text: String::new(),
+        finish: Finish::Length,
+        timings: Timings::default(),
+    };
 
     let room = session.context().saturating_sub(session.position());
     if prompt.len() > room {

@@ -2,6 +2,7 @@
 
 pub mod generate;
 pub mod model;
+pub mod rng;
 pub mod sampler;
 pub mod session;
 pub mod stop;

@@ -9,7 +9,11 @@ use graft::runtime::SamplerOptions;
 
 /// Text from quantized language models, with PEFT adapters put on as they are.
 #[derive(Parser)]
-#[command(name = "graft", version, arg_required_else_help = true, after_help = "\
+#[command(
+    name = "graft",
+    version,
+    arg_required_else_help = true,
+    after_help = "\
 Examples:
   graft run -m model.gguf -p \"Once upon a time\" -n 64
   graft run -m model.gguf -a ./my-lora -p \"Once upon a time\"       the folder that PEFT's save_pretrained wrote
@@ -18,7 +22,8 @@ Examples:
   graft inspect model.gguf
 
 `graft COMMAND -h` shows a command's options and examples. Data goes to stdout, words to stderr.
-Exit codes: 0 done, 1 bad data or a failed read or write, 2 wrong usage, 130 Ctrl-C.")]
+Exit codes: 0 done, 1 bad data or a failed read or write, 2 wrong usage, 130 Ctrl-C."
+)]
 pub struct Cli {
     #[command(subcommand)]
     pub command: Command,
@@ -191,7 +196,13 @@ pub struct RunArgs {
     #[arg(long, conflicts_with = "tokens")]
     pub chat: bool,
     /// New tokens at most; -1: until the model or the context ends
-    #[arg(short, long = "max-tokens", value_name = "N", default_value_t = 256, allow_negative_numbers = true)]
+    #[arg(
+        short,
+        long = "max-tokens",
+        value_name = "N",
+        default_value_t = 256,
+        allow_negative_numbers = true
+    )]
     pub n: i64,
     #[command(flatten)]
     pub end: EndArgs,
@@ -224,7 +235,13 @@ pub struct ChatArgs {
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     pub system: Option<String>,
     /// Tokens of an answer at most; -1: until the model or the context ends
-    #[arg(short, long = "max-tokens", value_name = "N", default_value_t = 1024, allow_negative_numbers = true)]
+    #[arg(
+        short,
+        long = "max-tokens",
+        value_name = "N",
+        default_value_t = 1024,
+        allow_negative_numbers = true
+    )]
     pub n: i64,
     /// End an answer where it holds this, without it; can be repeated
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
@@ -259,7 +276,13 @@ pub struct BatchArgs {
     #[arg(short, long, value_name = "OUT.jsonl")]
     pub output: PathBuf,
     /// New tokens of a line at most; -1: until the model or the context ends
-    #[arg(short, long = "max-tokens", value_name = "N", default_value_t = 256, allow_negative_numbers = true)]
+    #[arg(
+        short,
+        long = "max-tokens",
+        value_name = "N",
+        default_value_t = 256,
+        allow_negative_numbers = true
+    )]
     pub n: i64,
     #[command(flatten)]
     pub end: EndArgs,
@@ -331,7 +354,12 @@ pub struct TokenizeArgs {
     #[arg(short, long, value_name = "M.gguf")]
     pub model: PathBuf,
     /// The text
-    #[arg(value_name = "TEXT", required_unless_present = "file", conflicts_with = "file", allow_hyphen_values = true)]
+    #[arg(
+        value_name = "TEXT",
+        required_unless_present = "file",
+        conflicts_with = "file",
+        allow_hyphen_values = true
+    )]
     pub text: Option<String>,
     /// The text from a file; - is stdin
     #[arg(short, long, value_name = "FILE")]

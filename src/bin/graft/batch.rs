@@ -102,10 +102,19 @@ pub fn run(args: &BatchArgs) -> Done {
     let mut output = Output::open(&args.output)?;
     let done = output.resume(&mut input)?;
     if done > 0 {
-        say(&format!("{}: {done} lines are there already; going on after them", args.output.display()));
+        say(&format!(
+            "{}: {done} lines are there already; going on after them",
+            args.output.display()
+        ));
     }
     let (model, named) = load::model_and_adapters(&args.model)?;
-    let mut worker = Worker { args, model, named, loaded: HashMap::new(), session: None };
+    let mut worker = Worker {
+        args,
+        model,
+        named,
+        loaded: HashMap::new(),
+        session: None,
+    };
 
     let catch = Catch::begin();
     let progress = Progress::new("batch");
@@ -116,11 +125,17 @@ pub fn run(args: &BatchArgs) -> Done {
             Ok(answer) => json_line(&answer)?,
             Err(Fail::Error(e)) => {
                 failed += 1;
-                json_line(&Failure { id: &id, error: e.to_string() })?
+                json_line(&Failure {
+                    id: &id,
+                    error: e.to_string(),
+                })?
             }
             Err(Fail::Interrupted) => {
                 progress.finish();
-                say(&format!("stopped; the same command goes on after line {}", line.number - 1));
+                say(&format!(
+                    "stopped; the same command goes on after line {}",
+                    line.number - 1
+                ));
                 return Err(Fail::Interrupted);
             }
             Err(closed) => return Err(closed),
@@ -156,7 +171,12 @@ struct Line {
 impl Line {
     /// What the output is recognised by: the line's id, or its number.
     fn id(&self) -> Value {
-        let given = self.object.as_ref().ok().and_then(|o| o.get("id")).filter(|id| !id.is_null());
+        let given = self
+            .object
+            .as_ref()
+            .ok()
+            .and_then(|o| o.get("id"))
+            .filter(|id| !id.is_null());
         given.cloned().unwrap_or_else(|| self.number.into())
     }
 }
@@ -170,11 +190,19 @@ impl Input {
             let file = File::open(path).map_err(io)?;
             let meta = file.metadata().map_err(io)?;
             if meta.is_dir() {
-                return Err(Error::invalid("is a folder").file(path).expected("a file with a JSON object on each line"));
+                return Err(Error::invalid("is a folder")
+                    .file(path)
+                    .expected("a file with a JSON object on each line"));
             }
             (Box::new(BufReader::new(file)), meta.len())
         };
-        Ok(Input { path: path.into(), reader, number: 0, size, read: 0 })
+        Ok(Input {
+            path: path.into(),
+            reader,
+            number: 0,
+            size,
+            read: 0,
+        })
     }
 
     /// The next line that is not blank.
@@ -182,7 +210,10 @@ impl Input {
         loop {
             let mut bytes = Vec::new();
             let io = |e| Error::io(&self.path, "cannot read", &e);
-            let n = (&mut self.reader).take(LONGEST_LINE as u64 + 1).read_until(b'\n', &mut bytes).map_err(io)?;
+            let n = (&mut self.reader)
+                .take(LONGEST_LINE as u64 + 1)
+                .read_until(b'\n', &mut bytes)
+                .map_err(io)?;
             if n == 0 {
                 return Ok(None);
             }
@@ -199,12 +230,19 @@ impl Input {
                 false => serde_json::from_slice(&bytes).map_err(|e| Error::invalid(format!("not a JSON object: {e}"))),
             };
             let number = self.number;
-            return Ok(Some(Line { number, object: object.map_err(|e| e.item(format!("line {number}"))) }));
+            return Ok(Some(Line {
+                number,
+                object: object.map_err(|e| e.item(format!("line {number}"))),
+            }));
         }
     }
 
     fn share(&self) -> f32 {
-        if self.size == 0 { 0.0 } else { (self.read as f64 / self.size as f64) as f32 }
+        if self.size == 0 {
+            0.0
+        } else {
+            (self.read as f64 / self.size as f64) as f32
+        }
     }
 }
 
@@ -267,15 +305,20 @@ impl<'a> Output<'a> {
             let record: Map<String, Value> = serde_json::from_slice(&line)
                 .map_err(|_| wrong("this is no output of graft batch; choose another file or remove it"))?;
             let Some(task) = input.next()? else {
-                return Err(wrong("the output has more lines than the input; choose another file or remove it"));
+                return Err(wrong(
+                    "the output has more lines than the input; choose another file or remove it",
+                ));
             };
             if record.get("id") != Some(&task.id()) {
-                let e = wrong("the output belongs to another input; choose another file or remove it").expected(task.id());
+                let e =
+                    wrong("the output belongs to another input; choose another file or remove it").expected(task.id());
                 return Err(e.found(record.get("id").unwrap_or(&Value::Null)));
             }
             end += n as u64;
         }
-        file.set_len(end).and_then(|()| file.seek(SeekFrom::Start(end))).map_err(io)?;
+        file.set_len(end)
+            .and_then(|()| file.seek(SeekFrom::Start(end)))
+            .map_err(io)?;
         Ok(done)
     }
 
@@ -327,7 +370,7 @@ impl Worker<'_> {
             show_special: false,
             cancel: Some(catch.flag()),
         };
-        let tokenizer = self.model.tokenizer().clone();
+        let tokenizer = self.model.tokenizer()?.clone();
         let session = self.session(max_tokens.map(|n| n.saturating_add(prompt.len())))?;
         session.set_adapters(&adapters)?;
         let go_on = &mut |_: &str, _| ControlFlow::Continue(());
@@ -335,12 +378,18 @@ impl Worker<'_> {
         if made.finish == Finish::Cancelled {
             return Err(Fail::Interrupted);
         }
-        Ok(Answer { id, text: made.text, tokens: made.tokens, finish_reason: made.finish.name(), prompt_tokens })
+        Ok(Answer {
+            id,
+            text: made.text,
+            tokens: made.tokens,
+            finish_reason: made.finish.name(),
+            prompt_tokens,
+        })
     }
 
     fn prompt(&self, task: &Task) -> Result<Vec<u32>> {
         match (&task.prompt, &task.messages, &task.tokens) {
-            (Some(text), None, None) => self.model.tokenizer().encode(text, EncodeOptions::default()),
+            (Some(text), None, None) => self.model.tokenizer()?.encode(text, EncodeOptions::default()),
             (None, Some(messages), None) => load::chat_prompt(&self.model, messages),
             (None, None, Some(ids)) => Ok(ids.clone()),
             _ => Err(Error::invalid("the line needs exactly one of prompt, messages, tokens")),
@@ -404,7 +453,10 @@ impl Worker<'_> {
             let grown = load::context(&self.model, self.args.end.ctx, Some(context.next_power_of_two()));
             self.session = Some(load::session(&self.model, &self.args.model, grown, &[])?);
         }
-        let session = self.session.as_mut().ok_or_else(|| Error::internal("the session is gone"))?;
+        let session = self
+            .session
+            .as_mut()
+            .ok_or_else(|| Error::internal("the session is gone"))?;
         session.reset();
         Ok(session)
     }

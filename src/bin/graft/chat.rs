@@ -45,8 +45,20 @@ pub fn run(args: &ChatArgs) -> Done {
     let context = load::context(&model, args.ctx, Some(CONTEXT));
     let session = load::session(&model, &args.model, context, &[])?;
     let sampler = Sampler::new(sampling, model.spec().vocab_size)?;
-    let active = (0..known.len()).filter(|&i| known[i].name.is_none()).map(|i| (i, known[i].weight)).collect();
-    let mut chat = Chat { args, model, session, sampler, known, active, history: Vec::new(), max_tokens };
+    let active = (0..known.len())
+        .filter(|&i| known[i].name.is_none())
+        .map(|i| (i, known[i].weight))
+        .collect();
+    let mut chat = Chat {
+        args,
+        model,
+        session,
+        sampler,
+        known,
+        active,
+        history: Vec::new(),
+        max_tokens,
+    };
     chat.reset();
     chat.apply()?;
 
@@ -60,7 +72,10 @@ pub fn run(args: &ChatArgs) -> Done {
             let _ = write!(std::io::stderr(), "> ");
         }
         line.clear();
-        let n = stdin().lock().read_until(b'\n', &mut line).map_err(|e| Error::io("stdin".as_ref(), "cannot read", &e))?;
+        let n = stdin()
+            .lock()
+            .read_until(b'\n', &mut line)
+            .map_err(|e| Error::io("stdin".as_ref(), "cannot read", &e))?;
         if n == 0 {
             return Ok(());
         }
@@ -86,7 +101,8 @@ impl Chat<'_> {
     fn reset(&mut self) {
         self.session.reset();
         self.history.clear();
-        self.history.extend(self.args.system.iter().map(|text| Message::new("system", text)));
+        self.history
+            .extend(self.args.system.iter().map(|text| Message::new("system", text)));
     }
 
     fn command(&mut self, text: &str) -> Result<()> {
@@ -112,7 +128,11 @@ impl Chat<'_> {
     }
 
     fn apply(&mut self) -> Result<()> {
-        let on: Vec<_> = self.active.iter().map(|&(i, w)| (self.known[i].adapter.clone(), w)).collect();
+        let on: Vec<_> = self
+            .active
+            .iter()
+            .map(|&(i, w)| (self.known[i].adapter.clone(), w))
+            .collect();
         self.session.set_adapters(&on)
     }
 
@@ -121,7 +141,11 @@ impl Chat<'_> {
             say("no adapter was given with -a; /adapter NAME=DIR loads one");
         }
         for (i, a) in self.known.iter().enumerate() {
-            let on = self.active.iter().find(|(j, _)| *j == i).map_or("off".to_string(), |(_, w)| format!("on, weight {w}"));
+            let on = self
+                .active
+                .iter()
+                .find(|(j, _)| *j == i)
+                .map_or("off".to_string(), |(_, w)| format!("on, weight {w}"));
             say(&format!("{} ({}): {on}", label(a), a.dir.display()));
         }
     }
@@ -139,7 +163,9 @@ impl Chat<'_> {
             }
             if !spec.dir.exists() {
                 let names: Vec<_> = self.known.iter().map(label).collect();
-                return Err(Error::usage("no such adapter").item(text).expected(format!("NAME=DIR, or one of: {}", names.join(", "))));
+                return Err(Error::usage("no such adapter")
+                    .item(text)
+                    .expected(format!("NAME=DIR, or one of: {}", names.join(", "))));
             }
         }
         let named = spec.load(&self.model)?;
@@ -181,10 +207,21 @@ impl Chat<'_> {
         let mut printed = Ok(());
         let mut on_text = |text: &str, _| {
             printed = print(text);
-            if printed.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+            if printed.is_ok() {
+                ControlFlow::Continue(())
+            } else {
+                ControlFlow::Break(())
+            }
         };
-        let tokenizer = self.model.tokenizer().clone();
-        let made = generate(&mut self.session, &tokenizer, &prompt, &mut self.sampler, &options, &mut on_text)?;
+        let tokenizer = self.model.tokenizer()?.clone();
+        let made = generate(
+            &mut self.session,
+            &tokenizer,
+            &prompt,
+            &mut self.sampler,
+            &options,
+            &mut on_text,
+        )?;
         printed?;
         print("\n")?;
         Ok(made.text)
@@ -204,15 +241,23 @@ impl Chat<'_> {
             // A turn is a question and its answer; the last message is the question at hand.
             if self.history.len() < first + 3 {
                 let e = Error::limit("the message does not fit the context").item("--ctx");
-                return Err(e.expected(format!("at most {} tokens", context - answer)).found(ids.len()));
+                return Err(e
+                    .expected(format!("at most {} tokens", context - answer))
+                    .found(ids.len()));
             }
             self.history.drain(first..first + 2);
             dropped += 1;
         };
         if dropped > 0 {
-            say(&format!("the context is full: the oldest turns were dropped ({dropped})"));
+            say(&format!(
+                "the context is full: the oldest turns were dropped ({dropped})"
+            ));
         }
-        let same = ids.iter().zip(self.session.tokens()).take_while(|(a, b)| a == b).count();
+        let same = ids
+            .iter()
+            .zip(self.session.tokens())
+            .take_while(|(a, b)| a == b)
+            .count();
         // At least one token must be evaluated, to have logits.
         let same = same.min(ids.len().saturating_sub(1));
         let kept = if self.session.truncate(same).is_ok() { same } else { 0 };
@@ -227,6 +272,9 @@ impl Chat<'_> {
 fn label(a: &Named) -> String {
     match &a.name {
         Some(name) => name.clone(),
-        None => a.dir.file_name().map_or_else(|| a.dir.display().to_string(), |n| n.to_string_lossy().into_owned()),
+        None => a
+            .dir
+            .file_name()
+            .map_or_else(|| a.dir.display().to_string(), |n| n.to_string_lossy().into_owned()),
     }
 }

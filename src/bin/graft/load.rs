@@ -41,17 +41,14 @@ impl AdapterSpec {
             Some((dir.len(), weight.parse::<f32>().ok()?))
         };
         if !exists(Path::new(dir)) {
-            let bare = weighted(dir).map(|(end, _)| &dir[..end]);
             // NAME= is there unless what stands before the first '=' is part of a path that exists.
-            if !bare.is_some_and(|b| exists(Path::new(b))) {
-                if let Some((n, rest)) = dir.split_once('=').filter(|(n, _)| !n.contains(['/', '\\'])) {
-                    (name, dir) = (Some(n), rest);
-                }
+            let bare = weighted(dir).is_some_and(|(end, _)| exists(Path::new(&dir[..end])));
+            let named = dir.split_once('=').filter(|(n, _)| !bare && !n.contains(['/', '\\']));
+            if let Some((n, rest)) = named {
+                (name, dir) = (Some(n), rest);
             }
-            if !exists(Path::new(dir)) {
-                if let Some((end, w)) = weighted(dir) {
-                    (dir, weight) = (&dir[..end], w);
-                }
+            if let Some((end, w)) = weighted(dir).filter(|_| !exists(Path::new(dir))) {
+                (dir, weight) = (&dir[..end], w);
             }
         }
         let bad = |what: &str| Err(Error::usage(what).item(text).expected("[NAME=]DIR[@WEIGHT]"));
@@ -59,14 +56,23 @@ impl AdapterSpec {
             _ if name == Some("") => bad("the adapter's name is empty"),
             _ if dir.is_empty() => bad("the adapter's folder is empty"),
             _ if !weight.is_finite() => bad("the adapter's weight is not finite"),
-            _ => Ok(AdapterSpec { name: name.map(str::to_string), dir: dir.into(), weight }),
+            _ => Ok(AdapterSpec {
+                name: name.map(str::to_string),
+                dir: dir.into(),
+                weight,
+            }),
         }
     }
 
     /// Loads it for `model`.
     pub fn load(self, model: &Model) -> Result<Named> {
         let adapter = model.load_adapter(&self.dir)?;
-        Ok(Named { name: self.name, dir: self.dir, weight: self.weight, adapter })
+        Ok(Named {
+            name: self.name,
+            dir: self.dir,
+            weight: self.weight,
+            adapter,
+        })
     }
 }
 
@@ -87,16 +93,28 @@ pub fn model(args: &ModelArgs) -> Result<Model> {
 /// Opens the model and its adapters.
 pub fn model_and_adapters(args: &ModelArgs) -> Result<(Model, Vec<Named>)> {
     // Before the model: a wrong option should not wait for a big file.
-    let specs = args.adapters.iter().map(|a| AdapterSpec::parse(a)).collect::<Result<Vec<_>>>()?;
+    let specs = args
+        .adapters
+        .iter()
+        .map(|a| AdapterSpec::parse(a))
+        .collect::<Result<Vec<_>>>()?;
     let model = model(args)?;
     let adapters = specs.into_iter().map(|s| s.load(&model)).collect::<Result<Vec<_>>>()?;
     Ok((model, adapters))
 }
 
+/// What the command line says about sessions.
+pub fn session_options(args: &ModelArgs, context: usize) -> SessionOptions {
+    SessionOptions {
+        context: Some(context),
+        precision: args.precision(),
+        ..Default::default()
+    }
+}
+
 /// A session with `adapters` on.
 pub fn session(model: &Model, args: &ModelArgs, context: usize, adapters: &[Named]) -> Result<Session> {
-    let options = SessionOptions { context: Some(context), precision: args.precision(), ..Default::default() };
-    let mut session = model.session(&options)?;
+    let mut session = model.session(&session_options(args, context))?;
     session.set_adapters(&active(adapters))?;
     Ok(session)
 }
@@ -118,7 +136,10 @@ pub fn max_tokens(n: i64) -> Result<Option<usize>> {
         -1 => Ok(None),
         n => match usize::try_from(n) {
             Ok(n) => Ok(Some(n)),
-            Err(_) => Err(Error::usage("wrong number of tokens").item("-n").expected("0 or more, or -1").found(n)),
+            Err(_) => Err(Error::usage("wrong number of tokens")
+                .item("-n")
+                .expected("0 or more, or -1")
+                .found(n)),
         },
     }
 }
@@ -138,7 +159,7 @@ pub fn prompt(model: &Model, args: &PromptArgs, chat: bool) -> Result<Vec<u32>> 
         (None, None) => return Err(Error::usage("no prompt: -p, -f or --tokens is needed")),
     };
     match chat {
-        false => model.tokenizer().encode(text, EncodeOptions::default()),
+        false => model.tokenizer()?.encode(text, EncodeOptions::default()),
         true => chat_prompt(model, &[Message::new("user", text)]),
     }
 }
@@ -147,11 +168,19 @@ pub fn prompt(model: &Model, args: &PromptArgs, chat: bool) -> Result<Vec<u32>> 
 pub fn chat_prompt(model: &Model, messages: &[Message]) -> Result<Vec<u32>> {
     let Some(template) = model.chat_template()? else {
         let e = Error::unsupported("this model has no chat template: it continues text, it does not answer");
-        return Err(e.file(model.gguf().path()).item("tokenizer.chat_template").expected("a model tuned for chat; or: graft run -p TEXT"));
+        return Err(e
+            .file(model.gguf().path())
+            .item("tokenizer.chat_template")
+            .expected("a model tuned for chat; or: graft run -p TEXT"));
     };
     // The template writes the begin token where the model wants one.
-    let options = EncodeOptions { add_bos_eos: false, parse_special: true };
-    model.tokenizer().encode(&template.render(messages, true, None)?, options)
+    let options = EncodeOptions {
+        add_bos_eos: false,
+        parse_special: true,
+    };
+    model
+        .tokenizer()?
+        .encode(&template.render(messages, true, None)?, options)
 }
 
 /// The text in `file`; `-` is stdin. Anything but UTF-8 is an error.
@@ -166,7 +195,9 @@ pub fn text_of(file: &Path) -> Result<String> {
     };
     String::from_utf8(bytes).map_err(|e| {
         let at = e.utf8_error().valid_up_to();
-        Error::invalid("the text is not UTF-8").file(file).item(format!("byte {at}"))
+        Error::invalid("the text is not UTF-8")
+            .file(file)
+            .item(format!("byte {at}"))
     })
 }
 
@@ -206,7 +237,15 @@ mod tests {
             ("a/b=c", None, "a/b=c", 1.0),
         ] {
             let spec = AdapterSpec::parse_with(text, exists).unwrap();
-            assert_eq!(spec, AdapterSpec { name: name.map(str::to_string), dir: dir.into(), weight }, "{text}");
+            assert_eq!(
+                spec,
+                AdapterSpec {
+                    name: name.map(str::to_string),
+                    dir: dir.into(),
+                    weight
+                },
+                "{text}"
+            );
         }
         for bad in ["", "=d", "n=", "d@nan", "d@inf", "@1"] {
             assert!(AdapterSpec::parse_with(bad, exists).is_err(), "{bad}");

@@ -28,19 +28,31 @@ pub fn run(args: &LogitsArgs) -> Done {
     if ids.is_empty() {
         Err(Error::usage("the prompt is empty").expected("at least one token"))?;
     }
-    let mut session = load::session(&model, &args.model, load::context(&model, Some(ids.len()), None), &adapters)?;
+    let mut session = load::session(
+        &model,
+        &args.model,
+        load::context(&model, Some(ids.len()), None),
+        &adapters,
+    )?;
     let (mut positions, mut sum) = (Vec::new(), 0.0);
     session.eval_each(&ids, &mut |pos, logits| {
         if let Some(&next) = ids.get(pos + 1) {
             sum += log_probability(logits, next);
         }
         if args.all || pos + 1 == ids.len() {
-            positions.push(Position { pos, top: top(logits, args.top) });
+            positions.push(Position {
+                pos,
+                top: top(logits, args.top),
+            });
         }
         ControlFlow::Continue(())
     })?;
     let mean_logprob = (ids.len() > 1).then(|| sum / (ids.len() - 1) as f64);
-    let document = Document { n_vocab: model.spec().vocab_size, positions, mean_logprob };
+    let document = Document {
+        n_vocab: model.spec().vocab_size,
+        positions,
+        mean_logprob,
+    };
     if args.json {
         return print_json(&document);
     }
@@ -51,7 +63,7 @@ fn table(model: &graft::Model, document: &Document) -> Result<String> {
     let mut text = String::new();
     for p in &document.positions {
         for (id, logit) in &p.top {
-            let piece = model.tokenizer().decode(&[*id], false)?;
+            let piece = model.tokenizer()?.decode(&[*id], false)?;
             text.push_str(&format!("{:>6} {id:>8} {logit:>10.4}  {piece:?}\n", p.pos));
         }
     }

@@ -51,7 +51,9 @@ pub fn exit_code(done: Done) -> ExitCode {
 /// Writes to stdout at once: text streams as it is made.
 pub fn print(text: &str) -> Done {
     let mut out = io::stdout().lock();
-    out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(|e| Fail::write(Path::new("stdout"), &e))
+    out.write_all(text.as_bytes())
+        .and_then(|()| out.flush())
+        .map_err(|e| Fail::write(Path::new("stdout"), &e))
 }
 
 /// Writes one JSON document and a line break to stdout.

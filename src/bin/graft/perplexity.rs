@@ -67,18 +67,25 @@ impl Sums {
 
     fn error(&self) -> f64 {
         let variance = self.squares / self.count as f64 - self.mean().powi(2);
-        if self.count < 2 { f64::NAN } else { (variance.max(0.0) / (self.count - 1) as f64).sqrt() * self.perplexity() }
+        if self.count < 2 {
+            f64::NAN
+        } else {
+            (variance.max(0.0) / (self.count - 1) as f64).sqrt() * self.perplexity()
+        }
     }
 }
 
 pub fn run(args: &PerplexityArgs) -> Done {
     let ctx = args.ctx;
     if ctx < 4 {
-        Err(Error::usage("chunks are too short").item("--ctx").expected("at least 4").found(ctx))?;
+        Err(Error::usage("chunks are too short")
+            .item("--ctx")
+            .expected("at least 4")
+            .found(ctx))?;
     }
     let text = load::text_of(&args.file)?;
     let (model, adapters) = load::model_and_adapters(&args.model)?;
-    let ids = model.tokenizer().encode(&text, EncodeOptions::default())?;
+    let ids = model.tokenizer()?.encode(&text, EncodeOptions::default())?;
     let chunks = (ids.len() / ctx).min(args.chunks.unwrap_or(usize::MAX));
     if chunks == 0 {
         let e = Error::invalid("the text is too short for one chunk").file(&args.file);
@@ -88,7 +95,11 @@ pub fn run(args: &PerplexityArgs) -> Done {
     let mut session = load::session(&model, &args.model, ctx, &adapters)?;
     let mut exact = match args.kl {
         true => {
-            let mut s = model.session(&SessionOptions { context: Some(ctx), precision: Precision::Exact, ..Default::default() })?;
+            let mut s = model.session(&SessionOptions {
+                context: Some(ctx),
+                precision: Precision::Exact,
+                ..Default::default()
+            })?;
             s.set_adapters(&load::active(&adapters))?;
             Some((s, Sums::default(), Differences::default()))
         }
@@ -105,7 +116,9 @@ pub fn run(args: &PerplexityArgs) -> Done {
             chunk[0] = bos;
         }
         match &mut exact {
-            None => predict(&mut session, &chunk, &mut |next, logits| sums.add(log_probability(logits, next)))?,
+            None => predict(&mut session, &chunk, &mut |next, logits| {
+                sums.add(log_probability(logits, next))
+            })?,
             Some((exact, exact_sums, differences)) => {
                 // The exact logits of half a chunk, as long as they are compared.
                 let mut reference = Vec::new();
@@ -136,12 +149,23 @@ pub fn run(args: &PerplexityArgs) -> Done {
         same_top: d.same_top as f64 / d.count as f64,
     });
     let (perplexity, error, counted) = (sums.perplexity(), sums.error(), sums.count);
-    let document = Document { perplexity, error, mean_logprob: -sums.mean(), counted, chunks, ctx, tokens: ids.len(), kl };
+    let document = Document {
+        perplexity,
+        error,
+        mean_logprob: -sums.mean(),
+        counted,
+        chunks,
+        ctx,
+        tokens: ids.len(),
+        kl,
+    };
     if args.json {
         return print_json(&document);
     }
     say(&running);
-    print(&format!("perplexity {perplexity:.4} ± {error:.4} ({chunks} chunks of {ctx} tokens, {counted} predictions)\n"))?;
+    print(&format!(
+        "perplexity {perplexity:.4} ± {error:.4} ({chunks} chunks of {ctx} tokens, {counted} predictions)\n"
+    ))?;
     match &document.kl {
         None => Ok(()),
         Some(kl) => print(&format!(
@@ -168,8 +192,8 @@ fn predict(session: &mut Session, chunk: &[u32], each: &mut dyn FnMut(u32, &[f32
 
 /// The begin token, if the model's texts start with one.
 fn begin_token(model: &Model) -> Result<Option<u32>> {
-    let empty = model.tokenizer().encode("", EncodeOptions::default())?;
-    Ok(model.tokenizer().bos().filter(|bos| empty.first() == Some(bos)))
+    let empty = model.tokenizer()?.encode("", EncodeOptions::default())?;
+    Ok(model.tokenizer()?.bos().filter(|bos| empty.first() == Some(bos)))
 }
 
 #[derive(Default)]

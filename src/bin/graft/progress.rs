@@ -24,7 +24,10 @@ impl Progress {
             bar.set_style(style);
         }
         bar.set_message(what.to_string());
-        Progress(Arc::new(Inner { bar, started: Instant::now() }))
+        Progress(Arc::new(Inner {
+            bar,
+            started: Instant::now(),
+        }))
     }
 
     /// How much is done, 0 to 1.

@@ -8,8 +8,8 @@ use serde::Serialize;
 
 use crate::args::RunArgs;
 use crate::interrupt::Catch;
-use crate::output::{Done, Fail, print, print_json, say};
 use crate::load;
+use crate::output::{Done, Fail, print, print_json, say};
 
 #[derive(Serialize)]
 struct Document<'a> {
@@ -49,6 +49,7 @@ pub fn run(args: &RunArgs, started: Instant) -> Done {
     let prompt = load::prompt(&model, &args.prompt, args.chat)?;
     let context = load::context(&model, args.end.ctx, max_tokens.map(|n| n.saturating_add(prompt.len())));
     let mut session = load::session(&model, &args.model, context, &adapters)?;
+    let kv = model.kv_bytes(&load::session_options(&args.model, context));
     let mut sampler = Sampler::new(sampling, model.spec().vocab_size)?;
     let loaded = started.elapsed();
 
@@ -67,9 +68,20 @@ pub fn run(args: &RunArgs, started: Instant) -> Done {
         if !args.json && !text.is_empty() {
             printed = print(text);
         }
-        if printed.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        if printed.is_ok() {
+            ControlFlow::Continue(())
+        } else {
+            ControlFlow::Break(())
+        }
     };
-    let made = generate(&mut session, model.tokenizer(), &prompt, &mut sampler, &options, &mut on_text)?;
+    let made = generate(
+        &mut session,
+        model.tokenizer()?,
+        &prompt,
+        &mut sampler,
+        &options,
+        &mut on_text,
+    )?;
     printed?;
     if args.json {
         print_json(&Document {
@@ -78,7 +90,10 @@ pub fn run(args: &RunArgs, started: Instant) -> Done {
             finish_reason: made.finish.name(),
             seed: sampler.options().seed,
             timings: times(loaded, first.unwrap_or_default(), &made.timings),
-            memory: Memory { kv: model.kv_bytes(context, args.model.precision()), anonymous: anonymous_memory() },
+            memory: Memory {
+                kv,
+                anonymous: anonymous_memory(),
+            },
         })?;
     } else {
         print("\n")?;
@@ -127,5 +142,10 @@ fn per_second(n: usize, d: Duration) -> f64 {
 pub fn anonymous_memory() -> Option<usize> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|l| l.strip_prefix("RssAnon:"))?;
-    line.trim().strip_suffix(" kB")?.trim().parse::<usize>().ok()?.checked_mul(1024)
+    line.trim()
+        .strip_suffix(" kB")?
+        .trim()
+        .parse::<usize>()
+        .ok()?
+        .checked_mul(1024)
 }

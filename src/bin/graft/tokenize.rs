@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
+use graft::Result;
 use graft::format::{Gguf, LoadMode};
 use graft::tokenizer::{EncodeOptions, Tokenizer};
-use graft::Result;
 use serde::Serialize;
 
 use crate::args::TokenizeArgs;
@@ -27,20 +27,34 @@ pub fn run(args: &TokenizeArgs) -> Done {
         (text, None) => text.as_deref().unwrap_or_default(),
     };
     let tokenizer = open(&args.model)?;
-    let options = EncodeOptions { add_bos_eos: !args.no_special, parse_special: !args.plain };
+    let options = EncodeOptions {
+        add_bos_eos: !args.no_special,
+        parse_special: !args.plain,
+    };
     // Written in pieces of many lines: a flush a line would take most of the time.
     let mut out = String::new();
     let mut one = |text: &str| -> Done {
         let tokens = tokenizer.encode(text, options)?;
-        let pieces = tokens.iter().map(|&id| tokenizer.decode(&[id], false)).collect::<Result<Vec<_>>>()?;
+        let pieces = tokens
+            .iter()
+            .map(|&id| tokenizer.decode(&[id], false))
+            .collect::<Result<Vec<_>>>()?;
         if args.json {
-            out.push_str(&json_line(&Document { tokens: &tokens, pieces })?);
+            out.push_str(&json_line(&Document {
+                tokens: &tokens,
+                pieces,
+            })?);
         } else if args.lines {
             let ids: Vec<_> = tokens.iter().map(u32::to_string).collect();
             out.push_str(&ids.join(" "));
             out.push('\n');
         } else {
-            out.extend(tokens.iter().zip(&pieces).map(|(id, piece)| format!("{id:>8}  {piece:?}\n")));
+            out.extend(
+                tokens
+                    .iter()
+                    .zip(&pieces)
+                    .map(|(id, piece)| format!("{id:>8}  {piece:?}\n")),
+            );
         }
         if out.len() > 1 << 16 {
             print(&std::mem::take(&mut out))?;
