@@ -11,6 +11,7 @@ mod attention;
 mod avx2;
 mod isa;
 mod kv_buf;
+pub mod peaks;
 mod scalar;
 mod scratch;
 #[cfg(test)]

@@ -1,0 +1,91 @@
+//! Oracle: transformers and PEFT in f32 on the real models' dequantized weights (tests/reference/real_models.py).
+
+mod common;
+#[path = "common/synth.rs"]
+mod synth;
+
+use common::*;
+use graft::kernels::Precision;
+use graft::{Adapter, Model, SessionOptions};
+use serde_json::Value;
+
+/// f64 sums of f32 log-probabilities over up to 1,500 tokens, each within [`LOGIT_BOUND`].
+const MEAN_LOGPROB_BOUND: f64 = 1e-3;
+
+fn check_model(name: &str) {
+    let spec = json(&data().join("real/adapters.json"));
+    let golden = json(&data().join(format!("real/{name}.json")));
+    let path = real_model(spec["models"][name]["file"].as_str().unwrap());
+    let model = Model::open(&path).unwrap_or_else(|e| panic!("{e}"));
+    let scratch = tempfile::tempdir().unwrap();
+    let mut worst = (0.0, String::new());
+    for case in golden["cases"].as_array().unwrap() {
+        let label = format!("{name} {}", case["name"]);
+        let adapters: Vec<(Adapter, f32)> = case["adapters"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|a| {
+                let adapter = a["case"].as_str().unwrap();
+                let dir = scratch.path().join(adapter);
+                if !dir.exists() {
+                    synth::write_adapter(&spec, name, adapter, &dir).unwrap();
+                }
+                (model.load_adapter(&dir).unwrap_or_else(|e| panic!("{e}")), a["weight"].as_f64().unwrap() as f32)
+            })
+            .collect();
+        let tokens = ids(&golden["prompts"][case["prompt"].as_str().unwrap()]);
+        let options = SessionOptions { precision: Precision::Exact, ..Default::default() };
+        let mut session = model.session(&options).unwrap();
+        session.set_adapters(&adapters).unwrap();
+        let positions = case["positions"].as_array().unwrap();
+        let mut compared = 0;
+        let mean = run(&mut session, &tokens, &mut |pos, logits| {
+            let Some(recorded) = positions.iter().find(|p| p["pos"] == pos) else { return };
+            check_position(&label, recorded, logits, &mut worst);
+            compared += 1;
+        });
+        assert_eq!(compared, positions.len(), "{label}: recorded positions");
+        let oracle = case["mean_logprob"].as_f64().unwrap();
+        assert!((mean - oracle).abs() <= MEAN_LOGPROB_BOUND, "{label}: mean log-probability: oracle {oracle}, ours {mean}");
+        if case.get("greedy").is_some() {
+            session.reset();
+            check_greedy(&mut session, &tokens, &ids(&case["greedy"]), &floats(&case["greedy_margin"]), &label);
+        }
+    }
+    println!("{name}: largest error {:.2e} at {}", worst.0, worst.1);
+}
+
+/// The first 32 logits, 128 spread over the vocabulary, and the normaliser of all.
+fn check_position(label: &str, recorded: &Value, logits: &[f32], worst: &mut (f32, String)) {
+    let pos = &recorded["pos"];
+    let top = ids(&recorded["top"]).into_iter().map(|id| id as usize);
+    let spread = floats(&recorded["stride_logits"]);
+    let stride = logits.len() / spread.len();
+    let pairs = top.zip(floats(&recorded["top_logits"])).chain(spread.into_iter().enumerate().map(|(i, l)| (i * stride, l)));
+    for (id, oracle) in pairs {
+        let error = logit_error(logits[id], oracle);
+        if error > worst.0 {
+            *worst = (error, format!("{label} position {pos} id {id}"));
+        }
+        assert!(error <= LOGIT_BOUND, "{label}: position {pos}, id {id}: oracle {oracle}, ours {}", logits[id]);
+    }
+    let oracle = recorded["logsumexp"].as_f64().unwrap() as f32;
+    let ours = logsumexp(logits) as f32;
+    assert!(logit_error(ours, oracle) <= LOGIT_BOUND, "{label}: position {pos}: logsumexp: oracle {oracle}, ours {ours}");
+}
+
+#[test]
+fn smollm2_exact_matches_transformers_and_peft() {
+    check_model("smollm2");
+}
+
+#[test]
+fn gemma3_exact_matches_transformers_and_peft() {
+    check_model("gemma3");
+}
+
+#[test]
+fn qwen2_exact_matches_transformers_and_peft() {
+    check_model("qwen2");
+}
