@@ -19,7 +19,13 @@ fn open(name: &str) -> Model {
 }
 
 fn exact(model: &Model, chunk: usize) -> Session {
-    model.session(&SessionOptions { precision: Precision::Exact, chunk, ..Default::default() }).unwrap()
+    model
+        .session(&SessionOptions {
+            precision: Precision::Exact,
+            chunk,
+            ..Default::default()
+        })
+        .unwrap()
 }
 
 fn tokens(n: usize) -> Vec<u32> {
@@ -40,7 +46,11 @@ fn one_by_one_and_in_chunks_give_the_same_logits() {
         let tokens = tokens(60);
         let whole = exact(&model, 512).eval(&tokens).unwrap().to_vec();
         for chunk in [1, 3, 8, 16, 59] {
-            assert_close(exact(&model, chunk).eval(&tokens).unwrap(), &whole, &format!("{name}, chunks of {chunk}"));
+            assert_close(
+                exact(&model, chunk).eval(&tokens).unwrap(),
+                &whole,
+                &format!("{name}, chunks of {chunk}"),
+            );
         }
         let mut session = exact(&model, 512);
         for t in &tokens {
@@ -64,7 +74,11 @@ fn truncating_forgets_exactly_the_later_tokens() {
             let after = session.eval(&tokens[5..9]).unwrap().to_vec();
             let mut fresh = exact(&model, chunk);
             let text: Vec<u32> = tokens[..keep].iter().chain(&tokens[5..9]).copied().collect();
-            assert_close(&after, fresh.eval(&text).unwrap(), &format!("{name}, chunk {chunk}, keep {keep}"));
+            assert_close(
+                &after,
+                fresh.eval(&text).unwrap(),
+                &format!("{name}, chunk {chunk}, keep {keep}"),
+            );
         }
     }
 }
@@ -78,13 +92,22 @@ fn sliding_keeps_the_first_tokens_and_the_later_half() {
     session.slide(4).unwrap();
     let kept: Vec<u32> = tokens[..4].iter().chain(&tokens[22..]).copied().collect();
     assert_eq!(session.tokens(), kept);
-    assert_close(session.logits(), exact(&model, 16).eval(&kept).unwrap(), "after sliding");
+    assert_close(
+        session.logits(),
+        exact(&model, 16).eval(&kept).unwrap(),
+        "after sliding",
+    );
 }
 
 #[test]
 fn a_full_context_is_an_error_and_leaves_the_session_usable() {
     let model = open("llama-tied");
-    let mut session = model.session(&SessionOptions { context: Some(10), ..Default::default() }).unwrap();
+    let mut session = model
+        .session(&SessionOptions {
+            context: Some(10),
+            ..Default::default()
+        })
+        .unwrap();
     session.eval(&tokens(8)).unwrap();
     let before = session.logits().to_vec();
     let error = session.eval(&tokens(3)).unwrap_err();
@@ -104,27 +127,41 @@ fn wrong_calls_are_errors() {
     assert_eq!(session.eval(&[u32::MAX]).unwrap_err().kind(), ErrorKind::Usage);
     assert_eq!(session.truncate(1).unwrap_err().kind(), ErrorKind::Usage);
     for context in [0, model.spec().context_length + 1, usize::MAX] {
-        let options = SessionOptions { context: Some(context), ..Default::default() };
+        let options = SessionOptions {
+            context: Some(context),
+            ..Default::default()
+        };
         assert!(model.session(&options).is_err(), "context {context}");
     }
     let other = open("qwen2");
     let adapter = other.load_adapter(data().join("tiny/qwen2/adapters/qv")).unwrap();
-    assert_eq!(session.set_adapters(&[(adapter, 1.0)]).unwrap_err().kind(), ErrorKind::Mismatch);
+    assert_eq!(
+        session.set_adapters(&[(adapter, 1.0)]).unwrap_err().kind(),
+        ErrorKind::Mismatch
+    );
     let own = model.load_adapter(data().join("tiny/llama-tied/adapters/qv")).unwrap();
-    assert_eq!(session.set_adapters(&[(own, f32::NAN)]).unwrap_err().kind(), ErrorKind::Usage);
+    assert_eq!(
+        session.set_adapters(&[(own, f32::NAN)]).unwrap_err().kind(),
+        ErrorKind::Usage
+    );
 }
 
 #[test]
 fn an_adapter_acts_from_the_next_token_and_off_is_the_base_again() {
     let model = open("llama-tied");
-    let adapter = model.load_adapter(data().join("tiny/llama-tied/adapters/all-linear")).unwrap();
+    let adapter = model
+        .load_adapter(data().join("tiny/llama-tied/adapters/all-linear"))
+        .unwrap();
     let tokens = tokens(12);
     let mut session = exact(&model, 512);
     let base = session.eval(&tokens).unwrap().to_vec();
     session.reset();
     session.set_adapters(&[(adapter.clone(), 1.0)]).unwrap();
     let with = session.eval(&tokens).unwrap().to_vec();
-    assert!(base.iter().zip(&with).any(|(a, b)| (a - b).abs() > 0.1), "the adapter changes nothing");
+    assert!(
+        base.iter().zip(&with).any(|(a, b)| (a - b).abs() > 0.1),
+        "the adapter changes nothing"
+    );
     // Two halves make a whole, up to the order of the sum.
     session.reset();
     session.set_adapters(&[(adapter.clone(), 0.5), (adapter, 0.5)]).unwrap();
@@ -141,7 +178,11 @@ fn breaking_out_of_eval_each_stops_it() {
     let mut seen = 0;
     let stop = |i: usize, _: &[f32]| {
         seen = i;
-        if i == 5 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        if i == 5 {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
     };
     let mut stop = stop;
     session.eval_each(&tokens(20), &mut stop).unwrap();
@@ -153,13 +194,19 @@ fn the_number_of_threads_does_not_show() {
     for name in MODELS {
         let mut results = Vec::new();
         for threads in [1, 2, 3] {
-            let options = graft::LoadOptions { threads: Some(threads), ..Default::default() };
+            let options = graft::LoadOptions {
+                threads: Some(threads),
+                ..Default::default()
+            };
             let model = Model::open_with(data().join("tiny").join(name).join("model.gguf"), &options).unwrap();
             let mut session = model.session(&SessionOptions::default()).unwrap();
             let mut logits = session.eval(&tokens(50)).unwrap().to_vec();
             logits.extend_from_slice(session.eval(&[7]).unwrap());
             results.push(logits);
         }
-        assert!(results.iter().all(|r| *r == results[0]), "{name}: logits depend on the thread count");
+        assert!(
+            results.iter().all(|r| *r == results[0]),
+            "{name}: logits depend on the thread count"
+        );
     }
 }
