@@ -86,9 +86,6 @@ impl Gguf {
     /// Opens bytes in memory as if they were the only file.
     #[doc(hidden)]
     pub fn from_bytes(bytes: Vec<u8>) -> Result<Self> {
-        if bytes.is_empty() {
-            return Err(Error::invalid("the file is empty"));
-        }
         Self::from_parts(vec![Mapping::from_bytes("memory", bytes)])
     }
 
@@ -297,22 +294,20 @@ fn parse_info(path: &Path, cursor: &mut Cursor<'_>, part: usize, n: u64) -> Resu
             .found(format_args!("{name} (ggml type {id})")))
     })?;
     // Blocks do not cross rows, so that the row length decides.
-    let row = dims.first().copied().unwrap_or(0);
-    let bytes = match format.bytes_for(row) {
-        Some(row_bytes) => dims
+    let (row, block) = (dims.first().copied().unwrap_or(0), format.info().block_len);
+    if !row.is_multiple_of(block) {
+        return Err(bad(Error::invalid("the rows of the tensor are no whole blocks")
+            .expected(format_args!("a multiple of {block}, the block of {}", format.name()))
+            .found(format_args!("{row} columns"))));
+    }
+    let range = (|| {
+        let bytes = dims
             .iter()
             .skip(1)
-            .try_fold(row_bytes, |bytes, &dim| bytes.checked_mul(dim)),
-        None => {
-            return Err(bad(Error::invalid("the rows of the tensor are no whole blocks")
-                .expected(format_args!("a multiple of the block of {}", format.name()))
-                .found(format_args!("{row} columns"))));
-        }
-    };
-    let range = usize::try_from(offset)
-        .ok()
-        .zip(bytes)
-        .and_then(|(start, bytes)| Some(start..start.checked_add(bytes)?));
+            .try_fold(format.bytes_for(row)?, |bytes, &dim| bytes.checked_mul(dim))?;
+        let start = usize::try_from(offset).ok()?;
+        Some(start..start.checked_add(bytes)?)
+    })();
     let range = range.ok_or_else(|| {
         let e = Error::invalid("the tensor is larger than the address space");
         bad(e.found(format_args!("{} at offset {offset}", Shape(&stored))))

@@ -232,9 +232,11 @@ fn check_entry(t: &Entry, begin: usize, data_len: usize) -> Result<()> {
     let bits = t.shape.iter().try_fold(t.dtype.bitsize(), |n, &dim| n.checked_mul(dim));
     if bits != (end - start).checked_mul(8) {
         let e = Error::invalid("shape and type do not match the length of the data");
-        let expected = bits.map_or("less than the address space".to_owned(), |bits| {
-            format!("{} bytes", bits.div_ceil(8))
-        });
+        let expected = match bits {
+            Some(bits) if bits % 8 == 0 => format!("{} bytes", bits / 8),
+            Some(bits) => format!("a multiple of 8 bits, not {bits},"),
+            None => "less than the address space".to_owned(),
+        };
         return bad(e
             .expected(format_args!("{expected} for {} {:?}", t.dtype, t.shape))
             .found(format_args!("{} bytes", end - start)));

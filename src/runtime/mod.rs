@@ -1,7 +1,14 @@
-//! Conversations: a loaded [`Model`], the [`Session`]s that share it, and how the next token is chosen.
+//! Conversations: a loaded [`Model`], the [`Session`]s that share it, how the next token is chosen, when to end.
 
+pub mod generate;
 pub mod model;
+pub mod rng;
+pub mod sampler;
 pub mod session;
+pub mod stop;
 
+pub use generate::{Finish, GenerateOptions, Generated, Timings, generate};
 pub use model::{Adapter, LoadOptions, Model};
+pub use sampler::{Sampler, SamplerOptions};
 pub use session::{Session, SessionOptions};
+pub use stop::StopMatcher;

@@ -1,1 +1,39 @@
-fn main() {}
+//! The command line: `graft run`, `chat`, `batch`, `logits`, `perplexity`, `tokenize`, `inspect`, `bench`.
+//!
+//! stdout carries data only, words go to stderr. Exit codes: 0 done, 1 data (a file, a disk, a model), 2 usage, 130 Ctrl-C.
+
+mod args;
+mod batch;
+mod bench;
+mod chat;
+mod inspect;
+mod interrupt;
+mod load;
+mod logits;
+mod output;
+mod perplexity;
+mod progress;
+mod run;
+mod tokenize;
+
+use std::process::ExitCode;
+
+use args::{Cli, Command};
+use clap::Parser;
+
+fn main() -> ExitCode {
+    let started = std::time::Instant::now();
+    let cli = Cli::parse();
+    interrupt::install();
+    let done = match cli.command {
+        Command::Run(a) => run::run(&a, started),
+        Command::Chat(a) => chat::run(&a),
+        Command::Batch(a) => batch::run(&a),
+        Command::Logits(a) => logits::run(&a),
+        Command::Perplexity(a) => perplexity::run(&a),
+        Command::Tokenize(a) => tokenize::run(&a),
+        Command::Inspect(a) => inspect::run(&a),
+        Command::Bench(a) => bench::run(&a),
+    };
+    output::exit_code(done)
+}

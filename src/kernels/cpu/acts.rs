@@ -5,7 +5,7 @@
 //! outlier spoils only its own block. K-quants use them too: a scale for 256 elements, as their own dot products
 //! elsewhere have, was three times less accurate on rows with outliers.
 //!
-//! **Layout.** Rows (tokens) go in tiles of `T`: 4 from m = 4 on (rows past m are zero), else one tile of m. For each tile and each
+//! **Layout.** Rows (tokens) go in tiles of `T`: 4 from m = 4 on (rows past m are zero), else 1. For each tile and each
 //! block of 32 elements there is a record of words (u32), each line of it one word a token:
 //!
 //! ```text
@@ -13,11 +13,12 @@
 //!         2 lines   half sums for 16 elements each: i16 pair (elements 0,1 of each word; elements 2,3)
 //!         1 line    d, the scale (f32)
 //!         1 line    d * sum of the 32 integers (f32)
-//! int16: 16 lines   the 32 elements, 2 to a word; for word of four 4i..: (4i, 4i+2) then (4i+1, 4i+3)
+//! int16:  8 lines   the even elements, 2 to a word: (4i, 4i+2) in line i
+//!         8 lines   the odd elements: (4i+1, 4i+3) in line 8+i
 //!         1 line    d, the scale (f32)
 //! ```
 //! The half sums are what the bias trick needs (see `avx2/matmul.rs`). The int16 order makes widening a weight
-//! vector two shifts. A block with a NaN or infinity has d = NaN and zeros, so its outputs are NaN.
+//! vector to two vectors a matter of shifts. A block with a NaN or infinity has d = NaN and zeros, so its outputs are NaN.
 
 use crate::quant::BlockFormat;
 
@@ -86,7 +87,7 @@ pub(crate) struct Has {
 
 /// Tokens of a tile in a batch of m rows.
 pub(crate) fn tile(m: usize) -> usize {
-    m.min(TILE)
+    if m < TILE { 1 } else { TILE }
 }
 
 impl Acts {

@@ -2,18 +2,23 @@
 
 use std::cell::RefCell;
 
+/// Floats in a cache line.
+const LINE: usize = 16;
+
 thread_local! {
     /// A stack: nested borrowers find the same buffers every time.
     static F32: RefCell<Vec<Vec<f32>>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Lends `len` floats of unspecified (old) contents to `f`. Nested calls get buffers of their own.
+/// Lends `len` floats of unspecified (old) contents, beginning at a cache line, to `f`. Nested calls get buffers of their own.
 pub(crate) fn with_f32<R>(len: usize, f: impl FnOnce(&mut [f32]) -> R) -> R {
     let mut buffer = F32.with_borrow_mut(Vec::pop).unwrap_or_default();
-    if buffer.len() < len {
-        buffer.resize(len, 0.0);
+    if buffer.len() < len + LINE {
+        buffer.resize(len + LINE, 0.0);
     }
-    let result = f(&mut buffer[..len]);
+    // The start within the line depends on the address alone; `align_offset` may decline (then it is only slower).
+    let start = buffer.as_ptr().align_offset(LINE * size_of::<f32>()).min(LINE);
+    let result = f(&mut buffer[start..start + len]);
     F32.with_borrow_mut(|stack| stack.push(buffer));
     result
 }

@@ -1,10 +1,40 @@
 //! The AVX2 level (AVX2, FMA, F16C: Intel since Haswell, AMD since Excavator).
+//!
+//! Every function here has `#[target_feature]` with exactly what [`available`] asks the CPU for; the table holds them as
+//! `unsafe fn` and [`isa::choose`](super::isa::choose) hands it out only if the CPU has them.
+
+mod attention;
+mod decode;
+mod dense;
+mod elementwise;
+mod lanes;
+mod matmul;
+mod norm;
+mod pack;
+mod prefill;
+mod rope;
+mod unpack;
 
 use super::isa::Isa;
-use super::scalar;
 
 pub(crate) static ISA: Isa = Isa {
     name: "avx2",
-    available: || false,
-    ..scalar::ISA
+    available,
+    rms_norm: norm::rms_norm,
+    rope: rope::rope,
+    gated: elementwise::gated,
+    add: elementwise::add,
+    softcap: elementwise::softcap,
+    to_f16: elementwise::to_f16,
+    pack_i8: pack::pack_i8,
+    pack_i16: pack::pack_i16,
+    matmul_f32: dense::matmul_f32,
+    matmul_int: matmul::matmul_int,
+    attention: attention::attention,
 };
+
+fn available() -> bool {
+    std::arch::is_x86_feature_detected!("avx2")
+        && std::arch::is_x86_feature_detected!("fma")
+        && std::arch::is_x86_feature_detected!("f16c")
+}

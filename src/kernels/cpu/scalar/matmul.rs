@@ -66,7 +66,7 @@ pub(crate) fn unpack(acts: &Acts, partner: Partner, x: &mut [f32]) {
                 let record = &acts.i16_tile(t / tile)[b * I16_LINES * tile..][..I16_LINES * tile];
                 let d = f32::from_bits(record[16 * tile + lane]);
                 for (i, x) in x.chunks_exact_mut(4).enumerate() {
-                    let (even, odd) = (record[2 * i * tile + lane], record[(2 * i + 1) * tile + lane]);
+                    let (even, odd) = (record[i * tile + lane], record[(8 + i) * tile + lane]);
                     for (x, q) in x
                         .iter_mut()
                         .zip([even as i16, odd as i16, (even >> 16) as i16, (odd >> 16) as i16])

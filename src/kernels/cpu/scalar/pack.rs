@@ -50,8 +50,8 @@ pub(crate) fn pack_i16(x: &[f32], k: usize, tile: usize, out: &mut [u32]) {
         for (x, record) in row.chunks_exact(BLOCK).zip(out.chunks_exact_mut(I16_LINES * tile)) {
             let (q, d) = quantize(x, 32767.0);
             for (i, q) in q.chunks_exact(4).enumerate() {
-                record[2 * i * tile + t] = pair(q[0], q[2]);
-                record[(2 * i + 1) * tile + t] = pair(q[1], q[3]);
+                record[i * tile + t] = pair(q[0], q[2]);
+                record[(8 + i) * tile + t] = pair(q[1], q[3]);
             }
             record[16 * tile + t] = d.to_bits();
         }

@@ -1,0 +1,210 @@
+//! `graft inspect`: what is in a model file or an adapter folder.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::path::Path;
+
+use graft::adapter::AdapterFile;
+use graft::adapter::forms::Form;
+use graft::format::{Gguf, LoadMode};
+use graft::kernels::Precision;
+use graft::{Model, Result, SessionOptions};
+use serde_json::{Map, Value, json};
+
+use crate::args::InspectArgs;
+use crate::output::{Done, bytes, print, print_json};
+
+pub fn run(args: &InspectArgs) -> Done {
+    let (text, document) = match args.path.is_dir() {
+        true => adapter(&args.path)?,
+        false => model(&args.path)?,
+    };
+    if args.json { print_json(&document) } else { print(&text) }
+}
+
+fn model(path: &Path) -> Result<(String, Value)> {
+    let gguf = Gguf::open(path, LoadMode::Map)?;
+    let mut text = format!("{} (GGUF version {}", path.display(), gguf.version());
+    let _ = match gguf.parts().len() {
+        1 => writeln!(text, ")"),
+        n => writeln!(text, ", {n} files)"),
+    };
+
+    let mut metadata = Map::new();
+    let width = gguf
+        .metadata()
+        .iter()
+        .map(|(key, _)| key.len())
+        .max()
+        .unwrap_or(0)
+        .min(60);
+    let _ = writeln!(text, "\nMetadata: {} keys", gguf.metadata().len());
+    for (key, value) in gguf.metadata().iter() {
+        let _ = writeln!(text, "  {:width$}  {value}", one_line(key));
+        metadata.insert(key.to_string(), json_value(value));
+    }
+
+    let mut tensors = Vec::new();
+    let mut formats: BTreeMap<&str, (usize, usize, usize)> = BTreeMap::new();
+    let width = gguf.tensors().iter().map(|t| t.name.len()).max().unwrap_or(0).min(60);
+    let _ = writeln!(text, "\nTensors: {}", gguf.tensors().len());
+    for t in gguf.tensors() {
+        let (format, size) = (t.format.name(), t.range.len());
+        let dims = t.dims.iter().map(usize::to_string).collect::<Vec<_>>().join(" × ");
+        let _ = writeln!(
+            text,
+            "  {:width$}  {format:6}  {:>10}  {dims}",
+            one_line(&t.name),
+            bytes(size)
+        );
+        tensors.push(json!({"name": t.name, "format": format, "dims": t.dims, "bytes": size}));
+        let sums = formats.entry(format).or_default();
+        *sums = (sums.0 + 1, sums.1 + t.elements(), sums.2 + size);
+    }
+    let _ = writeln!(text, "\nBy format:");
+    for (format, (n, elements, size)) in &formats {
+        let bits = *size as f64 * 8.0 / (*elements).max(1) as f64;
+        let _ = writeln!(
+            text,
+            "  {format:6}  {n:>4} tensors  {elements:>13} numbers  {:>10}  {bits:.2} bits each",
+            bytes(*size)
+        );
+    }
+    let parameters: usize = formats.values().map(|f| f.1).sum();
+    let weights: usize = formats.values().map(|f| f.2).sum();
+
+    let mut document = json!({
+        "file": path, "version": gguf.version(), "parameters": parameters, "bytes": weights,
+        "metadata": metadata, "tensors": tensors,
+    });
+    // A file that Graft cannot run can still be looked at; why it cannot is part of what there is to see.
+    match Model::open(path) {
+        Err(e) => {
+            let _ = writeln!(text, "\nGraft cannot run it: {e}");
+            document["error"] = e.to_string().into();
+        }
+        Ok(model) => {
+            let (s, sizes) = (model.spec(), memory(&model));
+            let _ = writeln!(
+                text,
+                "\nModel: {} · {} layers of {} · {} heads, {} for keys and values, of {} · MLP {} · vocabulary {} · context {} · {:.1} M parameters",
+                s.arch,
+                s.n_layers,
+                s.hidden_size,
+                s.n_heads,
+                s.n_kv_heads,
+                s.head_dim,
+                s.ffn_size,
+                s.vocab_size,
+                s.context_length,
+                parameters as f64 / 1e6
+            );
+            let _ = writeln!(
+                text,
+                "Memory: weights {}, mapped from the file and shared",
+                bytes(weights)
+            );
+            for (context, exact, size) in &sizes {
+                let precision = if *exact { " (--exact)" } else { "" };
+                let _ = writeln!(text, "  KV cache of {context} tokens{precision}: {}", bytes(*size));
+            }
+            document["memory"] = json!({
+                "weights": weights,
+                "kv": sizes.iter().map(|(c, e, n)| json!({"context": c, "exact": e, "bytes": n})).collect::<Vec<_>>(),
+            });
+        }
+    }
+    Ok((text, document))
+}
+
+/// KV cache sizes: of a usual and of the largest context, in both precisions.
+fn memory(model: &Model) -> Vec<(usize, bool, usize)> {
+    let most = model.spec().context_length;
+    let mut contexts = vec![4096.min(most), most];
+    contexts.dedup();
+    let sizes = |context| {
+        [Precision::Fast, Precision::Exact].map(|precision| {
+            let options = SessionOptions {
+                context: Some(context),
+                precision,
+                ..Default::default()
+            };
+            (context, precision == Precision::Exact, model.kv_bytes(&options))
+        })
+    };
+    contexts.into_iter().flat_map(sizes).collect()
+}
+
+fn adapter(dir: &Path) -> Result<(String, Value)> {
+    let file = AdapterFile::open(dir)?;
+    let ranks = file.ranks();
+    let mut text = format!("{} (adapter)\n\n", dir.display());
+    let _ = writeln!(text, "Method: {}", file.method());
+    let _ = writeln!(
+        text,
+        "Base model: {}",
+        file.base_model().map_or("not named".into(), one_line)
+    );
+    let _ = writeln!(
+        text,
+        "Rank: {}",
+        ranks.iter().map(usize::to_string).collect::<Vec<_>>().join(", ")
+    );
+    let _ = writeln!(text, "Parameters: {}", file.parameters());
+    let _ = writeln!(text, "Sites: {}", file.sites().len());
+    let mut sites = Vec::new();
+    for site in file.sites() {
+        for form in &site.forms {
+            let (what, detail) = describe(form);
+            let _ = writeln!(text, "  {}  {what}", one_line(&site.path));
+            let mut entry = json!({"module": site.path});
+            if let (Some(entry), Some(detail)) = (entry.as_object_mut(), detail.as_object()) {
+                entry.extend(detail.clone());
+            }
+            sites.push(entry);
+        }
+    }
+    let document = json!({
+        "adapter": dir, "method": file.method(), "base_model": file.base_model(), "ranks": ranks,
+        "parameters": file.parameters(), "sites": sites,
+    });
+    Ok((text, document))
+}
+
+fn describe(form: &Form) -> (String, Value) {
+    match form {
+        Form::LowRank(l) => {
+            let (inputs, rank, outputs, scale) = (l.cols, l.rank, l.rows, l.scale);
+            (
+                format!("{inputs} → {rank} → {outputs}, scale {scale}"),
+                json!({"form": "low_rank", "in": inputs, "rank": rank, "out": outputs, "scale": scale}),
+            )
+        }
+    }
+}
+
+/// Names come from files: no control characters on a terminal.
+fn one_line(text: &str) -> String {
+    text.chars()
+        .flat_map(|c| {
+            if c.is_control() {
+                c.escape_default().collect::<Vec<_>>()
+            } else {
+                vec![c]
+            }
+        })
+        .collect()
+}
+
+fn json_value(value: graft::format::ValueRef) -> Value {
+    use graft::format::ValueRef as V;
+    match value {
+        V::Uint(v) => v.into(),
+        V::Int(v) => v.into(),
+        V::F32(v) => f64::from(v).into(),
+        V::F64(v) => v.into(),
+        V::Bool(v) => v.into(),
+        V::Str(v) => v.into(),
+        V::Array { element, len } => json!({"array_of": element.name(), "length": len}),
+    }
+}

@@ -1,0 +1,44 @@
+//! Ctrl-C: ends the program, or, while something is under way that can stop cleanly, asks that to stop.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+static ASKED: AtomicBool = AtomicBool::new(false);
+static CATCH: AtomicBool = AtomicBool::new(false);
+
+/// Installs the handler. Without one (an odd system), Ctrl-C kills the program as ever.
+pub fn install() {
+    let _ = ctrlc::set_handler(|| {
+        // The second Ctrl-C in a row ends the program even where the first was to stop something.
+        if !CATCH.load(Ordering::SeqCst) || ASKED.swap(true, Ordering::SeqCst) {
+            std::process::exit(130);
+        }
+    });
+}
+
+/// While it lives, Ctrl-C sets [`Catch::flag`] instead of ending the program.
+pub struct Catch(());
+
+impl Catch {
+    /// Begins, with the flag cleared.
+    pub fn begin() -> Self {
+        ASKED.store(false, Ordering::SeqCst);
+        CATCH.store(true, Ordering::SeqCst);
+        Catch(())
+    }
+
+    /// Set by Ctrl-C.
+    pub fn flag(&self) -> &'static AtomicBool {
+        &ASKED
+    }
+
+    /// Whether Ctrl-C came.
+    pub fn asked(&self) -> bool {
+        ASKED.load(Ordering::SeqCst)
+    }
+}
+
+impl Drop for Catch {
+    fn drop(&mut self) {
+        CATCH.store(false, Ordering::SeqCst);
+    }
+}

@@ -1,0 +1,254 @@
+//! Opening what the command line names: models, adapters, prompts.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use graft::tokenizer::{EncodeOptions, Message};
+use graft::{Adapter, Error, LoadOptions, Model, Result, Session, SessionOptions};
+
+use crate::args::{ModelArgs, PromptArgs};
+use crate::progress::Progress;
+
+/// An adapter on the command line, loaded.
+#[derive(Clone)]
+pub struct Named {
+    /// The name before `=`.
+    pub name: Option<String>,
+    /// The folder.
+    pub dir: PathBuf,
+    pub weight: f32,
+    pub adapter: Adapter,
+}
+
+/// `[NAME=]DIR[@WEIGHT]`, taken apart.
+#[derive(Debug, PartialEq)]
+pub struct AdapterSpec {
+    pub name: Option<String>,
+    pub dir: PathBuf,
+    pub weight: f32,
+}
+
+impl AdapterSpec {
+    /// Takes `text` apart. A path that exists is never taken apart further, so folders may have `=` and `@` in their names.
+    pub fn parse(text: &str) -> Result<Self> {
+        Self::parse_with(text, |p| p.exists())
+    }
+
+    fn parse_with(text: &str, exists: impl Fn(&Path) -> bool) -> Result<Self> {
+        let (mut name, mut dir, mut weight) = (None, text, 1.0f32);
+        let weighted = |s: &str| {
+            let (dir, weight) = s.rsplit_once('@')?;
+            Some((dir.len(), weight.parse::<f32>().ok()?))
+        };
+        if !exists(Path::new(dir)) {
+            // NAME= is there unless what stands before the first '=' is part of a path that exists.
+            let bare = weighted(dir).is_some_and(|(end, _)| exists(Path::new(&dir[..end])));
+            let named = dir.split_once('=').filter(|(n, _)| !bare && !n.contains(['/', '\\']));
+            if let Some((n, rest)) = named {
+                (name, dir) = (Some(n), rest);
+            }
+            if let Some((end, w)) = weighted(dir).filter(|_| !exists(Path::new(dir))) {
+                (dir, weight) = (&dir[..end], w);
+            }
+        }
+        let bad = |what: &str| Err(Error::usage(what).item(text).expected("[NAME=]DIR[@WEIGHT]"));
+        match () {
+            _ if name == Some("") => bad("the adapter's name is empty"),
+            _ if dir.is_empty() => bad("the adapter's folder is empty"),
+            _ if !weight.is_finite() => bad("the adapter's weight is not finite"),
+            _ => Ok(AdapterSpec {
+                name: name.map(str::to_string),
+                dir: dir.into(),
+                weight,
+            }),
+        }
+    }
+
+    /// Loads it for `model`.
+    pub fn load(self, model: &Model) -> Result<Named> {
+        let adapter = model.load_adapter(&self.dir)?;
+        Ok(Named {
+            name: self.name,
+            dir: self.dir,
+            weight: self.weight,
+            adapter,
+        })
+    }
+}
+
+/// Opens the model.
+pub fn model(args: &ModelArgs) -> Result<Model> {
+    let progress = Progress::new("loading");
+    let bar = progress.clone();
+    let options = LoadOptions {
+        mode: args.mode(),
+        threads: args.threads.map(usize::from),
+        progress: Some(Box::new(move |share| bar.set(share))),
+    };
+    let model = Model::open_with(&args.model, &options);
+    progress.finish();
+    model
+}
+
+/// Opens the model and its adapters.
+pub fn model_and_adapters(args: &ModelArgs) -> Result<(Model, Vec<Named>)> {
+    // Before the model: a wrong option should not wait for a big file.
+    let specs = args
+        .adapters
+        .iter()
+        .map(|a| AdapterSpec::parse(a))
+        .collect::<Result<Vec<_>>>()?;
+    let model = model(args)?;
+    let adapters = specs.into_iter().map(|s| s.load(&model)).collect::<Result<Vec<_>>>()?;
+    Ok((model, adapters))
+}
+
+/// What the command line says about sessions.
+pub fn session_options(args: &ModelArgs, context: usize) -> SessionOptions {
+    SessionOptions {
+        context: Some(context),
+        precision: args.precision(),
+        ..Default::default()
+    }
+}
+
+/// A session with `adapters` on.
+pub fn session(model: &Model, args: &ModelArgs, context: usize, adapters: &[Named]) -> Result<Session> {
+    let mut session = model.session(&session_options(args, context))?;
+    session.set_adapters(&active(adapters))?;
+    Ok(session)
+}
+
+/// Adapters with their weights, as a session takes them.
+pub fn active(adapters: &[Named]) -> Vec<(Adapter, f32)> {
+    adapters.iter().map(|a| (a.adapter.clone(), a.weight)).collect()
+}
+
+/// How many tokens the context needs: what was asked for, else `needed` up to what the model was made for.
+pub fn context(model: &Model, asked: Option<usize>, needed: Option<usize>) -> usize {
+    let most = model.spec().context_length;
+    asked.unwrap_or_else(|| needed.map_or(most, |n| n.clamp(1, most)))
+}
+
+/// `-n`: -1 is no limit.
+pub fn max_tokens(n: i64) -> Result<Option<usize>> {
+    match n {
+        -1 => Ok(None),
+        n => match usize::try_from(n) {
+            Ok(n) => Ok(Some(n)),
+            Err(_) => Err(Error::usage("wrong number of tokens")
+                .item("-n")
+                .expected("0 or more, or -1")
+                .found(n)),
+        },
+    }
+}
+
+/// The prompt's ids.
+pub fn prompt(model: &Model, args: &PromptArgs, chat: bool) -> Result<Vec<u32>> {
+    if let Some(tokens) = &args.tokens {
+        return Ok(tokens.clone());
+    }
+    let from_file;
+    let text = match (&args.prompt, &args.file) {
+        (Some(text), _) => text,
+        (None, Some(file)) => {
+            from_file = text_of(file)?;
+            &from_file
+        }
+        (None, None) => return Err(Error::usage("no prompt: -p, -f or --tokens is needed")),
+    };
+    match chat {
+        false => model.tokenizer()?.encode(text, EncodeOptions::default()),
+        true => chat_prompt(model, &[Message::new("user", text)]),
+    }
+}
+
+/// The ids of a conversation in the model's chat template, ready for the assistant's answer.
+pub fn chat_prompt(model: &Model, messages: &[Message]) -> Result<Vec<u32>> {
+    let Some(template) = model.chat_template()? else {
+        let e = Error::unsupported("this model has no chat template: it continues text, it does not answer");
+        return Err(e
+            .file(model.gguf().path())
+            .item("tokenizer.chat_template")
+            .expected("a model tuned for chat; or: graft run -p TEXT"));
+    };
+    // The template writes the begin token where the model wants one.
+    let options = EncodeOptions {
+        add_bos_eos: false,
+        parse_special: true,
+    };
+    model
+        .tokenizer()?
+        .encode(&template.render(messages, true, None)?, options)
+}
+
+/// The text in `file`; `-` is stdin. Anything but UTF-8 is an error.
+pub fn text_of(file: &Path) -> Result<String> {
+    let io = |e: &std::io::Error| Error::io(file, "cannot read", e);
+    let bytes = if file == Path::new("-") {
+        let mut bytes = Vec::new();
+        std::io::stdin().lock().read_to_end(&mut bytes).map_err(|e| io(&e))?;
+        bytes
+    } else {
+        std::fs::read(file).map_err(|e| io(&e))?
+    };
+    String::from_utf8(bytes).map_err(|e| {
+        let at = e.utf8_error().valid_up_to();
+        Error::invalid("the text is not UTF-8")
+            .file(file)
+            .item(format!("byte {at}"))
+    })
+}
+
+/// A seed that nobody chose.
+pub fn any_seed() -> u64 {
+    use std::hash::{BuildHasher, Hasher};
+    // The standard library's only source of randomness. 53 bits, so that JSON readers keep it exact.
+    std::collections::hash_map::RandomState::new().build_hasher().finish() >> 11
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn adapter_specs_are_taken_apart() {
+        let there = ["d", "a@2", "x=y", "n=v@0.5", "at@home/d"];
+        let exists = |p: &Path| there.iter().any(|t| Path::new(t) == p);
+        for (text, name, dir, weight) in [
+            ("d", None, "d", 1.0),
+            ("d@0.5", None, "d", 0.5),
+            ("d@-2", None, "d", -2.0),
+            ("n=d", Some("n"), "d", 1.0),
+            ("n=d@0.25", Some("n"), "d", 0.25),
+            ("a@2", None, "a@2", 1.0),
+            ("a@2@3", None, "a@2", 3.0),
+            ("n=a@2", Some("n"), "a@2", 1.0),
+            ("n=a@2@3", Some("n"), "a@2", 3.0),
+            ("x=y", None, "x=y", 1.0),
+            ("x=y@2", None, "x=y", 2.0),
+            ("n=x=y", Some("n"), "x=y", 1.0),
+            ("n=v@0.5", None, "n=v@0.5", 1.0),
+            ("at@home/d", None, "at@home/d", 1.0),
+            ("gone", None, "gone", 1.0),
+            ("n=gone@2", Some("n"), "gone", 2.0),
+            ("gone@home", None, "gone@home", 1.0),
+            ("a/b=c", None, "a/b=c", 1.0),
+        ] {
+            let spec = AdapterSpec::parse_with(text, exists).unwrap();
+            assert_eq!(
+                spec,
+                AdapterSpec {
+                    name: name.map(str::to_string),
+                    dir: dir.into(),
+                    weight
+                },
+                "{text}"
+            );
+        }
+        for bad in ["", "=d", "n=", "d@nan", "d@inf", "@1"] {
+            assert!(AdapterSpec::parse_with(bad, exists).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! `graft logits`: the model's scores for the next token.
+
+use std::ops::ControlFlow;
+
+use graft::{Error, Result};
+use serde::Serialize;
+
+use crate::args::LogitsArgs;
+use crate::load;
+use crate::output::{Done, print, print_json};
+
+#[derive(Serialize)]
+struct Document {
+    n_vocab: usize,
+    positions: Vec<Position>,
+    mean_logprob: Option<f64>,
+}
+
+#[derive(Serialize)]
+struct Position {
+    pos: usize,
+    top: Vec<(u32, f32)>,
+}
+
+pub fn run(args: &LogitsArgs) -> Done {
+    let (model, adapters) = load::model_and_adapters(&args.model)?;
+    let ids = load::prompt(&model, &args.prompt, false)?;
+    if ids.is_empty() {
+        Err(Error::usage("the prompt is empty").expected("at least one token"))?;
+    }
+    let mut session = load::session(
+        &model,
+        &args.model,
+        load::context(&model, Some(ids.len()), None),
+        &adapters,
+    )?;
+    let (mut positions, mut sum) = (Vec::new(), 0.0);
+    session.eval_each(&ids, &mut |pos, logits| {
+        if let Some(&next) = ids.get(pos + 1) {
+            sum += log_probability(logits, next);
+        }
+        if args.all || pos + 1 == ids.len() {
+            positions.push(Position {
+                pos,
+                top: top(logits, args.top),
+            });
+        }
+        ControlFlow::Continue(())
+    })?;
+    let mean_logprob = (ids.len() > 1).then(|| sum / (ids.len() - 1) as f64);
+    let document = Document {
+        n_vocab: model.spec().vocab_size,
+        positions,
+        mean_logprob,
+    };
+    if args.json {
+        return print_json(&document);
+    }
+    print(&table(&model, &document)?)
+}
+
+fn table(model: &graft::Model, document: &Document) -> Result<String> {
+    let mut text = String::new();
+    for p in &document.positions {
+        for (id, logit) in &p.top {
+            let piece = model.tokenizer()?.decode(&[*id], false)?;
+            text.push_str(&format!("{:>6} {id:>8} {logit:>10.4}  {piece:?}\n", p.pos));
+        }
+    }
+    if let Some(mean) = document.mean_logprob {
+        text.push_str(&format!("mean log-probability of tokens 2..n: {mean:.6}\n"));
+    }
+    Ok(text)
+}
+
+/// The `k` highest, the highest first, the lower id first among equals.
+fn top(logits: &[f32], k: usize) -> Vec<(u32, f32)> {
+    let mut all: Vec<(u32, f32)> = (0u32..).zip(logits.iter().copied()).collect();
+    let order = |a: &(u32, f32), b: &(u32, f32)| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0));
+    if k < all.len() {
+        all.select_nth_unstable_by(k, order);
+        all.truncate(k);
+    }
+    all.sort_unstable_by(order);
+    all
+}
+
+/// log softmax(logits)[id], in f64. An id outside the vocabulary cannot come here: it was evaluated.
+pub fn log_probability(logits: &[f32], id: u32) -> f64 {
+    f64::from(logits.get(id as usize).copied().unwrap_or(f32::NEG_INFINITY)) - log_sum_exp(logits)
+}
+
+/// log sum exp(logits), in f64.
+pub fn log_sum_exp(logits: &[f32]) -> f64 {
+    let max = f64::from(logits.iter().copied().fold(f32::NEG_INFINITY, f32::max));
+    max + logits.iter().map(|&l| (f64::from(l) - max).exp()).sum::<f64>().ln()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn top_and_log_probability_match_by_hand() {
+        assert_eq!(top(&[1.0, 3.0, 3.0, -1.0], 3), [(1, 3.0), (2, 3.0), (0, 1.0)]);
+        assert_eq!(top(&[1.0], 9), [(0, 1.0)]);
+        let p = log_probability(&[0.0, 2f32.ln()], 1).exp();
+        assert!((p - 2.0 / 3.0).abs() < 1e-7, "{p}");
+    }
+}

@@ -1,0 +1,85 @@
+//! stdout for data, stderr for words, and what a failure means for the exit code.
+
+use std::io::{self, Write};
+use std::path::Path;
+use std::process::ExitCode;
+
+use graft::{Error, ErrorKind};
+use serde::Serialize;
+
+/// Why a command ended early.
+pub enum Fail {
+    /// Something is wrong; said on stderr.
+    Error(Error),
+    /// Nobody reads stdout any more (`| head`): not worth a word.
+    Closed,
+    /// Ctrl-C.
+    Interrupted,
+}
+
+/// What commands return.
+pub type Done<T = ()> = Result<T, Fail>;
+
+impl From<Error> for Fail {
+    fn from(e: Error) -> Self {
+        Fail::Error(e)
+    }
+}
+
+impl Fail {
+    /// A failed write to `what`.
+    pub fn write(what: &Path, e: &io::Error) -> Self {
+        match e.kind() {
+            io::ErrorKind::BrokenPipe => Fail::Closed,
+            _ => Fail::Error(Error::io(what, "cannot write", e)),
+        }
+    }
+}
+
+/// The exit code, after the last words.
+pub fn exit_code(done: Done) -> ExitCode {
+    match done {
+        Ok(()) | Err(Fail::Closed) => ExitCode::SUCCESS,
+        Err(Fail::Interrupted) => ExitCode::from(130),
+        Err(Fail::Error(e)) => {
+            say(&format!("error: {e}"));
+            ExitCode::from(if e.kind() == ErrorKind::Usage { 2 } else { 1 })
+        }
+    }
+}
+
+/// Writes to stdout at once: text streams as it is made.
+pub fn print(text: &str) -> Done {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes())
+        .and_then(|()| out.flush())
+        .map_err(|e| Fail::write(Path::new("stdout"), &e))
+}
+
+/// Writes one JSON document and a line break to stdout.
+pub fn print_json(value: &impl Serialize) -> Done {
+    print(&json_line(value)?)
+}
+
+/// One JSON document and a line break.
+pub fn json_line(value: &impl Serialize) -> Done<String> {
+    let mut text = serde_json::to_string(value).map_err(|e| Error::internal(format!("JSON: {e}")))?;
+    text.push('\n');
+    Ok(text)
+}
+
+/// Words for the person, on stderr. A closed stderr is no reason to stop.
+pub fn say(words: &str) {
+    let _ = writeln!(io::stderr(), "graft: {words}");
+}
+
+/// Bytes for people: `98.4 MB`.
+pub fn bytes(n: usize) -> String {
+    let n = n as f64;
+    match n {
+        n if n >= 1e9 => format!("{:.2} GB", n / 1e9),
+        n if n >= 1e6 => format!("{:.1} MB", n / 1e6),
+        n if n >= 1e3 => format!("{:.1} kB", n / 1e3),
+        n => format!("{n} B"),
+    }
+}

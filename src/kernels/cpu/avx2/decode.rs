@@ -1,0 +1,155 @@
+//! A few tokens: weights are read once, in their blocks, 8 rows at a time.
+//!
+//! Memory is the limit, so the next 8 rows are fetched ahead while these are multiplied. Bounds and the bias trick: see
+//! [`prefill`](super::prefill), whose arithmetic this is.
+
+use std::arch::x86_64::*;
+use std::ops::Range;
+
+use super::matmul::eight_rows;
+use super::unpack::{LINE, Unpack};
+use crate::kernels::cpu::acts::{Acts, BLOCK, I8_LINES, I16_LINES};
+use crate::kernels::cpu::types::{Out, Weight};
+
+/// Fetches `bytes` at `p + ahead`. May reach past the end: a prefetch of an address that is not mapped does nothing.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn prefetch(p: *const u8, ahead: usize, bytes: usize) {
+    for line in 0..bytes.div_ceil(64) {
+        _mm_prefetch::<_MM_HINT_NTA>(p.wrapping_add(ahead + 64 * line).cast());
+    }
+}
+
+/// Tokens of one call and 8-bit activations: T tokens.
+///
+/// # Safety
+/// As [`Isa::matmul_int`](crate::kernels::cpu::isa::Isa::matmul_int), with `acts.m == T`, tiles of one token and F's format.
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(super) unsafe fn bytes<F: Unpack, const T: usize>(w: Weight, acts: &Acts, y: Out, rows: Range<usize>) {
+    let stride = w.row_bytes();
+    let blocks = stride / F::BYTES;
+    let x: [&[u32]; T] = std::array::from_fn(|t| acts.i8_tile(t));
+    assert!(x.iter().all(|x| x.len() == blocks * F::GROUPS * I8_LINES));
+    let ahead = (8 * stride).next_multiple_of(4096);
+    let mut spare = Vec::new();
+    for row in rows.clone().step_by(8) {
+        let data = eight_rows(&w, row, &mut spare).as_ptr();
+        let mut f = [_mm256_setzero_ps(); T];
+        for b in 0..blocks {
+            prefetch(data.wrapping_add(8 * b * F::BYTES), ahead, 8 * F::BYTES);
+            // Room for the largest: 8 groups of 12 lines.
+            let mut strip = std::mem::MaybeUninit::<[__m256i; 8 * 12]>::uninit();
+            let strip = strip.as_mut_ptr().cast::<u8>();
+            const { assert!(F::GROUPS * F::LINES <= 8 * 12 && !F::WORDS) };
+            // SAFETY: block b of the 8 rows is in `data`; the strip has room, as just asserted.
+            unsafe { F::unpack::<1>(data.add(b * F::BYTES), stride, strip) };
+            for g in 0..F::GROUPS {
+                // SAFETY: the groups that were just written.
+                let group = unsafe { strip.add(g * F::LINES * LINE) };
+                for t in 0..T {
+                    // SAFETY: lengths asserted above.
+                    f[t] = unsafe { dot::<F>(group, x[t].as_ptr().add((b * F::GROUPS + g) * I8_LINES), f[t]) };
+                }
+            }
+        }
+        for (t, f) in f.into_iter().enumerate() {
+            // SAFETY: these columns are ours.
+            super::lanes::store(unsafe { y.at(t, row, 8.min(rows.end - row)) }, f);
+        }
+    }
+}
+
+/// f + (8 rows of one group) . (one record of int8 activations).
+///
+/// # Safety
+/// The group and the record are readable.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn dot<F: Unpack>(group: *const u8, record: *const u32, mut f: __m256) -> __m256 {
+    // SAFETY: the caller's promise, for all of these.
+    let (line, word, real) = unsafe {
+        (
+            |l: usize| _mm256_loadu_si256(group.add(l * LINE).cast()),
+            |i: usize| _mm256_set1_epi32(record.add(i).read() as i32),
+            |i: usize| _mm256_broadcast_ss(&*record.add(i).cast::<f32>()),
+        )
+    };
+    let zero = _mm256_set1_epi16(-F::ZERO);
+    let start = |h: usize| {
+        if F::ZERO == 0 {
+            _mm256_setzero_si256()
+        } else {
+            _mm256_mullo_epi16(word(8 + h), zero)
+        }
+    };
+    // Two chains, which are also the two halves of the columns.
+    let mut sums = [start(0), start(1)];
+    for i in 0..4 {
+        for (h, sum) in sums.iter_mut().enumerate() {
+            *sum = _mm256_add_epi16(*sum, _mm256_maddubs_epi16(line(4 * h + i), word(4 * h + i)));
+        }
+    }
+    let ones = _mm256_set1_epi16(1);
+    let scale = |h: usize| _mm256_mul_ps(_mm256_castsi256_ps(line(8 + h)), real(10));
+    let real_sum = |v| _mm256_cvtepi32_ps(_mm256_madd_epi16(v, ones));
+    if F::HALVES == 1 {
+        f = _mm256_fmadd_ps(real_sum(_mm256_add_epi16(sums[0], sums[1])), scale(0), f);
+    } else {
+        f = _mm256_fmadd_ps(real_sum(sums[0]), scale(0), f);
+        f = _mm256_fmadd_ps(real_sum(sums[1]), scale(1), f);
+    }
+    if F::MIN {
+        f = _mm256_fmadd_ps(_mm256_castsi256_ps(line(8 + F::HALVES)), real(11), f);
+    }
+    f
+}
+
+/// Q8_0 with int16 activations: lanes are columns, two rows at a time (two chains, one load of the activations for both).
+///
+/// # Safety
+/// As [`Isa::matmul_int`](crate::kernels::cpu::isa::Isa::matmul_int), with `acts.m == T`, tiles of one token and Q8_0.
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(super) unsafe fn q8_0<const T: usize>(w: Weight, acts: &Acts, y: Out, rows: Range<usize>) {
+    const BYTES: usize = 34;
+    const AHEAD: usize = 8192;
+    let blocks = w.cols / BLOCK;
+    let x: [&[u32]; T] = std::array::from_fn(|t| acts.i16_tile(t));
+    assert!(x.iter().all(|x| x.len() == blocks * I16_LINES));
+    for row in rows.clone().step_by(2) {
+        // An odd last row is done twice.
+        let pair = [w.row(row), w.row((row + 1).min(rows.end - 1))];
+        let mut f = [[_mm256_setzero_ps(); 2]; T];
+        for b in 0..blocks {
+            prefetch(pair[0].as_ptr().wrapping_add(2 * b * BYTES), AHEAD, 2 * BYTES);
+            for (r, data) in pair.iter().enumerate() {
+                // SAFETY: block b is in the row: 2 bytes of scale, 32 codes.
+                let (codes, d) = unsafe {
+                    let p = data.as_ptr().add(b * BYTES);
+                    (_mm256_loadu_si256(p.add(2).cast()), p.cast::<u16>().read_unaligned())
+                };
+                let even = _mm256_srai_epi16(_mm256_slli_epi16(codes, 8), 8);
+                let odd = _mm256_srai_epi16(codes, 8);
+                let d = _mm_cvtph_ps(_mm_cvtsi32_si128(d.into()));
+                for t in 0..T {
+                    // SAFETY: lengths asserted above.
+                    let (a, c, s) = unsafe {
+                        let record = x[t].as_ptr().add(b * I16_LINES);
+                        let a = _mm256_loadu_si256(record.cast());
+                        let c = _mm256_loadu_si256(record.add(8).cast());
+                        (a, c, _mm_load_ss(record.add(16).cast()))
+                    };
+                    let sum = _mm256_add_epi32(_mm256_madd_epi16(even, a), _mm256_madd_epi16(odd, c));
+                    let scale = _mm256_broadcastss_ps(_mm_mul_ss(d, s));
+                    f[t][r] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(sum), scale, f[t][r]);
+                }
+            }
+        }
+        for (t, f) in f.into_iter().enumerate() {
+            // SAFETY: these columns are ours.
+            let out = unsafe { y.at(t, row, 2.min(rows.end - row)) };
+            for (out, f) in out.iter_mut().zip(f) {
+                *out = super::lanes::sum(f);
+            }
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! Activation quantisation, bit for bit as the scalar level: the same roundings of the same products.
+
+use std::arch::x86_64::*;
+
+use crate::kernels::cpu::acts::{BLOCK, I8_LINES, I16_LINES, TINY};
+
+/// 32 integers in four vectors of i32, in order, and their scale.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn quantize(x: &[f32; BLOCK], top: f32) -> ([__m256i; 4], f32) {
+    // SAFETY: 32 elements.
+    let v: [__m256; 4] = std::array::from_fn(|i| unsafe { _mm256_loadu_ps(x.as_ptr().add(8 * i)) });
+    // Magnitudes compare as integers, in which order a NaN is the largest.
+    let abs = |v| _mm256_and_si256(_mm256_castps_si256(v), _mm256_set1_epi32(i32::MAX));
+    let m = _mm256_max_epi32(
+        _mm256_max_epi32(abs(v[0]), abs(v[1])),
+        _mm256_max_epi32(abs(v[2]), abs(v[3])),
+    );
+    let m = _mm_max_epi32(_mm256_castsi256_si128(m), _mm256_extracti128_si256(m, 1));
+    let m = _mm_max_epi32(m, _mm_shuffle_epi32(m, 0b01_00_11_10));
+    let m = _mm_max_epi32(m, _mm_shuffle_epi32(m, 0b10_11_00_01));
+    let amax = f32::from_bits(_mm_cvtsi128_si32(m) as u32);
+    if !amax.is_finite() {
+        return ([_mm256_setzero_si256(); 4], f32::NAN);
+    }
+    if amax < TINY {
+        return ([_mm256_setzero_si256(); 4], 0.0);
+    }
+    let inverse = _mm256_set1_ps(top / amax);
+    // Rounds to nearest even, the mode that Rust programs run in.
+    (v.map(|v| _mm256_cvtps_epi32(_mm256_mul_ps(v, inverse))), amax / top)
+}
+
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(super) fn pack_i8(x: &[f32], k: usize, tile: usize, out: &mut [u32]) {
+    if x.len() < tile * k {
+        out.fill(0);
+    }
+    for (t, row) in x.chunks_exact(k).enumerate() {
+        for (x, record) in row
+            .as_chunks::<BLOCK>()
+            .0
+            .iter()
+            .zip(out.chunks_exact_mut(I8_LINES * tile))
+        {
+            let (q, d) = quantize(x, 127.0);
+            let words = _mm256_packs_epi16(_mm256_packs_epi32(q[0], q[1]), _mm256_packs_epi32(q[2], q[3]));
+            // Packing works within halves: put the words of four in order again.
+            let words = _mm256_permutevar8x32_epi32(words, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+            // Sums of elements 0,1 and 2,3 of each word, then of the four words of each half.
+            let pairs = _mm256_maddubs_epi16(_mm256_set1_epi8(1), words);
+            let pairs = _mm256_add_epi16(pairs, _mm256_shuffle_epi32(pairs, 0b01_00_11_10));
+            let pairs = _mm256_add_epi16(pairs, _mm256_shuffle_epi32(pairs, 0b10_11_00_01));
+            let halves = [_mm256_extract_epi32(pairs, 0), _mm256_extract_epi32(pairs, 4)];
+            let sum: i32 = halves.iter().map(|h| i32::from(*h as i16) + (h >> 16)).sum();
+            let mut all = [0u32; I8_LINES];
+            // SAFETY: the first 8 words.
+            unsafe { _mm256_storeu_si256(all.as_mut_ptr().cast(), words) };
+            all[8..].copy_from_slice(&[
+                halves[0] as u32,
+                halves[1] as u32,
+                d.to_bits(),
+                (d * sum as f32).to_bits(),
+            ]);
+            for (line, word) in record.chunks_exact_mut(tile).zip(all) {
+                line[t] = word;
+            }
+        }
+    }
+}
+
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(super) fn pack_i16(x: &[f32], k: usize, tile: usize, out: &mut [u32]) {
+    if x.len() < tile * k {
+        out.fill(0);
+    }
+    for (t, row) in x.chunks_exact(k).enumerate() {
+        for (x, record) in row
+            .as_chunks::<BLOCK>()
+            .0
+            .iter()
+            .zip(out.chunks_exact_mut(I16_LINES * tile))
+        {
+            let (q, d) = quantize(x, 32767.0);
+            // i16 in order, 16 to a vector: word pairs (4i, 4i+1), (4i+2, 4i+3) of which we want (4i, 4i+2), (4i+1, 4i+3).
+            let low = _mm256_packs_epi32(q[0], q[1]);
+            let high = _mm256_packs_epi32(q[2], q[3]);
+            let swap = _mm256_setr_epi8(
+                0, 1, 4, 5, 8, 9, 12, 13, 2, 3, 6, 7, 10, 11, 14, 15, 0, 1, 4, 5, 8, 9, 12, 13, 2, 3, 6, 7, 10, 11, 14,
+                15,
+            );
+            // Each half now has two even words, then two odd ones; `packs` left them as q0 q1 | q0 q1.
+            let (low, high) = (_mm256_shuffle_epi8(low, swap), _mm256_shuffle_epi8(high, swap));
+            let even = _mm256_unpacklo_epi64(low, high);
+            let odd = _mm256_unpackhi_epi64(low, high);
+            // Words 0 2 4 6 | 1 3 5 7 to 0..8.
+            let order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+            let mut all = [0u32; I16_LINES];
+            // SAFETY: the first 8 words, then the next 8.
+            unsafe {
+                _mm256_storeu_si256(all.as_mut_ptr().cast(), _mm256_permutevar8x32_epi32(even, order));
+                _mm256_storeu_si256(all.as_mut_ptr().add(8).cast(), _mm256_permutevar8x32_epi32(odd, order));
+            }
+            all[16] = d.to_bits();
+            for (line, word) in record.chunks_exact_mut(tile).zip(all) {
+                line[t] = word;
+            }
+        }
+    }
+}
