@@ -152,8 +152,8 @@ fn peak() -> f64 {
     if !std::arch::is_x86_feature_detected!("avx2") {
         return f64::NAN;
     }
-    // SAFETY: AVX2 was just found.
     let seconds = best(|| {
+        // SAFETY: AVX2 was just found.
         std::hint::black_box(unsafe { rounds() });
     });
     (ROUNDS * 8 * 32) as f64 / seconds / 1e9

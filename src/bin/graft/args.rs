@@ -68,6 +68,9 @@ pub struct ModelArgs {
     /// Read the file into memory instead of mapping it: safe if the file may change meanwhile
     #[arg(long)]
     pub no_mmap: bool,
+    /// A tokenizer.json to use instead of the tokenizer in the model file
+    #[arg(long, value_name = "FILE")]
+    pub tokenizer: Option<PathBuf>,
 }
 
 impl ModelArgs {

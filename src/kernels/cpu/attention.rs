@@ -14,7 +14,7 @@ const ENOUGH: usize = 16;
 impl Cpu {
     /// Writes rows `x` (`[m][width]`) at positions pos.. of the ring.
     pub fn kv_write(&self, x: &[f32], width: usize, pos: usize, capacity: usize, kv: &mut KvBuf) {
-        assert!(width > 0 && x.len() % width == 0, "kv_write: input length");
+        assert!(width > 0 && x.len().is_multiple_of(width), "kv_write: input length");
         assert!(
             capacity > 0 && kv.len() >= capacity * width,
             "kv_write: cache too short"
@@ -35,10 +35,13 @@ impl Cpu {
     pub fn attention(&self, a: &Attention, q: &[f32], k: &KvBuf, v: &KvBuf, out: &mut [f32]) {
         let width = a.heads * a.head_dim;
         assert!(
-            width > 0 && a.kv_heads > 0 && a.heads % a.kv_heads == 0,
+            width > 0 && a.kv_heads > 0 && a.heads.is_multiple_of(a.kv_heads),
             "attention: heads"
         );
-        assert!(q.len() % width == 0 && out.len() == q.len(), "attention: lengths");
+        assert!(
+            q.len().is_multiple_of(width) && out.len() == q.len(),
+            "attention: lengths"
+        );
         let kv_len = a.capacity * a.kv_heads * a.head_dim;
         assert!(
             a.capacity > 0 && k.len() >= kv_len && v.len() >= kv_len,

@@ -5,8 +5,10 @@
 use std::ops::Range;
 
 use super::acts::Acts;
+#[cfg(target_arch = "x86_64")]
+use super::avx2;
+use super::scalar;
 use super::types::{Act, Attention, KvBuf, Out, Weight};
-use super::{avx2, scalar};
 use crate::{Error, Result};
 
 /// One level's kernels.
@@ -66,7 +68,11 @@ pub(crate) struct AttentionPart<'a> {
 }
 
 /// All levels, best first. To add a level: its folder, and its line here.
-pub(crate) static LEVELS: &[&Isa] = &[&avx2::ISA, &scalar::ISA];
+pub(crate) static LEVELS: &[&Isa] = &[
+    #[cfg(target_arch = "x86_64")]
+    &avx2::ISA,
+    &scalar::ISA,
+];
 
 /// The best level of this CPU, or the one that the environment variable `GRAFT_ISA` names.
 ///

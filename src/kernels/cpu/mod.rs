@@ -8,6 +8,7 @@
 
 mod acts;
 mod attention;
+#[cfg(target_arch = "x86_64")]
 mod avx2;
 mod isa;
 mod kv_buf;
@@ -120,7 +121,7 @@ impl Cpu {
     /// Copies/quantizes `x` (`[m][k]`) into `acts` in every form that `formats` (of the weights that will read it) need.
     pub fn pack(&self, x: &[f32], k: usize, formats: &[BlockFormat], precision: Precision, acts: &mut Acts) {
         assert!(
-            k > 0 && x.len() % k == 0,
+            k > 0 && x.len().is_multiple_of(k),
             "pack: {} elements are not rows of {k}",
             x.len()
         );
@@ -132,7 +133,7 @@ impl Cpu {
             i16: want(Partner::I16),
         };
         assert!(
-            !(has.i8 || has.i16) || k % BLOCK == 0,
+            !(has.i8 || has.i16) || k.is_multiple_of(BLOCK),
             "pack: rows of {k} are not blocks of {BLOCK}"
         );
         acts.reserve(m, k, has);
@@ -248,12 +249,12 @@ impl Cpu {
     pub fn rope(&self, x: &mut [f32], heads: usize, head_dim: usize, table: &RopeTable) {
         let half = table.dims / 2;
         assert!(
-            table.dims % 2 == 0 && table.dims <= head_dim,
+            table.dims.is_multiple_of(2) && table.dims <= head_dim,
             "rope: {} of {head_dim} dimensions",
             table.dims
         );
         let width = heads * head_dim;
-        assert!(width > 0 && x.len() % width == 0, "rope: input length");
+        assert!(width > 0 && x.len().is_multiple_of(width), "rope: input length");
         let m = x.len() / width;
         assert!(
             table.cos.len() >= m * half && table.sin.len() >= m * half,
@@ -302,7 +303,7 @@ impl Cpu {
     /// Calls `f(index, row)` for each row of `width` elements, in parallel if there are many.
     fn rows(&self, x: &mut [f32], width: usize, cost: usize, f: impl Fn(usize, &mut [f32]) + Sync) {
         assert!(
-            width > 0 && x.len() % width == 0,
+            width > 0 && x.len().is_multiple_of(width),
             "{} elements are not rows of {width}",
             x.len()
         );

@@ -31,7 +31,7 @@ impl Random {
         (0..len)
             .map(|_| {
                 let v = (0..4).map(|_| self.unit()).sum::<f32>();
-                if self.bits() % 97 == 0 { 20.0 * v } else { v }
+                if self.bits().is_multiple_of(97) { 20.0 * v } else { v }
             })
             .collect()
     }

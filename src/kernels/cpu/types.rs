@@ -179,7 +179,7 @@ unsafe impl Send for Out<'_> {}
 impl<'a> Out<'a> {
     /// All of `y` as rows of `n`.
     pub fn new(y: &'a mut [f32], n: usize) -> Self {
-        let m = if n == 0 { 0 } else { y.len() / n };
+        let m = y.len().checked_div(n).unwrap_or(0);
         assert_eq!(m * n, y.len(), "output is not whole rows of {n}");
         Out {
             ptr: y.as_mut_ptr(),

@@ -125,10 +125,13 @@ unsafe fn bytes<F: Unpack>(panel: *const u8, x: *const u32, groups: usize, sums:
     let zero = _mm256_set1_epi16(-F::ZERO);
     let steps = black_box(8 / F::HALVES);
     for g in 0..groups {
-        // SAFETY: the caller's promise, here and below.
+        // SAFETY: the caller's promise: groups and records up to `groups` are readable.
         let (panel, x) = unsafe { (panel.add(g * F::LINES * R * LINE), x.add(g * I8_LINES * TILE)) };
+        // SAFETY: within this group's record or lines.
         let word = |line: usize, t: usize| unsafe { _mm256_set1_epi32(x.add(line * TILE + t).read() as i32) };
+        // SAFETY: within this group's record or lines.
         let real = |line: usize, t: usize| unsafe { _mm256_broadcast_ss(&*x.add(line * TILE + t).cast::<f32>()) };
+        // SAFETY: within this group's record or lines.
         let line = |l: usize, r: usize| unsafe { _mm256_loadu_si256(panel.add((l * R + r) * LINE).cast()) };
         for h in 0..F::HALVES {
             let mut acc = [[_mm256_setzero_si256(); R]; TILE];
@@ -178,10 +181,13 @@ unsafe fn bytes<F: Unpack>(panel: *const u8, x: *const u32, groups: usize, sums:
 unsafe fn words<F: Unpack>(panel: *const u8, x: *const u32, groups: usize, sums: &mut Sums) {
     let steps = black_box(16);
     for g in 0..groups {
-        // SAFETY: the caller's promise, here and below.
+        // SAFETY: the caller's promise: groups and records up to `groups` are readable.
         let (panel, x) = unsafe { (panel.add(g * F::LINES * R * LINE), x.add(g * I16_LINES * TILE)) };
+        // SAFETY: within this group's record or lines.
         let word = |line: usize, t: usize| unsafe { _mm256_set1_epi32(x.add(line * TILE + t).read() as i32) };
+        // SAFETY: within this group's record or lines.
         let real = |line: usize, t: usize| unsafe { _mm256_broadcast_ss(&*x.add(line * TILE + t).cast::<f32>()) };
+        // SAFETY: within this group's record or lines.
         let line = |l: usize, r: usize| unsafe { _mm256_loadu_si256(panel.add((l * R + r) * LINE).cast()) };
         let mut acc = [[_mm256_setzero_si256(); R]; TILE];
         for i in 0..steps {

@@ -339,6 +339,7 @@ unsafe fn k_head<const R: usize, const LINES: usize>(p: *const u8, stride: usize
     }
 }
 
+#[allow(non_camel_case_types)]
 pub(super) struct Q4_K;
 
 // SAFETY: reads 16 + 128 bytes a row, writes 8 groups of 10 lines.
@@ -370,6 +371,7 @@ unsafe impl Unpack for Q4_K {
     }
 }
 
+#[allow(non_camel_case_types)]
 pub(super) struct Q5_K;
 
 // SAFETY: reads 16 + 32 + 128 bytes a row, writes 8 groups of 10 lines.
@@ -406,6 +408,7 @@ unsafe impl Unpack for Q5_K {
     }
 }
 
+#[allow(non_camel_case_types)]
 pub(super) struct Q6_K;
 
 // SAFETY: reads 128 + 64 + 16 + 2 bytes a row, writes 8 groups of 10 lines.
