@@ -207,10 +207,6 @@ pub struct RunArgs {
         allow_negative_numbers = true
     )]
     pub n: i64,
-    #[command(flatten)]
-    pub end: EndArgs,
-    #[command(flatten)]
-    pub sampling: SamplingArgs,
     /// Show control tokens such as <|im_end|> in the text
     #[arg(long)]
     pub special: bool,
@@ -220,6 +216,10 @@ pub struct RunArgs {
     /// Say on stderr how fast it was
     #[arg(short, long)]
     pub verbose: bool,
+    #[command(flatten)]
+    pub end: EndArgs,
+    #[command(flatten)]
+    pub sampling: SamplingArgs,
 }
 
 /// `graft chat`
