@@ -51,7 +51,7 @@ fn lines_are_answered_in_order_each_in_its_way() {
         "--exact",
     ]);
     assert_eq!((got.code, got.out.as_str()), (0, ""), "{}", got.err);
-    assert!(got.err.contains("8 of 16 lines"), "{}", got.err);
+    assert!(got.err.contains("9 of 16 lines"), "{}", got.err);
     let out = lines(&read(&output));
     let ids: Vec<_> = out.iter().map(|l| l["id"].clone()).collect();
     // A line without an id, or without a readable one, goes by its number.

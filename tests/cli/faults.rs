@@ -12,11 +12,11 @@ fn usage_errors_are_2() {
     let m = tiny();
     let run = ["run", "-m", &m, "--tokens", "1,2"];
     for (more, word) in [
-        (&["--temp", "-1"][..], "--temp"),
+        (&["--temp", "-1"][..], "temperature"),
         (&["--temp", "nan"], "temperature"),
         (&["--temp", "hot"], "hot"),
         (&["--top-p", "1.5"], "top_p"),
-        (&["--min-p", "inf"], "min_p"),
+        (&["--min-p", "-0.1"], "min_p"),
         (&["--repeat-penalty", "0"], "repeat_penalty"),
         (&["--top-k", "-3"], "-3"),
         (&["--seed", "x"], "seed"),
