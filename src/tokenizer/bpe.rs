@@ -4,9 +4,9 @@
 //! The tables are flat and keyed by ids: building the `tokenizers` crate's maps of strings for the same vocabulary takes
 //! several times the time and memory (the figures are in the tests' README), and this is done at every start.
 
-use std::hash::{BuildHasher, RandomState};
+use std::hash::BuildHasher;
 
-use hashbrown::HashTable;
+use hashbrown::{DefaultHashBuilder, HashTable};
 use unicode_normalization_alignments::UnicodeNormalization;
 
 use super::alphabet::Alphabet;
@@ -33,7 +33,7 @@ pub(super) struct Bpe {
 struct Merges {
     rules: Vec<[u32; 3]>,
     index: HashTable<u32>,
-    hasher: RandomState,
+    hasher: DefaultHashBuilder,
 }
 
 impl Merges {

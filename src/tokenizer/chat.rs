@@ -156,7 +156,10 @@ fn environment() -> Result<Environment<'static>> {
     env.set_auto_escape_callback(|_| AutoEscape::None);
     env.set_fuel(Some(FUEL));
     env.set_recursion_limit(MAX_DEPTH);
-    env.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+    env.set_unknown_method_callback(|state, value, method, args| match (value.as_str(), method, args) {
+        (Some(text), "title", []) => Ok(python::title(text).into()),
+        _ => minijinja_contrib::pycompat::unknown_method_callback(state, value, method, args),
+    });
     env.set_formatter(|out, _state, value| {
         if let Some(text) = value.as_str() {
             out.write_str(text)?;

@@ -110,7 +110,7 @@ impl Specials {
     }
 }
 
-/// Control tokens that end a turn or a message in models whose metadata do not say so.
+/// Tokens that end a turn or a message in models whose metadata do not say so. (Not `</s>`: in Gemma it is an HTML tag.)
 const WELL_KNOWN_ENDS: &[&str] = &[
     "<|eot_id|>",
     "<|im_end|>",
@@ -119,8 +119,6 @@ const WELL_KNOWN_ENDS: &[&str] = &[
     "<end_of_turn>",
     "<|endoftext|>",
     "<|end_of_text|>",
-    "<eos>",
-    "</s>",
     "<EOT>",
     "_<EOT>",
     "<|eot|>",

@@ -31,6 +31,21 @@ pub(super) fn display(value: &Value) -> Result<String, Error> {
     Ok(out)
 }
 
+/// `text.title()`: a capital at the start of every run of letters, the rest small.
+pub(super) fn title(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut in_word = false;
+    for c in text.chars() {
+        if in_word {
+            out.extend(c.to_lowercase());
+        } else {
+            out.extend(c.to_uppercase());
+        }
+        in_word = c.is_lowercase() || c.is_uppercase();
+    }
+    out
+}
+
 /// `repr(value)`, onto the end of `out`.
 fn repr(value: &Value, out: &mut String, depth: usize) -> Result<(), Error> {
     check(out, depth)?;
@@ -271,6 +286,14 @@ mod tests {
         for (f, text) in cases {
             assert_eq!(float(f), text);
         }
+    }
+
+    #[test]
+    fn titles() {
+        assert_eq!(
+            title("they're bill's<|im_END|> 2nd élan"),
+            "They'Re Bill'S<|Im_End|> 2Nd Élan"
+        );
     }
 
     #[test]

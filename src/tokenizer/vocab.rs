@@ -1,8 +1,8 @@
 //! The tokens of a vocabulary: id to bytes, bytes to id, in two flat tables.
 
-use std::hash::{BuildHasher, RandomState};
+use std::hash::BuildHasher;
 
-use hashbrown::HashTable;
+use hashbrown::{DefaultHashBuilder, HashTable};
 
 use super::facts::Kind;
 use crate::error::{Error, Result};
@@ -19,7 +19,7 @@ pub(super) struct Vocab {
     text: HashTable<u32>,
     /// Ids of all others (control, user-defined, …).
     named: HashTable<u32>,
-    hasher: RandomState,
+    hasher: DefaultHashBuilder,
     longest_text: usize,
 }
 
