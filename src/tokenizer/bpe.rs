@@ -126,7 +126,7 @@ impl Bpe {
     }
 
     /// Appends the ids of `text`, which holds no special tokens.
-    pub fn encode(&self, vocab: &Vocab, text: &str, out: &mut Vec<u32>) -> Result<()> {
+    pub fn encode(&self, vocab: &Vocab, text: &str, out: &mut Vec<u32>) {
         // Everything below U+0300 is in normal form C already.
         let composed: String;
         let text = if self.nfc && text.chars().any(|c| c >= '\u{300}') {
@@ -151,6 +151,5 @@ impl Bpe {
             }
             merger.merge(|a, b| self.merges.get(a.id, b.id), out);
         });
-        Ok(())
     }
 }

@@ -86,7 +86,7 @@ struct Rules {
 }
 
 enum Encoder {
-    Bpe { bpe: bpe::Bpe, special: Specials },
+    Bpe { bpe: Box<bpe::Bpe>, special: Specials },
     Spm { spm: spm::Spm, special: Specials },
     Hf(hf::Hf),
 }
@@ -153,7 +153,7 @@ impl Tokenizer {
         let (vocab, encoder, add_bos, add_eos) = match facts.model {
             "gpt2" => {
                 let vocab = bpe::vocab(facts)?;
-                let bpe = bpe::Bpe::new(facts, &vocab)?;
+                let bpe = Box::new(bpe::Bpe::new(facts, &vocab)?);
                 let special = Specials::new(&vocab, false)?;
                 let add_bos = pre::by_name(facts.pre)?.add_bos;
                 (vocab, Encoder::Bpe { bpe, special }, add_bos, false)
@@ -212,25 +212,18 @@ impl Tokenizer {
             let e = Error::limit("the text is too long to tokenize");
             return Err(e.expected("under 1 GB").found(format_args!("{} bytes", text.len())));
         }
-        let (special, inner): (&Special, &dyn Fn(&str, &mut Vec<u32>) -> Result<()>) = match &self.0.encoder {
-            Encoder::Bpe { bpe, special } => (special.pick(opts), &|t, out| bpe.encode(vocab, t, out)),
-            Encoder::Spm { spm, special } => (special.pick(opts), &|t, out| spm.encode(vocab, t, out)),
-            Encoder::Hf(hf) => {
-                let mut ids = hf.encode(text, opts)?;
-                if opts.add_bos_eos {
-                    self.surround(&mut ids);
-                }
-                return Ok(ids);
-            }
-        };
         let mut ids = Vec::with_capacity(text.len() / 3 + 2);
-        special.split(text, |part| match part {
-            Part::Text(text) => inner(text, &mut ids),
-            Part::Token(id) => {
-                ids.push(id);
-                Ok(())
-            }
-        })?;
+        match &self.0.encoder {
+            Encoder::Bpe { bpe, special } => special.pick(opts).split(text, |part| match part {
+                Part::Text(text) => bpe.encode(vocab, text, &mut ids),
+                Part::Token(id) => ids.push(id),
+            }),
+            Encoder::Spm { spm, special } => special.pick(opts).split(text, |part| match part {
+                Part::Text(text) => spm.encode(vocab, text, &mut ids),
+                Part::Token(id) => ids.push(id),
+            }),
+            Encoder::Hf(hf) => ids = hf.encode(text, opts)?,
+        }
         if opts.add_bos_eos {
             self.surround(&mut ids);
         }

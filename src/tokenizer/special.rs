@@ -58,7 +58,7 @@ impl Special {
     }
 
     /// Calls `part` with the special tokens of `text` and what lies between them, in order.
-    pub fn split<'t>(&self, text: &'t str, mut part: impl FnMut(Part<'t>) -> Result<()>) -> Result<()> {
+    pub fn split<'t>(&self, text: &'t str, mut part: impl FnMut(Part<'t>)) {
         let mut done = 0;
         if let Some(search) = &self.search {
             for found in search.find_iter(text) {
@@ -66,15 +66,14 @@ impl Special {
                     continue;
                 };
                 if let Some(before) = text.get(done..found.start()).filter(|t| !t.is_empty()) {
-                    part(Part::Text(before))?;
+                    part(Part::Text(before));
                 }
-                part(Part::Token(id))?;
+                part(Part::Token(id));
                 done = found.end();
             }
         }
-        match text.get(done..) {
-            Some(rest) if !rest.is_empty() => part(Part::Text(rest)),
-            _ => Ok(()),
+        if let Some(rest) = text.get(done..).filter(|t| !t.is_empty()) {
+            part(Part::Text(rest));
         }
     }
 }

@@ -73,9 +73,9 @@ impl Spm {
     }
 
     /// Appends the ids of `text`, which holds no special tokens.
-    pub fn encode(&self, vocab: &Vocab, text: &str, out: &mut Vec<u32>) -> Result<()> {
+    pub fn encode(&self, vocab: &Vocab, text: &str, out: &mut Vec<u32>) {
         if text.is_empty() {
-            return Ok(());
+            return;
         }
         let mut word = String::with_capacity(text.len() + 1);
         if self.space_prefix {
@@ -111,7 +111,6 @@ impl Spm {
             Some((self.priority(id, a, b), id))
         };
         merger.merge(join, out);
-        Ok(())
     }
 
     /// Ties only arise where one token can be cut in several ways, as in runs of one character. The published files of
