@@ -49,7 +49,14 @@ fn main() -> Result<(), Box<dyn Error>> {
         let switched = start.elapsed();
         session.reset();
 
-        let mut sampler = Sampler::new(SamplerOptions::default(), model.spec().vocab_size)?;
+        // A little chance: greedy, so small a model soon repeats itself. The seed makes it the same on every run.
+        let sampling = SamplerOptions {
+            temperature: 0.8,
+            top_p: 0.9,
+            seed: 1,
+            ..Default::default()
+        };
+        let mut sampler = Sampler::new(sampling, model.spec().vocab_size)?;
         let options = GenerateOptions {
             max_tokens: Some(60),
             ..Default::default()
