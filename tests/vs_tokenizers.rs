@@ -7,7 +7,7 @@ mod corpus;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use corpus::{corpus, fnv};
+use corpus::{Rng, corpus, fnv};
 use graft::format::{Gguf, LoadMode};
 use graft::tokenizer::{ChatTemplate, EncodeOptions, Message, Tokenizer};
 
