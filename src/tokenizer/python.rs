@@ -6,8 +6,19 @@ use minijinja::{Error, ErrorKind, Value};
 /// Nesting that is printed; deeper values are an error, not a stack overflow.
 const MAX_DEPTH: usize = 64;
 
-fn too_deep() -> Error {
-    Error::new(ErrorKind::InvalidOperation, "the value is nested too deeply")
+/// The longest text of a value: a list made by arithmetic takes no memory until it is printed.
+const MAX_TEXT: usize = 16 << 20;
+
+/// Refuses values that would take too much stack or memory to print.
+fn check(out: &str, depth: usize) -> Result<(), Error> {
+    let problem = if depth > MAX_DEPTH {
+        "the value is nested too deeply"
+    } else if out.len() > MAX_TEXT {
+        "the value is too large to print"
+    } else {
+        return Ok(());
+    };
+    Err(Error::new(ErrorKind::InvalidOperation, problem))
 }
 
 /// `str(value)`.
@@ -22,9 +33,7 @@ pub(super) fn display(value: &Value) -> Result<String, Error> {
 
 /// `repr(value)`, onto the end of `out`.
 fn repr(value: &Value, out: &mut String, depth: usize) -> Result<(), Error> {
-    if depth > MAX_DEPTH {
-        return Err(too_deep());
-    }
+    check(out, depth)?;
     match value.kind() {
         ValueKind::Undefined => {}
         ValueKind::None => out.push_str("None"),
@@ -142,9 +151,7 @@ pub(super) fn json(value: &Value, style: &JsonStyle) -> Result<String, Error> {
 }
 
 fn dump(value: &Value, style: &JsonStyle, out: &mut String, depth: usize) -> Result<(), Error> {
-    if depth > MAX_DEPTH {
-        return Err(too_deep());
-    }
+    check(out, depth)?;
     let (comma, colon) = match (&style.separators, style.indent) {
         (Some((comma, colon)), _) => (comma.as_str(), colon.as_str()),
         (None, Some(_)) => (",", ": "),
