@@ -22,10 +22,16 @@ fn main() -> Result<(), Box<dyn Error>> {
     let tokenizer = model.tokenizer()?;
     let template = model.chat_template()?.ok_or("the model has no chat template")?;
     let text = template.render(&[Message::new("user", &prompt)], true, None)?;
-    let options = EncodeOptions { add_bos_eos: false, parse_special: true };
+    let options = EncodeOptions {
+        add_bos_eos: false,
+        parse_special: true,
+    };
     let prompt = tokenizer.encode(&text, options)?;
 
-    let mut session = model.session(&SessionOptions { context: Some(prompt.len() + 100), ..Default::default() })?;
+    let mut session = model.session(&SessionOptions {
+        context: Some(prompt.len() + 100),
+        ..Default::default()
+    })?;
     let mut active = Vec::new();
     for dir in std::iter::once(None).chain(args.map(Some)) {
         match &dir {
@@ -44,14 +50,27 @@ fn main() -> Result<(), Box<dyn Error>> {
         session.reset();
 
         let mut sampler = Sampler::new(SamplerOptions::default(), model.spec().vocab_size)?;
-        let options = GenerateOptions { max_tokens: Some(60), ..Default::default() };
-        let made = generate(&mut session, tokenizer, &prompt, &mut sampler, &options, &mut |text, _| {
-            print!("{text}");
-            let _ = std::io::stdout().flush();
-            ControlFlow::Continue(())
-        })?;
+        let options = GenerateOptions {
+            max_tokens: Some(60),
+            ..Default::default()
+        };
+        let made = generate(
+            &mut session,
+            tokenizer,
+            &prompt,
+            &mut sampler,
+            &options,
+            &mut |text, _| {
+                print!("{text}");
+                let _ = std::io::stdout().flush();
+                ControlFlow::Continue(())
+            },
+        )?;
         let per_s = made.timings.evaluations as f64 / made.timings.generation.as_secs_f64();
-        println!("\n-- switched in {:.1} µs; {per_s:.0} tokens/s\n", switched.as_secs_f64() * 1e6);
+        println!(
+            "\n-- switched in {:.1} µs; {per_s:.0} tokens/s\n",
+            switched.as_secs_f64() * 1e6
+        );
     }
     Ok(())
 }

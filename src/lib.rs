@@ -11,6 +11,34 @@
 //! * [`format`](mod@format): bytes to checked typed views: memory map, GGUF, safetensors, PEFT folders
 //! * [`pool`]: the thread team; [`error`]: the one error
 
+//! A model, an adapter as PEFT saved it, and text:
+//!
+//! ```
+//! # fn main() -> graft::Result<()> {
+//! # let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/tiny/llama-tied");
+//! use std::ops::ControlFlow;
+//!
+//! use graft::runtime::{GenerateOptions, Sampler, SamplerOptions, generate};
+//! use graft::tokenizer::EncodeOptions;
+//! use graft::{Model, SessionOptions};
+//!
+//! let model = Model::open(format!("{folder}/model.gguf"))?; // mapped, shared by all sessions
+//! let adapter = model.load_adapter(format!("{folder}/adapters/qv"))?; // what save_pretrained wrote
+//! let mut session = model.session(&SessionOptions::default())?;
+//! session.set_adapters(&[(adapter, 1.0)])?; // from the next token on; &[] is the base again
+//!
+//! let prompt = model.tokenizer()?.encode("Once upon a time", EncodeOptions::default())?;
+//! let mut sampler = Sampler::new(SamplerOptions::default(), model.spec().vocab_size)?;
+//! let options = GenerateOptions { max_tokens: Some(16), ..Default::default() };
+//! let answer = generate(&mut session, model.tokenizer()?, &prompt, &mut sampler, &options, &mut |text, _id| {
+//!     print!("{text}");
+//!     ControlFlow::Continue(()) // or Break, to end here
+//! })?;
+//! println!("\n[{} tokens, ended by {}]", answer.tokens.len(), answer.finish);
+//! # Ok(())
+//! # }
+//! ```
+
 pub mod adapter;
 pub mod error;
 pub mod format;

@@ -31,26 +31,43 @@ fn check_model(name: &str) {
                 if !dir.exists() {
                     synth::write_adapter(&spec, name, adapter, &dir).unwrap();
                 }
-                (model.load_adapter(&dir).unwrap_or_else(|e| panic!("{e}")), a["weight"].as_f64().unwrap() as f32)
+                (
+                    model.load_adapter(&dir).unwrap_or_else(|e| panic!("{e}")),
+                    a["weight"].as_f64().unwrap() as f32,
+                )
             })
             .collect();
         let tokens = ids(&golden["prompts"][case["prompt"].as_str().unwrap()]);
-        let options = SessionOptions { precision: Precision::Exact, ..Default::default() };
+        let options = SessionOptions {
+            precision: Precision::Exact,
+            ..Default::default()
+        };
         let mut session = model.session(&options).unwrap();
         session.set_adapters(&adapters).unwrap();
         let positions = case["positions"].as_array().unwrap();
         let mut compared = 0;
         let mean = run(&mut session, &tokens, &mut |pos, logits| {
-            let Some(recorded) = positions.iter().find(|p| p["pos"] == pos) else { return };
+            let Some(recorded) = positions.iter().find(|p| p["pos"] == pos) else {
+                return;
+            };
             check_position(&label, recorded, logits, &mut worst);
             compared += 1;
         });
         assert_eq!(compared, positions.len(), "{label}: recorded positions");
         let oracle = case["mean_logprob"].as_f64().unwrap();
-        assert!((mean - oracle).abs() <= MEAN_LOGPROB_BOUND, "{label}: mean log-probability: oracle {oracle}, ours {mean}");
+        assert!(
+            (mean - oracle).abs() <= MEAN_LOGPROB_BOUND,
+            "{label}: mean log-probability: oracle {oracle}, ours {mean}"
+        );
         if case.get("greedy").is_some() {
             session.reset();
-            check_greedy(&mut session, &tokens, &ids(&case["greedy"]), &floats(&case["greedy_margin"]), &label);
+            check_greedy(
+                &mut session,
+                &tokens,
+                &ids(&case["greedy"]),
+                &floats(&case["greedy_margin"]),
+                &label,
+            );
         }
     }
     println!("{name}: largest error {:.2e} at {}", worst.0, worst.1);
@@ -62,17 +79,26 @@ fn check_position(label: &str, recorded: &Value, logits: &[f32], worst: &mut (f3
     let top = ids(&recorded["top"]).into_iter().map(|id| id as usize);
     let spread = floats(&recorded["stride_logits"]);
     let stride = logits.len() / spread.len();
-    let pairs = top.zip(floats(&recorded["top_logits"])).chain(spread.into_iter().enumerate().map(|(i, l)| (i * stride, l)));
+    let pairs = top
+        .zip(floats(&recorded["top_logits"]))
+        .chain(spread.into_iter().enumerate().map(|(i, l)| (i * stride, l)));
     for (id, oracle) in pairs {
         let error = logit_error(logits[id], oracle);
         if error > worst.0 {
             *worst = (error, format!("{label} position {pos} id {id}"));
         }
-        assert!(error <= LOGIT_BOUND, "{label}: position {pos}, id {id}: oracle {oracle}, ours {}", logits[id]);
+        assert!(
+            error <= LOGIT_BOUND,
+            "{label}: position {pos}, id {id}: oracle {oracle}, ours {}",
+            logits[id]
+        );
     }
     let oracle = recorded["logsumexp"].as_f64().unwrap() as f32;
     let ours = logsumexp(logits) as f32;
-    assert!(logit_error(ours, oracle) <= LOGIT_BOUND, "{label}: position {pos}: logsumexp: oracle {oracle}, ours {ours}");
+    assert!(
+        logit_error(ours, oracle) <= LOGIT_BOUND,
+        "{label}: position {pos}: logsumexp: oracle {oracle}, ours {ours}"
+    );
 }
 
 #[test]

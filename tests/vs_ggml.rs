@@ -6,7 +6,7 @@
 //!   2023: it has no K, IQ, BF16 or MXFP4 types, keeps the scales of Q4_0, Q4_1 and Q8_0 in f32 and the codes in pairs
 //!   instead of halves, and asserts that nothing is NaN. So blocks are translated to that older order first (which loses
 //!   nothing), scales are finite here, and Q4_0 and Q4_1 are not quantized with it (they rounded differently then).
-//!   `benches/peers --check blocks` compares all formats, both directions, with today's ggml.
+//!   `peers blocks` (in `benches/peers`) compares all formats, both directions, with today's ggml.
 
 use std::ffi::c_void;
 use std::path::Path;

@@ -27,7 +27,7 @@ from people import person  # noqa: E402
 
 TASKS = {
     "stage-verse": dict(seed=11, steps=150, batch=4, lr=2e-3, r=4, targets=["q_proj", "v_proj", "o_proj", "down_proj"]),
-    "json-extract": dict(seed=12, steps=150, batch=6, lr=1.5e-3, r=4, targets=["q_proj", "k_proj", "v_proj", "o_proj"]),
+    "json-extract": dict(seed=12, steps=80, batch=4, lr=2e-3, r=4, targets=["q_proj", "k_proj", "v_proj", "o_proj"]),
 }
 TOPICS = """love night king death sword moon heart sleep time storm ghost friend war crown honour fire sea blood fortune heaven
 father mother daughter son brother wife tongue eye money justice mercy spring winter sun rose music grief peace virtue world

@@ -4,8 +4,9 @@
 //! `e = 255`, which OCP calls NaN and ggml a number; Graft follows ggml, and code 8 is +0 here, not -0.
 //! Byte `j` of `qs` holds element `j` in its low and element `j + 16` in its high half.
 
+use super::block::extreme;
 use super::iq4_nl::expand;
-use super::{BlockFormat, FormatInfo, block, unpack_blocks};
+use super::{BlockFormat, FormatInfo, block, pack_blocks, unpack_blocks};
 
 /// Twice the value of each e2m1 code.
 pub const VALUES: [i8; 16] = [0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12];
@@ -27,7 +28,7 @@ pub const INFO: FormatInfo = FormatInfo {
     block_len: 32,
     block_bytes: size_of::<Block>(),
     dequantize,
-    quantize: None,
+    quantize: Some(quantize),
 };
 
 /// `y = 2^(e - 128) VALUES[q]`.
@@ -35,6 +36,29 @@ pub fn dequantize(bytes: &[u8], out: &mut [f32]) {
     unpack_blocks(bytes, out, |b, out: &mut [f32; 32]| {
         let b = Block::read(b);
         expand(half_scale(b.e[0]), &VALUES, &b.qs, out);
+    });
+}
+
+/// The scale puts the largest magnitude between 4 and 8 (6 is the largest value); each element gets the nearest value, the
+/// lower code of two equally near.
+pub fn quantize(values: &[f32], out: &mut [u8]) {
+    pack_blocks(values, out, |x: &[f32; 32]| {
+        let largest = extreme(x).abs();
+        let e = if largest > 0.0 {
+            (largest.log2().floor() - 2.0 + 127.0) as u8
+        } else {
+            0
+        };
+        let scale = half_scale(e);
+        let code = |x: f32| {
+            let error = |code: u8| (f32::from(VALUES[usize::from(code)]) * scale - x).abs();
+            (1..16).fold(0, |best, code| if error(code) < error(best) { code } else { best })
+        };
+        Block {
+            e: [e],
+            qs: std::array::from_fn(|j| code(x[j]) | code(x[j + 16]) << 4),
+        }
+        .to_bytes()
     });
 }
 

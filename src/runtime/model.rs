@@ -1,6 +1,6 @@
 //! A loaded model: the file, the facts, the weights on the device, the tokenizer. Immutable and shared.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use crate::adapter::{AdapterFile, Attached};
@@ -26,6 +26,8 @@ pub struct LoadOptions {
     pub mode: LoadMode,
     /// Threads of the team; `None` for one a physical core.
     pub threads: Option<usize>,
+    /// A `tokenizer.json` to use instead of the tokenizer in the model file.
+    pub tokenizer: Option<PathBuf>,
     /// Called while loading.
     pub progress: Option<Progress>,
 }
@@ -39,6 +41,7 @@ struct Inner {
     spec: Spec,
     backend: Cpu,
     weights: Weights<Cpu>,
+    tokenizer_file: Option<PathBuf>,
     tokenizer: OnceLock<Tokenizer>,
     chat_template: OnceLock<Option<ChatTemplate>>,
 }
@@ -71,6 +74,7 @@ impl Model {
             spec,
             backend,
             weights,
+            tokenizer_file: options.tokenizer.clone(),
             tokenizer: OnceLock::new(),
             chat_template: OnceLock::new(),
         })))
@@ -101,19 +105,27 @@ impl Model {
         self.0.weights.tied
     }
 
-    /// The tokenizer in the file, built at the first call.
+    /// The tokenizer in the file, or that of [`LoadOptions::tokenizer`], built at the first call.
     ///
     /// # Errors
-    /// The file has none, a broken one, or one that Graft does not know.
+    /// The file has none, a broken one, one that Graft does not know, or one with more tokens than the model.
     pub fn tokenizer(&self) -> Result<&Tokenizer> {
         if let Some(t) = self.0.tokenizer.get() {
             return Ok(t);
         }
-        let t = Tokenizer::from_gguf(self.gguf().metadata()).map_err(|e| e.file(self.gguf().path()))?;
+        let (t, file, item) = match &self.0.tokenizer_file {
+            Some(file) => (Tokenizer::from_file(file), file.as_path(), "vocabulary"),
+            None => (
+                Tokenizer::from_gguf(self.gguf().metadata()),
+                self.gguf().path(),
+                "tokenizer.ggml.tokens",
+            ),
+        };
+        let t = t.map_err(|e| e.file(file))?;
         if t.vocab_size() > self.spec().vocab_size {
-            return Err(Error::invalid("more tokens than the embedding has rows")
-                .file(self.gguf().path())
-                .item("tokenizer.ggml.tokens")
+            return Err(Error::mismatch("more tokens than the embedding has rows")
+                .file(file)
+                .item(item)
                 .expected(format!("at most {}", self.spec().vocab_size))
                 .found(t.vocab_size()));
         }

@@ -1,6 +1,7 @@
 //! One conversation: its tokens, its cache, its active adapters.
 
 use std::ops::ControlFlow;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::error::{Error, Result};
 use crate::kernels::{Cpu, Precision};
@@ -112,7 +113,7 @@ impl Session {
                 logits.extend_from_slice(&pass.logits(state, last - first, 1));
             }
             ControlFlow::Continue(())
-        });
+        })?;
         Ok(&self.logits)
     }
 
@@ -135,8 +136,7 @@ impl Session {
                 logits.extend_from_slice(&all[(rows - 1) * vocab..]);
             }
             ControlFlow::Continue(())
-        });
-        Ok(())
+        })
     }
 
     fn check(&self, tokens: &[u32]) -> Result<()> {
@@ -156,9 +156,26 @@ impl Session {
         Ok(())
     }
 
-    /// Runs checked tokens chunk by chunk; `after` gets each chunk's first index and length.
+    /// Runs checked tokens chunk by chunk; `after` gets each chunk's first index and length. A panic (a defect, in
+    /// whichever thread) becomes an error; tokens of chunks that were done stay part of the session.
     #[allow(clippy::type_complexity)]
     fn run(
+        &mut self,
+        tokens: &[u32],
+        after: &mut dyn FnMut(usize, usize, &Pass<Cpu>, &mut State<Cpu>, &mut Vec<f32>) -> ControlFlow<()>,
+    ) -> Result<()> {
+        // A pass that did not end leaves rows behind `tokens` in the cache, where the next pass writes again: no
+        // invariant is broken.
+        catch_unwind(AssertUnwindSafe(|| self.run_chunks(tokens, after))).map_err(|panic| {
+            self.logits.clear();
+            let text = panic.downcast_ref::<&str>().copied();
+            let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+            Error::internal("evaluation panicked").found(text.unwrap_or("an unknown cause"))
+        })
+    }
+
+    #[allow(clippy::type_complexity)]
+    fn run_chunks(
         &mut self,
         tokens: &[u32],
         after: &mut dyn FnMut(usize, usize, &Pass<Cpu>, &mut State<Cpu>, &mut Vec<f32>) -> ControlFlow<()>,

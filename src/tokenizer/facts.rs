@@ -24,7 +24,8 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    fn from_number(n: i64) -> Option<Kind> {
+    /// The kind that a file writes as `n`.
+    pub fn from_number(n: i64) -> Option<Kind> {
         Some(match n {
             1 => Kind::Normal,
             2 => Kind::Unknown,

@@ -177,9 +177,14 @@ pub(super) fn unigram(facts: &Facts<'_>) -> Result<Hf> {
     }
     let entries = facts.tokens.iter().zip(&facts.scores);
     let entries = entries.map(|(t, &s)| ((*t).to_owned(), f64::from(s))).collect();
-    let unknown = facts.unknown.map(|id| id as usize);
+    // T5's own default; without an unknown token some texts could not be tokenized at all.
+    let unknown = facts.unknown.map_or(2, |id| id as usize);
+    if unknown >= facts.tokens.len() {
+        let e = bad(&"it has no unknown token").item("tokenizer.ggml.unknown_token_id");
+        return Err(e.expected(format_args!("below {}", facts.tokens.len())).found(unknown));
+    }
     let bytes = facts.kinds.contains(&Kind::Byte);
-    let mut tokenizer = Crate::new(Unigram::from(entries, unknown, bytes).map_err(|e| bad(&e))?);
+    let mut tokenizer = Crate::new(Unigram::from(entries, Some(unknown), bytes).map_err(|e| bad(&e))?);
 
     let mut normalizers: Vec<NormalizerWrapper> = Vec::new();
     if !facts.charsmap.is_empty() {

@@ -14,11 +14,13 @@
 mod alphabet;
 mod bpe;
 mod chat;
+mod clock;
 mod decode;
 mod facts;
 mod hf;
 mod merge;
 mod pre;
+mod python;
 mod special;
 mod split;
 mod spm;

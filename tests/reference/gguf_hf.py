@@ -24,7 +24,7 @@ from transformers import (
     AutoModelForCausalLM,
 )
 
-os.environ.setdefault("TQDM_DISABLE", "1")
+os.environ.setdefault("TQDM_DISABLE", "1")  # the loaders draw progress bars
 warnings.filterwarnings("ignore", category=FutureWarning)
 transformers.utils.logging.set_verbosity_error()
 transformers.utils.logging.disable_progress_bar()

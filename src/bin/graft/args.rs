@@ -68,6 +68,9 @@ pub struct ModelArgs {
     /// Read the file into memory instead of mapping it: safe if the file may change meanwhile
     #[arg(long)]
     pub no_mmap: bool,
+    /// A tokenizer.json to use instead of the tokenizer in the model file
+    #[arg(long, value_name = "FILE")]
+    pub tokenizer: Option<PathBuf>,
 }
 
 impl ModelArgs {
@@ -85,19 +88,19 @@ impl ModelArgs {
 #[command(next_help_heading = "Sampling")]
 pub struct SamplingArgs {
     /// 0: always the most likely token; 1: as the model says; higher: more varied [default: 0; chat: 0.7]
-    #[arg(long, value_name = "T")]
+    #[arg(long, value_name = "T", allow_negative_numbers = true)]
     pub temp: Option<f32>,
     /// Choose among the K most likely tokens; 0: all
     #[arg(long, value_name = "K", default_value_t = 40)]
     pub top_k: usize,
     /// Choose among the most likely tokens that together have probability P; 1: all
-    #[arg(long, value_name = "P", default_value_t = 0.95)]
+    #[arg(long, value_name = "P", default_value_t = 0.95, allow_negative_numbers = true)]
     pub top_p: f32,
     /// Drop tokens less than P times as likely as the most likely; 0: none
-    #[arg(long, value_name = "P", default_value_t = 0.05)]
+    #[arg(long, value_name = "P", default_value_t = 0.05, allow_negative_numbers = true)]
     pub min_p: f32,
     /// Makes tokens seen before less likely: divides their positive logits, multiplies negative ones; 1: off
-    #[arg(long, value_name = "X", default_value_t = 1.0)]
+    #[arg(long, value_name = "X", default_value_t = 1.0, allow_negative_numbers = true)]
     pub repeat_penalty: f32,
     /// How many of the last tokens the penalties look at; 0: none
     #[arg(long, value_name = "N", default_value_t = 64)]
@@ -204,10 +207,6 @@ pub struct RunArgs {
         allow_negative_numbers = true
     )]
     pub n: i64,
-    #[command(flatten)]
-    pub end: EndArgs,
-    #[command(flatten)]
-    pub sampling: SamplingArgs,
     /// Show control tokens such as <|im_end|> in the text
     #[arg(long)]
     pub special: bool,
@@ -217,6 +216,10 @@ pub struct RunArgs {
     /// Say on stderr how fast it was
     #[arg(short, long)]
     pub verbose: bool,
+    #[command(flatten)]
+    pub end: EndArgs,
+    #[command(flatten)]
+    pub sampling: SamplingArgs,
 }
 
 /// `graft chat`

@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use graft::kernels::Precision;
+use graft::kernels::cpu::peaks;
 use graft::{Error, Model, Result, Session};
 use serde::Serialize;
 
@@ -69,8 +70,21 @@ struct Work {
 
 pub fn run(args: &BenchArgs) -> Done {
     let (model, adapters) = load::model_and_adapters(&args.model)?;
+    let ids = ids(model.spec().vocab_size, args.prompt.max(args.n) as usize);
+    let most = model.spec().context_length;
+    if ids.len() > most {
+        Err(Error::usage("more tokens than the model's context")
+            .item("-p or -n")
+            .expected(format!("at most {most}"))
+            .found(ids.len()))?;
+    }
     let threads = model.backend().threads();
-    let limits = limits(threads);
+    let peaks = peaks::measure(threads);
+    let limits = Limits {
+        read_gb_per_s: peaks.read_gb_s,
+        f32_gmac_per_s: peaks.fma_gmac_s,
+        int8_gmac_per_s: peaks.int8_gmac_s,
+    };
     let (precision, gmac_limit) = match args.model.precision() {
         Precision::Exact => ("exact", limits.f32_gmac_per_s),
         Precision::Fast => ("fast", limits.int8_gmac_per_s),
@@ -88,14 +102,6 @@ pub fn run(args: &BenchArgs) -> Done {
         ))?;
     }
 
-    let ids = ids(model.spec().vocab_size, args.prompt.max(args.n) as usize);
-    let most = model.spec().context_length;
-    if ids.len() > most {
-        Err(Error::usage("more tokens than the model's context")
-            .item("-p or -n")
-            .expected(format!("at most {most}"))
-            .found(ids.len()))?;
-    }
     let mut session = load::session(&model, &args.model, ids.len(), &adapters)?;
     let work = work(&model);
 
@@ -140,15 +146,6 @@ pub fn run(args: &BenchArgs) -> Done {
         generation,
         start,
     })
-}
-
-/// Not measured yet: the kernels' measurement of the machine comes with the AVX2 level.
-fn limits(_threads: usize) -> Limits {
-    Limits {
-        read_gb_per_s: f64::NAN,
-        f32_gmac_per_s: f64::NAN,
-        int8_gmac_per_s: f64::NAN,
-    }
 }
 
 /// Ids that are the same on every run and do not repeat one row of the embedding.

@@ -83,6 +83,7 @@ pub fn model(args: &ModelArgs) -> Result<Model> {
     let options = LoadOptions {
         mode: args.mode(),
         threads: args.threads.map(usize::from),
+        tokenizer: args.tokenizer.clone(),
         progress: Some(Box::new(move |share| bar.set(share))),
     };
     let model = Model::open_with(&args.model, &options);

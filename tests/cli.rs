@@ -1,0 +1,15 @@
+//! The program as a person or a script meets it: every command, its JSON, its exit codes, what goes to stdout and stderr.
+//!
+//! Oracles: the recorded values of transformers and PEFT (`tests/data`), other commands of the program, and the contract in
+//! the help texts.
+
+mod cli {
+    mod batch;
+    mod chat;
+    mod faults;
+    mod numbers;
+    mod run;
+    pub mod tools;
+}
+#[path = "common/mod.rs"]
+mod common;

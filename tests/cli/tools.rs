@@ -1,0 +1,113 @@
+//! Running the program.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+
+use crate::common;
+
+/// What a run left behind.
+pub struct Ran {
+    pub code: i32,
+    pub out: String,
+    pub err: String,
+}
+
+impl Ran {
+    /// stdout as one JSON document, of a run that succeeded.
+    pub fn json(&self) -> Value {
+        assert_eq!(self.code, 0, "{}", self.err);
+        serde_json::from_str(&self.out).unwrap_or_else(|e| panic!("{e}: {}", self.out))
+    }
+
+    /// stdout of a run that succeeded without a word.
+    pub fn text(&self) -> &str {
+        assert_eq!((self.code, self.err.as_str()), (0, ""));
+        &self.out
+    }
+
+    /// A run that failed with `code`, nothing on stdout and one line on stderr that holds all of `words`.
+    pub fn failed(&self, code: i32, words: &[&str]) {
+        assert_eq!(self.code, code, "stdout: {}\nstderr: {}", self.out, self.err);
+        assert_eq!(self.out, "", "stderr: {}", self.err);
+        // Usage errors are clap's, with a hint below.
+        assert!(code == 2 || self.err.lines().count() == 1, "not one line: {}", self.err);
+        for word in words {
+            assert!(self.err.contains(word), "{word:?} is not in: {}", self.err);
+        }
+    }
+}
+
+pub fn command(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_graft"));
+    command.args(args);
+    command
+}
+
+pub fn graft(args: &[&str]) -> Ran {
+    graft_with_input(args, b"")
+}
+
+pub fn graft_with_input(args: &[&str], input: &[u8]) -> Ran {
+    let mut command = command(args);
+    command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let mut child = command.spawn().expect("the program starts");
+    // One that fails early closes its end; that is for the assertions to judge.
+    let _ = child.stdin.take().expect("piped").write_all(input);
+    ran(child.wait_with_output().expect("the program ends"))
+}
+
+pub fn ran(output: std::process::Output) -> Ran {
+    let text = |bytes| String::from_utf8(bytes).expect("output is UTF-8");
+    Ran {
+        code: output.status.code().expect("no signal killed it"),
+        out: text(output.stdout),
+        err: text(output.stderr),
+    }
+}
+
+/// The tiny random model that most tests run: llama, 288 tokens, context 256, with a chat template.
+pub fn tiny() -> String {
+    tiny_file("llama-tied/model.gguf")
+}
+
+pub fn tiny_file(name: &str) -> String {
+    text(&common::data().join("tiny").join(name))
+}
+
+pub fn adapter(name: &str) -> String {
+    tiny_file(&format!("llama-tied/adapters/{name}"))
+}
+
+pub fn smollm2() -> String {
+    text(&common::real_model("SmolLM2-135M-Instruct.Q4_1.gguf"))
+}
+
+pub fn text(path: &Path) -> String {
+    path.to_str().expect("paths are UTF-8").to_string()
+}
+
+pub fn in_folder(folder: &tempfile::TempDir, name: &str) -> String {
+    text(&folder.path().join(name))
+}
+
+pub fn write(folder: &tempfile::TempDir, name: &str, bytes: impl AsRef<[u8]>) -> String {
+    let path: PathBuf = folder.path().join(name);
+    std::fs::write(&path, bytes).expect("the temporary folder can be written");
+    text(&path)
+}
+
+/// New tokens of `graft run --json`.
+pub fn tokens(args: &[&str]) -> Vec<u32> {
+    let args = [&["run", "--json"], args].concat();
+    common::ids(&graft(&args).json()["tokens"])
+}
+
+pub fn csv(ids: &[u32]) -> String {
+    ids.iter().map(u32::to_string).collect::<Vec<_>>().join(",")
+}
