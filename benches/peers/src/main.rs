@@ -20,7 +20,7 @@ usage: peers bench  [options] MODEL.gguf…   speed: prompt (pp) and generation 
   -p, --prompt N    prompt tokens (bench: 512, logits: 64)
   -n, --gen N       generated tokens (bench: 64)
   -r, --rounds N    rounds (bench: 5)
-  -f, --file TEXT   text for `tokens` (default: this crate's README)
+  -f, --file TEXT   text for `tokens` (default: this crate's README) and `logits` (default: random tokens)
       --llama-only  bench llama.cpp alone
       --json        bench: the figures as JSON on stdout, the table on stderr";
 
@@ -32,7 +32,7 @@ struct Options {
     prompt: Option<usize>,
     gen_tokens: usize,
     rounds: usize,
-    file: PathBuf,
+    file: Option<PathBuf>,
     llama_only: bool,
     json: bool,
 }
@@ -46,7 +46,7 @@ impl Options {
             prompt: None,
             gen_tokens: 64,
             rounds: 5,
-            file: concat!(env!("CARGO_MANIFEST_DIR"), "/README.md").into(),
+            file: None,
             llama_only: false,
             json: false,
         };
@@ -57,7 +57,7 @@ impl Options {
                 "-p" | "--prompt" => options.prompt = Some(value()?.parse()?),
                 "-n" | "--gen" => options.gen_tokens = value()?.parse()?,
                 "-r" | "--rounds" => options.rounds = value()?.parse()?,
-                "-f" | "--file" => options.file = value()?.into(),
+                "-f" | "--file" => options.file = Some(value()?.into()),
                 "--llama-only" => options.llama_only = true,
                 "--json" => options.json = true,
                 _ if arg.starts_with('-') => return Err(USAGE.into()),
