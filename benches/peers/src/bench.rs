@@ -44,8 +44,7 @@ fn one(backend: &LlamaBackend, path: &Path, options: &Options) -> Result<Value> 
     }
 
     let mut result = json!({ "model": name, "threads": options.threads, "rounds": options.rounds });
-    let tests: [(&str, usize, fn(&mut dyn Engine, &[u32]) -> Result<f64>); 2] =
-        [("pp", prompt, read_prompt), ("tg", options.gen_tokens, generate)];
+    let tests: [(&str, usize, Test); 2] = [("pp", prompt, read_prompt), ("tg", options.gen_tokens, generate)];
     for (kind, n, test) in tests {
         let mut speeds = vec![Vec::new(); engines.len()];
         // Round 0 warms up: page cache, thread teams, clocks.
@@ -66,6 +65,9 @@ fn one(backend: &LlamaBackend, path: &Path, options: &Options) -> Result<Value> 
     }
     Ok(result)
 }
+
+/// Runs tokens through an engine and gives tokens a second.
+type Test = fn(&mut dyn Engine, &[u32]) -> Result<f64>;
 
 /// Tokens a second when all come at once.
 fn read_prompt(engine: &mut dyn Engine, tokens: &[u32]) -> Result<f64> {
