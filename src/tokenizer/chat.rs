@@ -5,10 +5,13 @@
 //! `strftime_now` (in UTC), `tojson` as `json.dumps` writes it, and Python's methods and way of printing.
 //!
 //! A template comes with the model file and is not trusted: steps, recursion and the memory that it may take are
-//! limited. One hole is known: minijinja joins lists lazily and does not charge for it, so a template that doubles a list
-//! by `x + x` some forty times over keeps it busy for hours.
+//! limited. One thing minijinja does not charge for: it joins lists lazily, so a template that doubles a list by `x + x`
+//! some forty times over has it walk for hours. Such a rendering is given up after [`PATIENCE`]; its thread is
+//! left behind.
 
-use std::sync::LazyLock;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
 
 use minijinja::value::{Kwargs, Rest, Serde};
 use minijinja::{AutoEscape, Environment, ErrorKind as JinjaKind, State, Value, context};
@@ -25,6 +28,8 @@ const MAX_SOURCE: usize = 1 << 20;
 const FUEL: u64 = 1 << 20;
 /// Stack of a rendering: a list in a list in a list … is dropped recursively, as deep as the fuel lets a template build it.
 const STACK: usize = 128 << 20;
+/// How long a rendering may take: a thousand times what the longest conversations need.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// Depth of nested macros and loops.
 const MAX_DEPTH: usize = 100;
 
@@ -61,7 +66,7 @@ impl Message {
 
 /// A compiled chat template.
 pub struct ChatTemplate {
-    env: Environment<'static>,
+    env: Arc<Environment<'static>>,
     bos: String,
     eos: String,
 }
@@ -90,7 +95,7 @@ impl ChatTemplate {
         env.add_template_owned(NAME, source)
             .map_err(|e| jinja("the chat template does not compile", &e))?;
         Ok(ChatTemplate {
-            env,
+            env: Arc::new(env),
             bos: bos.to_owned(),
             eos: eos.to_owned(),
         })
@@ -105,7 +110,6 @@ impl ChatTemplate {
         add_generation_prompt: bool,
         tools: Option<&serde_json::Value>,
     ) -> Result<String> {
-        let template = self.env.get_template(NAME).map_err(|e| jinja("no chat template", &e))?;
         let context = context! {
             messages => Value::from(Serde(messages)),
             tools => tools.map(|t| Value::from(Serde(t))),
@@ -114,19 +118,24 @@ impl ChatTemplate {
             bos_token => self.bos.as_str(),
             eos_token => self.eos.as_str(),
         };
+        let env = self.env.clone();
         // The engine's error may hold the template's values: it ends in the thread, too.
-        let render = || {
+        let render = move || {
+            let template = env.get_template(NAME).map_err(|e| jinja("no chat template", &e))?;
             let rendered = template.render(context);
             rendered.map_err(|e| jinja("the chat template cannot render these messages", &e))
         };
-        std::thread::scope(|scope| {
-            let thread = std::thread::Builder::new()
-                .stack_size(STACK)
-                .spawn_scoped(scope, render);
-            let thread = thread.map_err(|e| Error::new(ErrorKind::Io, format!("cannot start a thread: {e}")))?;
-            let panicked = |_| Error::internal("the template engine panicked").item(KEY);
-            thread.join().map_err(panicked)?
-        })
+        let (give, take) = mpsc::channel();
+        let thread = std::thread::Builder::new().stack_size(STACK);
+        thread
+            .spawn(move || {
+                let _ = give.send(render());
+            })
+            .map_err(|e| Error::new(ErrorKind::Io, format!("cannot start a thread: {e}")))?;
+        take.recv_timeout(PATIENCE).map_err(|e| match e {
+            RecvTimeoutError::Timeout => Error::limit("the chat template does not end").item(KEY),
+            RecvTimeoutError::Disconnected => Error::internal("the template engine panicked").item(KEY),
+        })?
     }
 }
 

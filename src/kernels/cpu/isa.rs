@@ -4,7 +4,7 @@
 
 use std::ops::Range;
 
-use super::acts::Acts;
+use super::acts::{Acts, Outlier};
 #[cfg(target_arch = "x86_64")]
 use super::avx2;
 use super::scalar;
@@ -33,9 +33,9 @@ pub(crate) struct Isa {
     pub softcap: unsafe fn(x: &mut [f32], cap: f32),
     /// f32 to f16 bits, round to nearest even, equal lengths.
     pub to_f16: unsafe fn(x: &[f32], out: &mut [u16]),
-    /// Quantizes rows of k (`x` = `[rows][k]`, rows <= tile) to the int8 records of one tile.
-    pub pack_i8: unsafe fn(x: &[f32], k: usize, tile: usize, out: &mut [u32]),
-    /// The same to int16 records.
+    /// Quantizes rows of k (`x` = `[rows][k]`, rows <= tile) to the int8 records of one tile; returns the number of outliers.
+    pub pack_i8: unsafe fn(x: &[f32], k: usize, tile: usize, out: &mut [u32], outliers: &mut [Outlier]) -> usize,
+    /// The same to int16 records, without outliers.
     pub pack_i16: unsafe fn(x: &[f32], k: usize, tile: usize, out: &mut [u32]),
     /// Columns `rows` of y = x w^T (or += if `add`), x = `[y.m()][k]`.
     /// `w` is checked, `rows` is within it, nobody else uses these columns of `y`.

@@ -88,7 +88,7 @@ impl Cpu {
         &self.team
     }
 
-    /// out[t] = scale * row ids[t] of `w` (dequantized exactly). ids are < w.rows (checked: panics otherwise).
+    /// `out[t] = scale * row ids[t]` of `w` (dequantized exactly). ids are < w.rows (checked: panics otherwise).
     pub fn embed(&self, w: Weight, ids: &[u32], scale: f32, out: &mut [f32]) {
         w.check();
         assert_eq!(out.len(), ids.len() * w.cols, "embed: output length");
@@ -143,28 +143,34 @@ impl Cpu {
         if has.x {
             acts.x.copy_from_slice(x);
         }
-        let tile = acts.tile();
-        let (pack_i8, pack_i16) = (self.isa.pack_i8, self.isa.pack_i16);
-        for (wanted, buffer, lines, pack) in [
-            (has.i8, &mut acts.i8, I8_LINES, pack_i8),
-            (has.i16, &mut acts.i16, I16_LINES, pack_i16),
-        ] {
-            if !wanted {
-                continue;
-            }
-            let words = tile * (k / BLOCK) * lines;
-            let tiles = Chunks::new(buffer, words);
-            self.split(m.div_ceil(tile), (GRAIN / (tile * k)).max(1), &|range| {
-                for index in range {
-                    let rows = &x[index * tile * k..((index + 1) * tile).min(m) * k];
-                    // SAFETY: `split` gives each tile to one chunk; the level fits the CPU; k is whole blocks.
-                    unsafe { pack(rows, k, tile, tiles.get(index)) }
+        let (tile, room) = (acts.tile(), acts.outlier_room());
+        let words = |lines: usize| tile * (k / BLOCK) * lines;
+        let (i8, i16) = (
+            Chunks::new(&mut acts.i8, words(I8_LINES)),
+            Chunks::new(&mut acts.i16, words(I16_LINES)),
+        );
+        let (outliers, counts) = (
+            Chunks::new(&mut acts.outliers, room),
+            Chunks::new(&mut acts.outlier_counts, 1),
+        );
+        self.split(m.div_ceil(tile), (GRAIN / (tile * k)).max(1), &|range| {
+            for index in range {
+                let rows = &x[index * tile * k..((index + 1) * tile).min(m) * k];
+                // SAFETY: `split` gives each tile to one chunk; the level fits the CPU; k is whole blocks.
+                unsafe {
+                    if has.i8 {
+                        let found = (self.isa.pack_i8)(rows, k, tile, i8.get(index), outliers.get(index));
+                        counts.get(index)[0] = found as u32;
+                    }
+                    if has.i16 {
+                        (self.isa.pack_i16)(rows, k, tile, i16.get(index));
+                    }
                 }
-            });
-        }
+            }
+        });
     }
 
-    /// y[m][n] = x w^T.
+    /// `y[m][n] = x w^T`.
     pub fn matmul(&self, w: Weight, acts: &Acts, precision: Precision, y: &mut [f32]) {
         w.check();
         assert_eq!(w.cols, acts.k, "matmul: columns of the weight and of the input");
@@ -213,7 +219,7 @@ impl Cpu {
         });
     }
 
-    /// y[m][n] += scale * (x a^T) b^T; x `[m][k]` f32.
+    /// `y[m][n] += scale * (x a^T) b^T`; x `[m][k]` f32.
     pub fn low_rank(&self, l: &LowRank, scale: f32, x: &[f32], tmp: &mut Vec<f32>, y: &mut [f32]) {
         if l.rank == 0 || x.is_empty() {
             return;
@@ -338,18 +344,18 @@ impl Cpu {
 }
 
 /// A slice cut into equal pieces that different threads fill.
-struct Chunks<'a> {
-    ptr: *mut u32,
+struct Chunks<'a, T> {
+    ptr: *mut T,
     len: usize,
     piece: usize,
-    _lifetime: std::marker::PhantomData<&'a mut [u32]>,
+    _lifetime: std::marker::PhantomData<&'a mut [T]>,
 }
 
 // SAFETY: `get` is unsafe; its callers promise that no piece is used twice at once.
-unsafe impl Sync for Chunks<'_> {}
+unsafe impl<T: Send> Sync for Chunks<'_, T> {}
 
-impl<'a> Chunks<'a> {
-    fn new(all: &'a mut [u32], piece: usize) -> Self {
+impl<'a, T> Chunks<'a, T> {
+    fn new(all: &'a mut [T], piece: usize) -> Self {
         Chunks {
             ptr: all.as_mut_ptr(),
             len: all.len(),
@@ -363,7 +369,7 @@ impl<'a> Chunks<'a> {
     /// # Safety
     /// Nobody else uses this piece while the slice lives.
     #[allow(clippy::mut_from_ref)]
-    unsafe fn get(&self, index: usize) -> &mut [u32] {
+    unsafe fn get(&self, index: usize) -> &mut [T] {
         assert!((index + 1) * self.piece <= self.len, "piece out of range");
         // SAFETY: in range as just checked; exclusive by the caller's promise.
         unsafe { std::slice::from_raw_parts_mut(self.ptr.add(index * self.piece), self.piece) }

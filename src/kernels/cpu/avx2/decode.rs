@@ -7,8 +7,8 @@ use std::arch::x86_64::*;
 use std::ops::Range;
 
 use super::matmul::eight_rows;
-use super::unpack::{LINE, Unpack};
-use crate::kernels::cpu::acts::{Acts, BLOCK, I8_LINES, I16_LINES};
+use super::unpack::{LINE, Unpack, column};
+use crate::kernels::cpu::acts::{Acts, BLOCK, I8_LINES, I16_LINES, Outlier};
 use crate::kernels::cpu::types::{Out, Weight};
 
 /// Fetches `bytes` at `p + ahead`. May reach past the end: a prefetch of an address that is not mapped does nothing.
@@ -30,11 +30,13 @@ pub(super) unsafe fn bytes<F: Unpack, const T: usize>(w: Weight, acts: &Acts, y:
     let blocks = stride / F::BYTES;
     let x: [&[u32]; T] = std::array::from_fn(|t| acts.i8_tile(t));
     assert!(x.iter().all(|x| x.len() == blocks * F::GROUPS * I8_LINES));
+    let outliers: [&[Outlier]; T] = std::array::from_fn(|t| acts.tile_outliers(t));
     let ahead = (8 * stride).next_multiple_of(4096);
     let mut spare = Vec::new();
     for row in rows.clone().step_by(8) {
         let data = eight_rows(&w, row, &mut spare).as_ptr();
         let mut f = [_mm256_setzero_ps(); T];
+        let mut outliers = outliers;
         for b in 0..blocks {
             prefetch(data.wrapping_add(8 * b * F::BYTES), ahead, 8 * F::BYTES);
             // Room for the largest: 8 groups of 12 lines.
@@ -49,6 +51,15 @@ pub(super) unsafe fn bytes<F: Unpack, const T: usize>(w: Weight, acts: &Acts, y:
                 for t in 0..T {
                     // SAFETY: lengths asserted above.
                     f[t] = unsafe { dot::<F>(group, x[t].as_ptr().add((b * F::GROUPS + g) * I8_LINES), f[t]) };
+                    // In the order of their columns.
+                    while let Some((o, rest)) = outliers[t].split_first()
+                        && o.at as usize / BLOCK == b * F::GROUPS + g
+                    {
+                        // SAFETY: the group that was just written.
+                        let w = unsafe { column::<F, 1>(group, o.at as usize % BLOCK) };
+                        f[t] = _mm256_fmadd_ps(w, _mm256_set1_ps(o.x), f[t]);
+                        outliers[t] = rest;
+                    }
                 }
             }
         }

@@ -2,7 +2,41 @@
 
 use std::arch::x86_64::*;
 
-use crate::kernels::cpu::acts::{BLOCK, I8_LINES, I16_LINES, TINY};
+use crate::kernels::cpu::acts::{BLOCK, I8_LINES, I16_LINES, OUTLIERS, Outlier, TINY};
+
+/// A block's magnitudes as integers, in which order a NaN is the largest.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn magnitudes(x: &[f32; BLOCK]) -> [__m256i; 4] {
+    // SAFETY: 32 elements.
+    let bits = |i: usize| unsafe { _mm256_loadu_si256(x.as_ptr().add(8 * i).cast()) };
+    std::array::from_fn(|i| _mm256_and_si256(bits(i), _mm256_set1_epi32(i32::MAX)))
+}
+
+/// The largest of them.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn largest(v: [__m256i; 4]) -> f32 {
+    let m = _mm256_max_epi32(_mm256_max_epi32(v[0], v[1]), _mm256_max_epi32(v[2], v[3]));
+    let m = _mm_max_epi32(_mm256_castsi256_si128(m), _mm256_extracti128_si256(m, 1));
+    let m = _mm_max_epi32(m, _mm_shuffle_epi32(m, 0b01_00_11_10));
+    let m = _mm_max_epi32(m, _mm_shuffle_epi32(m, 0b10_11_00_01));
+    f32::from_bits(_mm_cvtsi128_si32(m) as u32)
+}
+
+/// A bit for each element of the block that is larger than half of the largest, if the largest is finite.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn large(x: &[f32; BLOCK]) -> u32 {
+    let v = magnitudes(x);
+    let half = 0.5 * largest(v);
+    if !half.is_finite() {
+        return 0;
+    }
+    let half = _mm256_set1_ps(half);
+    let bits = |i: usize| _mm256_movemask_ps(_mm256_cmp_ps(_mm256_castsi256_ps(v[i]), half, _CMP_GT_OQ)) as u32;
+    bits(0) | bits(1) << 8 | bits(2) << 16 | bits(3) << 24
+}
 
 /// 32 integers in four vectors of i32, in order, and their scale.
 #[inline]
@@ -10,16 +44,7 @@ use crate::kernels::cpu::acts::{BLOCK, I8_LINES, I16_LINES, TINY};
 fn quantize(x: &[f32; BLOCK], top: f32) -> ([__m256i; 4], f32) {
     // SAFETY: 32 elements.
     let v: [__m256; 4] = std::array::from_fn(|i| unsafe { _mm256_loadu_ps(x.as_ptr().add(8 * i)) });
-    // Magnitudes compare as integers, in which order a NaN is the largest.
-    let abs = |v| _mm256_and_si256(_mm256_castps_si256(v), _mm256_set1_epi32(i32::MAX));
-    let m = _mm256_max_epi32(
-        _mm256_max_epi32(abs(v[0]), abs(v[1])),
-        _mm256_max_epi32(abs(v[2]), abs(v[3])),
-    );
-    let m = _mm_max_epi32(_mm256_castsi256_si128(m), _mm256_extracti128_si256(m, 1));
-    let m = _mm_max_epi32(m, _mm_shuffle_epi32(m, 0b01_00_11_10));
-    let m = _mm_max_epi32(m, _mm_shuffle_epi32(m, 0b10_11_00_01));
-    let amax = f32::from_bits(_mm_cvtsi128_si32(m) as u32);
+    let amax = largest(magnitudes(x));
     if !amax.is_finite() {
         return ([_mm256_setzero_si256(); 4], f32::NAN);
     }
@@ -32,17 +57,31 @@ fn quantize(x: &[f32; BLOCK], top: f32) -> ([__m256i; 4], f32) {
 }
 
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) fn pack_i8(x: &[f32], k: usize, tile: usize, out: &mut [u32]) {
+pub(super) fn pack_i8(x: &[f32], k: usize, tile: usize, out: &mut [u32], outliers: &mut [Outlier]) -> usize {
     if x.len() < tile * k {
         out.fill(0);
     }
+    let mut found = 0;
     for (t, row) in x.chunks_exact(k).enumerate() {
-        for (x, record) in row
-            .as_chunks::<BLOCK>()
-            .0
-            .iter()
-            .zip(out.chunks_exact_mut(I8_LINES * tile))
-        {
+        let blocks = row.as_chunks::<BLOCK>().0;
+        for (b, (mut x, record)) in blocks.iter().zip(out.chunks_exact_mut(I8_LINES * tile)).enumerate() {
+            let mut large = large(x);
+            let mut rest = [0.0; BLOCK];
+            if (1..=OUTLIERS as u32).contains(&large.count_ones()) {
+                rest = *x;
+                while large != 0 {
+                    let i = large.trailing_zeros() as usize;
+                    outliers[found] = Outlier {
+                        at: (b * BLOCK + i) as u32,
+                        token: t as u32,
+                        x: rest[i],
+                    };
+                    rest[i] = 0.0;
+                    found += 1;
+                    large &= large - 1;
+                }
+                x = &rest;
+            }
             let (q, d) = quantize(x, 127.0);
             let words = _mm256_packs_epi16(_mm256_packs_epi32(q[0], q[1]), _mm256_packs_epi32(q[2], q[3]));
             // Packing works within halves: put the words of four in order again.
@@ -67,6 +106,7 @@ pub(super) fn pack_i8(x: &[f32], k: usize, tile: usize, out: &mut [u32]) {
             }
         }
     }
+    found
 }
 
 #[target_feature(enable = "avx2,fma,f16c")]

@@ -24,8 +24,8 @@ use std::hint::black_box;
 use std::ops::Range;
 
 use super::matmul::eight_rows;
-use super::unpack::{LINE, Unpack};
-use crate::kernels::cpu::acts::{Acts, BLOCK, I8_LINES, I16_LINES, TILE};
+use super::unpack::{LINE, Unpack, column};
+use crate::kernels::cpu::acts::{Acts, BLOCK, I8_LINES, I16_LINES, Outlier, TILE};
 use crate::kernels::cpu::scratch;
 use crate::kernels::cpu::types::{Out, Weight};
 
@@ -83,6 +83,7 @@ pub(super) unsafe fn prefill<F: Unpack>(w: Weight, acts: &Acts, y: Out, rows: Ra
                                 words::<F>(panel, x, count, &mut sums);
                             } else {
                                 bytes::<F>(panel, x, count, &mut sums);
+                                lone::<F>(panel, acts.tile_outliers(tile), start..start + count, &mut sums);
                             }
                             put(y, tile * TILE, row, rows.end.min(row + 8 * R) - row, start > 0, &sums);
                         }
@@ -167,6 +168,27 @@ unsafe fn bytes<F: Unpack>(panel: *const u8, x: *const u32, groups: usize, sums:
                     let min = _mm256_castsi256_ps(line(8 + F::HALVES, r));
                     *sum = _mm256_fmadd_ps(min, real(11, t), *sum);
                 }
+            }
+        }
+    }
+}
+
+/// sums += the panel's columns times the outliers among the groups `groups`, which the panel holds.
+///
+/// # Safety
+/// It does.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn lone<F: Unpack>(panel: *const u8, outliers: &[Outlier], groups: Range<usize>, sums: &mut Sums) {
+    for o in outliers {
+        let (group, at) = (o.at as usize / BLOCK, o.at as usize % BLOCK);
+        if groups.contains(&group) {
+            let x = _mm256_set1_ps(o.x);
+            for (r, sum) in sums[o.token as usize].iter_mut().enumerate() {
+                // SAFETY: the caller's promise.
+                let w =
+                    unsafe { column::<F, R>(panel.add((group - groups.start) * F::LINES * R * LINE + r * LINE), at) };
+                *sum = _mm256_fmadd_ps(w, x, *sum);
             }
         }
     }

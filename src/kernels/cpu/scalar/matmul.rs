@@ -56,7 +56,7 @@ fn dot(a: &[f32], b: &[f32]) -> f32 {
     ((a + b) + (c + d)) + ((e + f) + (g + h)) + tail
 }
 
-/// d * q of all rows, `[m][k]`.
+/// d * q of all rows, `[m][k]`, and the outliers in their places.
 pub(crate) fn unpack(acts: &Acts, partner: Partner, x: &mut [f32]) {
     let tile = acts.tile();
     for (t, row) in x.chunks_exact_mut(acts.k).enumerate() {
@@ -82,6 +82,13 @@ pub(crate) fn unpack(acts: &Acts, partner: Partner, x: &mut [f32]) {
                         *x = d * f32::from(q as i8);
                     }
                 }
+            }
+        }
+    }
+    if partner == Partner::I8 {
+        for t in 0..acts.m.div_ceil(tile) {
+            for o in acts.tile_outliers(t) {
+                x[(t * tile + o.token as usize) * acts.k + o.at as usize] = o.x;
             }
         }
     }

@@ -1,13 +1,16 @@
 //! Activation quantisation: d = amax / top, q = round to nearest even (x * (top / amax)). Layout: [`acts`](crate::kernels::cpu::acts).
 
-use crate::kernels::cpu::acts::{BLOCK, I8_LINES, I16_LINES, TINY};
+use crate::kernels::cpu::acts::{BLOCK, I8_LINES, I16_LINES, OUTLIERS, Outlier, TINY};
+
+/// The largest magnitude; NaN if there is a NaN, which `f32::max` would lose: as integers they are the largest.
+fn largest(x: &[f32]) -> f32 {
+    f32::from_bits(x.iter().fold(0u32, |m, v| m.max(v.abs().to_bits())))
+}
 
 /// One block's integers and scale.
 fn quantize(x: &[f32], top: f32) -> ([i32; BLOCK], f32) {
     let mut q = [0; BLOCK];
-    // `f32::max` would lose a NaN.
-    let amax = x.iter().fold(0u32, |m, v| m.max(v.abs().to_bits()));
-    let amax = f32::from_bits(amax);
+    let amax = largest(x);
     if !amax.is_finite() {
         return (q, f32::NAN);
     }
@@ -26,10 +29,31 @@ fn pair(lo: i32, hi: i32) -> u32 {
     (lo as u16 as u32) | (hi as u16 as u32) << 16
 }
 
-pub(crate) fn pack_i8(x: &[f32], k: usize, tile: usize, out: &mut [u32]) {
+pub(crate) fn pack_i8(x: &[f32], k: usize, tile: usize, out: &mut [u32], outliers: &mut [Outlier]) -> usize {
     out.fill(0);
+    let mut found = 0;
     for (t, row) in x.chunks_exact(k).enumerate() {
-        for (x, record) in row.chunks_exact(BLOCK).zip(out.chunks_exact_mut(I8_LINES * tile)) {
+        for (b, (x, record)) in row
+            .chunks_exact(BLOCK)
+            .zip(out.chunks_exact_mut(I8_LINES * tile))
+            .enumerate()
+        {
+            // Outliers: at most two elements above half of the largest.
+            let mut block = [0.0; BLOCK];
+            block.copy_from_slice(x);
+            let half = 0.5 * largest(x);
+            let large = |v: &f32| v.abs() > half;
+            if half.is_finite() && (1..=OUTLIERS).contains(&x.iter().filter(|v| large(v)).count()) {
+                for (i, v) in block.iter_mut().enumerate().filter(|(_, v)| large(v)) {
+                    outliers[found] = Outlier {
+                        at: (b * BLOCK + i) as u32,
+                        token: t as u32,
+                        x: std::mem::take(v),
+                    };
+                    found += 1;
+                }
+            }
+            let x = &block;
             let (q, d) = quantize(x, 127.0);
             for (i, q) in q.chunks_exact(4).enumerate() {
                 record[i * tile + t] = u32::from_le_bytes([q[0] as u8, q[1] as u8, q[2] as u8, q[3] as u8]);
@@ -42,6 +66,7 @@ pub(crate) fn pack_i8(x: &[f32], k: usize, tile: usize, out: &mut [u32]) {
             record[11 * tile + t] = (d * q.iter().sum::<i32>() as f32).to_bits();
         }
     }
+    found
 }
 
 pub(crate) fn pack_i16(x: &[f32], k: usize, tile: usize, out: &mut [u32]) {

@@ -280,6 +280,12 @@ fn packing_is_the_same_at_every_level() {
         for k in [32, 96, 1024] {
             let mut x = random.activations(m * k);
             x[3] = 0.0;
+            // One outlier, then two, then three, which stay in.
+            x[4] = 1e3;
+            x[k - 30..k - 28].fill(-2.0);
+            if k > 64 {
+                x[40..43].fill(500.0);
+            }
             x[k - 32..k].fill(0.0);
             if m > 4 {
                 x[k] = f32::NAN;
@@ -296,7 +302,10 @@ fn packing_is_the_same_at_every_level() {
                     Precision::Fast,
                     &mut acts,
                 );
-                (acts.i8.clone(), acts.i16.clone())
+                let outliers: Vec<_> = (0..acts.outlier_counts.len())
+                    .map(|t| acts.tile_outliers(t).to_vec())
+                    .collect();
+                (acts.i8.clone(), acts.i16.clone(), outliers)
             });
             let packed: Vec<_> = packed.collect();
             assert!(packed.windows(2).all(|p| p[0] == p[1]), "m={m} k={k}");
