@@ -69,7 +69,12 @@ pub(super) fn read(path: &Path) -> Result<(Vocab, Hf, Rules)> {
         let text = value.as_str().or_else(|| value["content"].as_str())?;
         tokenizer.token_to_id(text)
     };
-    let known = |texts: &[&str]| texts.iter().find_map(|t| tokenizer.token_to_id(t));
+    // Only control tokens: some vocabularies have `<s>` as a piece of HTML.
+    let control = |id: &u32| vocab.kind(*id) == Some(Kind::Control);
+    let known = |texts: &[&str]| {
+        let ids = texts.iter().filter_map(|t| vocab.named_id(t.as_bytes()));
+        ids.filter(control).next()
+    };
     rules.bos = named("bos_token").or_else(|| known(&["<s>", "<bos>", "<|begin_of_text|>"]));
     rules.eos = named("eos_token").or_else(|| known(&["</s>", "<eos>", "<|end_of_text|>", "<|endoftext|>"]));
     Ok((vocab, Hf::new(tokenizer), rules))

@@ -349,3 +349,80 @@ fn template_extensions() {
     let message: Message = serde_json::from_str(r#"{"role":"tool","content":null,"name":"f","n":[1]}"#).unwrap();
     assert_eq!((message.content.as_str(), message.extra.len()), ("", 2));
 }
+
+#[test]
+fn unigram_takes_the_most_likely_cut() {
+    // Log-probabilities: "▁abc" is best as ▁ab + c (-3.5), not ▁a + bc (-4) or ▁ + abc (-6).
+    let tokens = ["<pad>", "</s>", "<unk>", "▁", "▁a", "▁ab", "bc", "c", "abc", "<extra>"];
+    let facts = Facts {
+        model: "t5",
+        tokens: tokens.to_vec(),
+        kinds: [3, 3, 2, 1, 1, 1, 1, 1, 1, 4]
+            .map(|k| Kind::from_number(k).unwrap())
+            .to_vec(),
+        scores: vec![0.0, 0.0, 0.0, -2.0, -2.0, -1.5, -2.0, -2.0, -4.0, 0.0],
+        eos: Some(1),
+        ..Facts::default()
+    };
+    let t = build(&facts).unwrap();
+    assert_eq!(t.encode("abc", EncodeOptions::default()).unwrap(), [5, 7, 1]);
+    assert_eq!(t.encode("abc a<extra>", PLAIN).unwrap(), [5, 7, 4, 9]);
+    assert_eq!(t.encode("abc 日", PLAIN).unwrap(), [5, 7, 3, 2]);
+    assert_eq!(t.decode(&[5, 7, 4, 1], true).unwrap(), "abc a");
+}
+
+/// A `tokenizer.json` written out here, byte-level; the ids follow by hand from its merges.
+#[test]
+fn reads_tokenizer_json() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("tokenizer.json");
+    let byte_level =
+        serde_json::json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true});
+    let special = |id: u32, content: &str| {
+        serde_json::json!({"id": id, "content": content, "single_word": false, "lstrip": false, "rstrip": false,
+            "normalized": false, "special": true})
+    };
+    let json = serde_json::json!({
+        "version": "1.0", "truncation": null, "padding": null, "normalizer": null, "post_processor": null,
+        "added_tokens": [special(8, "<|end|>"), special(9, "<bos>")],
+        "pre_tokenizer": byte_level, "decoder": byte_level,
+        "model": {"type": "BPE", "vocab": {"a": 0, "b": 1, "Ġ": 2, "ab": 3, "Ġa": 4, "Ã": 5, "©": 6, "<s>": 7},
+            "merges": [["a", "b"], ["Ġ", "a"]]},
+    });
+    std::fs::write(&path, json.to_string()).unwrap();
+    let t = Tokenizer::from_file(&path).unwrap();
+    assert_eq!(t.encode("ab a<|end|>é", PLAIN).unwrap(), [3, 4, 8, 5, 6]);
+    let plain = EncodeOptions {
+        add_bos_eos: false,
+        parse_special: false,
+    };
+    assert!(!t.encode("ab<|end|>", plain).unwrap().contains(&8));
+    assert_eq!(t.decode(&[3, 4, 8, 5, 6], false).unwrap(), "ab a<|end|>é");
+    assert_eq!(t.decode(&[3, 8, 5], true).unwrap(), "ab\u{fffd}");
+    assert_eq!((t.bos(), t.eos(), t.vocab_size()), (Some(9), None, 10));
+    assert!(t.is_end_of_generation(8) && t.is_special(8) && !t.is_special(7));
+
+    std::fs::write(
+        folder.path().join("tokenizer_config.json"),
+        r#"{"eos_token": {"content": "<|end|>"}, "bos_token": null}"#,
+    )
+    .unwrap();
+    assert_eq!(Tokenizer::from_file(&path).unwrap().eos(), Some(8));
+
+    for (content, kind) in [
+        ("", ErrorKind::Invalid),
+        ("{}", ErrorKind::Invalid),
+        ("[1]", ErrorKind::Invalid),
+        ("\u{0}", ErrorKind::Invalid),
+    ] {
+        std::fs::write(&path, content).unwrap();
+        let e = Tokenizer::from_file(&path).err().expect(content);
+        assert_eq!(e.kind(), kind);
+        assert!(e.to_string().contains("tokenizer.json: "), "{e}");
+    }
+    assert_eq!(Tokenizer::from_file(folder.path()).err().unwrap().kind(), ErrorKind::Io);
+    assert_eq!(
+        Tokenizer::from_file(&folder.path().join("none")).err().unwrap().kind(),
+        ErrorKind::Io
+    );
+}
