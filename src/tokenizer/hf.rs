@@ -72,8 +72,8 @@ pub(super) fn read(path: &Path) -> Result<(Vocab, Hf, Rules)> {
     // Only control tokens: some vocabularies have `<s>` as a piece of HTML.
     let control = |id: &u32| vocab.kind(*id) == Some(Kind::Control);
     let known = |texts: &[&str]| {
-        let ids = texts.iter().filter_map(|t| vocab.named_id(t.as_bytes()));
-        ids.filter(control).next()
+        let mut ids = texts.iter().filter_map(|t| vocab.named_id(t.as_bytes()));
+        ids.find(control)
     };
     rules.bos = named("bos_token").or_else(|| known(&["<s>", "<bos>", "<|begin_of_text|>"]));
     rules.eos = named("eos_token").or_else(|| known(&["</s>", "<eos>", "<|end_of_text|>", "<|endoftext|>"]));
