@@ -61,7 +61,7 @@ pub(super) fn pack_i8(x: &[f32], k: usize, tile: usize, out: &mut [u32], outlier
         for (b, (mut x, record)) in blocks.iter().zip(out.chunks_exact_mut(I8_LINES * tile)).enumerate() {
             let v = magnitudes(x);
             let mut amax = largest(v);
-            let mut rest = [0.0; BLOCK];
+            let mut rest;
             // Of a block with a NaN nothing is larger; of one with an infinity neither.
             let mut large = above(v, OUTLYING * amax);
             if (1..=OUTLIERS as u32).contains(&large.count_ones()) {
