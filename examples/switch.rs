@@ -28,28 +28,34 @@ fn main() -> Result<(), Box<dyn Error>> {
     };
     let prompt = tokenizer.encode(&text, options)?;
 
+    // All adapters at once: they share the model, and a session only points at those that are on.
+    let mut adapters = vec![("no adapter".to_string(), vec![])];
+    for dir in args {
+        let start = Instant::now();
+        let adapter = model.load_adapter(&dir)?;
+        println!("loaded {dir} in {:.1} ms", start.elapsed().as_secs_f64() * 1e3);
+        adapters.push((dir, vec![(adapter, 1.0)]));
+    }
+
     let mut session = model.session(&SessionOptions {
         context: Some(prompt.len() + 100),
         ..Default::default()
     })?;
-    let mut active = Vec::new();
-    for dir in std::iter::once(None).chain(args.map(Some)) {
-        match &dir {
-            None => println!("== no adapter"),
-            Some(dir) => {
-                let start = Instant::now();
-                let adapter = model.load_adapter(dir)?;
-                let loaded = start.elapsed();
-                active = vec![(adapter, 1.0)];
-                println!("== {dir} (loaded in {:.1} ms)", loaded.as_secs_f64() * 1e3);
-            }
-        }
+    for (name, active) in &adapters {
+        println!("\n== {name}");
         let start = Instant::now();
-        session.set_adapters(&active)?;
+        session.set_adapters(active)?;
         let switched = start.elapsed();
         session.reset();
 
-        let mut sampler = Sampler::new(SamplerOptions::default(), model.spec().vocab_size)?;
+        // A little chance: greedy, so small a model soon repeats itself. The seed makes it the same on every run.
+        let sampling = SamplerOptions {
+            temperature: 0.8,
+            top_p: 0.9,
+            seed: 1,
+            ..Default::default()
+        };
+        let mut sampler = Sampler::new(sampling, model.spec().vocab_size)?;
         let options = GenerateOptions {
             max_tokens: Some(60),
             ..Default::default()
@@ -68,7 +74,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         )?;
         let per_s = made.timings.evaluations as f64 / made.timings.generation.as_secs_f64();
         println!(
-            "\n-- switched in {:.1} µs; {per_s:.0} tokens/s\n",
+            "\n-- switched in {:.1} µs; {per_s:.0} tokens/s",
             switched.as_secs_f64() * 1e6
         );
     }

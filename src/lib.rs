@@ -10,7 +10,7 @@
 //! * [`quant`]: block formats: layout, ids, scalar truth
 //! * [`format`](mod@format): bytes to checked typed views: memory map, GGUF, safetensors, PEFT folders
 //! * [`pool`]: the thread team; [`error`]: the one error
-
+//!
 //! A model, an adapter as PEFT saved it, and text:
 //!
 //! ```

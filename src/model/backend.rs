@@ -39,7 +39,7 @@ pub trait Backend: Send + Sync + Sized + 'static {
 
     /// Makes `buf` hold `len` elements with unspecified contents.
     fn resize(&self, buf: &mut Self::Buf, len: usize);
-    /// out[t] = scale * row ids[t] of w.
+    /// `out[t] = scale * row ids[t]` of w.
     fn embed(&self, w: &Self::Weight, ids: &[u32], scale: f32, out: &mut Self::Buf);
     /// RMSNorm of each row of the weight's length, out of place.
     fn rms_norm(&self, x: &Self::Buf, w: &Self::Vector, eps: f32, out: &mut Self::Buf);

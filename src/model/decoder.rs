@@ -1,7 +1,7 @@
 //! The only forward pass.
 //!
 //! `m` tokens enter at position `pos`; their K and V join the cache; the residual stream `x` (`[m][hidden_size]`) runs
-//! through the layers. Read [`forward`] top to bottom.
+//! through the layers. Read [`Pass::forward`] top to bottom.
 
 use std::borrow::Cow;
 

@@ -1,6 +1,6 @@
 //! Block formats: layout, ids and scalar truth. Speed lives in [`crate::kernels`].
 //!
-//! To add a format: write `quant/<name>.rs` with its block layout ([`block!`](block)), `dequantize` and [`FormatInfo`]
+//! To add a format: write `quant/<name>.rs` with its block layout (`block!`), `dequantize` and [`FormatInfo`]
 //! (plus `quantize` if Graft writes it), then add its module and its line to [`FORMATS`] and its variant to
 //! [`BlockFormat`]; the tests below and `tests/vs_ggml.rs` pick it up from the table.
 //! It works at once through the generic kernels; an unpacker in `kernels/cpu/<isa>` makes it fast.

@@ -5,7 +5,8 @@
 //! `strftime_now` (in UTC), `tojson` as `json.dumps` writes it, and Python's methods and way of printing.
 //!
 //! A template comes with the model file and is not trusted: steps, recursion and the memory that it may take are
-//! limited.
+//! limited. One hole is known: minijinja joins lists lazily and does not charge for it, so a template that doubles a list
+//! by `x + x` some forty times over keeps it busy for hours.
 
 use std::sync::LazyLock;
 
@@ -15,13 +16,15 @@ use regex::Regex;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::{Tokenizer, clock, python};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::format::Metadata;
 
 /// The largest template: the longest in use have some 20 kB.
 const MAX_SOURCE: usize = 1 << 20;
-/// Units of work of one rendering: an instruction, or 64 bytes of text, each. A real template takes some thousand per message.
-const FUEL: u64 = 4 << 20;
+/// Units of work of one rendering: an instruction, or 64 bytes of text, each. A real template takes some hundred per message.
+const FUEL: u64 = 1 << 20;
+/// Stack of a rendering: a list in a list in a list … is dropped recursively, as deep as the fuel lets a template build it.
+const STACK: usize = 128 << 20;
 /// Depth of nested macros and loops.
 const MAX_DEPTH: usize = 100;
 
@@ -111,9 +114,19 @@ impl ChatTemplate {
             bos_token => self.bos.as_str(),
             eos_token => self.eos.as_str(),
         };
-        template
-            .render(context)
-            .map_err(|e| jinja("the chat template cannot render these messages", &e))
+        // The engine's error may hold the template's values: it ends in the thread, too.
+        let render = || {
+            let rendered = template.render(context);
+            rendered.map_err(|e| jinja("the chat template cannot render these messages", &e))
+        };
+        std::thread::scope(|scope| {
+            let thread = std::thread::Builder::new()
+                .stack_size(STACK)
+                .spawn_scoped(scope, render);
+            let thread = thread.map_err(|e| Error::new(ErrorKind::Io, format!("cannot start a thread: {e}")))?;
+            let panicked = |_| Error::internal("the template engine panicked").item(KEY);
+            thread.join().map_err(panicked)?
+        })
     }
 }
 

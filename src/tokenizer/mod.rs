@@ -85,6 +85,7 @@ struct Rules {
     strip_first_space: bool,
 }
 
+#[allow(clippy::large_enum_variant, reason = "there is one for each model")]
 enum Encoder {
     Bpe { bpe: bpe::Bpe, special: Specials },
     Spm { spm: spm::Spm, special: Specials },
@@ -214,7 +215,8 @@ impl Tokenizer {
             let e = Error::limit("the text is too long to tokenize");
             return Err(e.expected("under 1 GB").found(format_args!("{} bytes", text.len())));
         }
-        let (special, inner): (&Special, &dyn Fn(&str, &mut Vec<u32>) -> Result<()>) = match &self.0.encoder {
+        type Encode<'a> = &'a dyn Fn(&str, &mut Vec<u32>) -> Result<()>;
+        let (special, inner): (&Special, Encode) = match &self.0.encoder {
             Encoder::Bpe { bpe, special } => (special.pick(opts), &|t, out| bpe.encode(vocab, t, out)),
             Encoder::Spm { spm, special } => (special.pick(opts), &|t, out| spm.encode(vocab, t, out)),
             Encoder::Hf(hf) => {

@@ -305,11 +305,12 @@ fn templates_that_never_end_are_stopped() {
         "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}",
         "{% set ns = namespace(x='ab') %}{% for i in range(90) %}{% set ns.x = ns.x ~ ns.x %}{% endfor %}{{ ns.x }}",
         "{% set ns = namespace(x='ab') %}{% for i in range(90) %}{% set ns.x = ns.x + ns.x %}{% endfor %}{{ ns.x }}",
-        "{% set ns = namespace(x=[1]) %}{% for i in range(90) %}{% set ns.x = ns.x + ns.x %}{% endfor %}{{ ns.x }}",
         "{% set ns = namespace(x='ab') %}{% for i in range(90) %}{% set ns.x = ns.x.replace('a', 'aaaaaaaaaaaaaaaa') %}{% endfor %}{{ ns.x }}",
         "{{ 'x' * 999999999999 }}",
         "{{ ('x' * 9999999) | tojson }}{{ ([1] * 99999999) | tojson }}",
-        "{% set ns = namespace(x=[1]) %}{% for i in range(90000) %}{% set ns.x = [ns.x] %}{% endfor %}{{ ns.x }}{{ ns.x | tojson }}",
+        "{% set ns = namespace(x=[1]) %}{% for i in range(500) %}{% set ns.x = [ns.x] %}{% endfor %}{{ ns.x }}{{ ns.x | tojson }}",
+        "{% set ns = namespace(x=[1]) %}{% for j in range(99) %}{% for i in range(99999) %}{% set ns.x = [ns.x] %}{% endfor %}{% endfor %}",
+        "{% set ns = namespace(x=[1]) %}{% for j in range(99) %}{% for i in range(99999) %}{% set ns.x = {'a': ns.x} %}{% endfor %}{% endfor %}",
     ];
     for source in bombs {
         let e = render(source).expect_err(source);

@@ -33,6 +33,7 @@ LOADER_GAPS = """What transformers 5.23.0 does not read from a GGUF file (integr
 * every architecture: rope.scaling.* (linear, yarn) and the tensor rope_freqs.weight (Llama 3 RoPE): dropped silently
 * llama: attention biases and MLP biases (attention_bias, mlp_bias stay false, the tensors are dropped)
 * llama: head_dim comes from rope.dimension_count, not from attention.key_length
+* llama with general.name exactly "mistral": becomes model_type mistral, which get_gguf_hf_weights_map refuses (NotImplementedError)
 * qwen3: attention.key_length (head_dim stays at the default 128)
 * gemma2: attn_logit_softcapping, final_logit_softcapping (defaults 50 and 30), query_pre_attn_scalar (default 256)
 * gemma3: query_pre_attn_scalar (default 256, right only when head_dim is 256)

@@ -88,7 +88,7 @@ impl Cpu {
         &self.team
     }
 
-    /// out[t] = scale * row ids[t] of `w` (dequantized exactly). ids are < w.rows (checked: panics otherwise).
+    /// `out[t] = scale * row ids[t]` of `w` (dequantized exactly). ids are < w.rows (checked: panics otherwise).
     pub fn embed(&self, w: Weight, ids: &[u32], scale: f32, out: &mut [f32]) {
         w.check();
         assert_eq!(out.len(), ids.len() * w.cols, "embed: output length");
@@ -170,7 +170,7 @@ impl Cpu {
         });
     }
 
-    /// y[m][n] = x w^T.
+    /// `y[m][n] = x w^T`.
     pub fn matmul(&self, w: Weight, acts: &Acts, precision: Precision, y: &mut [f32]) {
         w.check();
         assert_eq!(w.cols, acts.k, "matmul: columns of the weight and of the input");
@@ -219,7 +219,7 @@ impl Cpu {
         });
     }
 
-    /// y[m][n] += scale * (x a^T) b^T; x `[m][k]` f32.
+    /// `y[m][n] += scale * (x a^T) b^T`; x `[m][k]` f32.
     pub fn low_rank(&self, l: &LowRank, scale: f32, x: &[f32], tmp: &mut Vec<f32>, y: &mut [f32]) {
         if l.rank == 0 || x.is_empty() {
             return;

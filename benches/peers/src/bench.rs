@@ -1,0 +1,142 @@
+//! Speed: both engines on the same tokens, alternating, so that what disturbs one disturbs the other.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use graft::kernels::Precision;
+use llama_cpp_2::llama_backend::LlamaBackend;
+use serde_json::{Value, json};
+
+use crate::engine::{Engine, Llama, backend, graft_model, graft_session, llama_model, random_tokens};
+use crate::{Options, Result};
+
+/// Between two runs: the other engine's threads stop spinning.
+const REST: Duration = Duration::from_millis(200);
+
+/// Runs the benchmark for every model.
+pub fn run(options: &Options) -> Result<()> {
+    let backend = backend()?;
+    let mut all = Vec::new();
+    for path in &options.models {
+        all.push(one(&backend, path, options)?);
+    }
+    if options.json {
+        println!("{}", serde_json::to_string_pretty(&all)?);
+    }
+    Ok(())
+}
+
+fn one(backend: &LlamaBackend, path: &Path, options: &Options) -> Result<Value> {
+    let prompt = options.prompt.unwrap_or(512);
+    // Room for the cell that llama.cpp keeps free, in the steps in which it pads.
+    let context = (prompt.max(options.gen_tokens) + 1).next_multiple_of(256);
+    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+
+    let model = llama_model(backend, path)?;
+    let tokens = random_tokens(prompt.max(options.gen_tokens), usize::try_from(model.n_vocab())?);
+    let mut engines: Vec<(&str, Box<dyn Engine + '_>)> = vec![(
+        "llama.cpp",
+        Box::new(Llama::new(backend, &model, options.threads, context, false)?),
+    )];
+    if !options.llama_only {
+        let model = graft_model(path, options.threads)?;
+        engines.push(("graft", Box::new(graft_session(&model, context, Precision::Fast)?)));
+    }
+
+    let mut result = json!({ "model": name, "threads": options.threads, "rounds": options.rounds });
+    let tests: [(&str, usize, Test); 2] = [("pp", prompt, read_prompt), ("tg", options.gen_tokens, generate)];
+    for (kind, n, test) in tests {
+        let mut speeds = vec![Vec::new(); engines.len()];
+        // Round 0 warms up: page cache, thread teams, clocks.
+        for round in 0..=options.rounds {
+            let mut order: Vec<usize> = (0..engines.len()).collect();
+            if round % 2 == 1 {
+                order.reverse();
+            }
+            for e in order {
+                std::thread::sleep(REST);
+                let speed = test(engines[e].1.as_mut(), &tokens[..n])?;
+                if round > 0 {
+                    speeds[e].push(speed);
+                }
+            }
+        }
+        result[format!("{kind}{n}")] = report(&name, &format!("{kind}{n}"), &engines, &speeds);
+    }
+    Ok(result)
+}
+
+/// Runs tokens through an engine and gives tokens a second.
+type Test = fn(&mut dyn Engine, &[u32]) -> Result<f64>;
+
+/// Tokens a second when all come at once.
+fn read_prompt(engine: &mut dyn Engine, tokens: &[u32]) -> Result<f64> {
+    engine.reset()?;
+    let start = Instant::now();
+    engine.eval(tokens)?;
+    Ok(tokens.len() as f64 / start.elapsed().as_secs_f64())
+}
+
+/// Tokens a second when they come one by one.
+fn generate(engine: &mut dyn Engine, tokens: &[u32]) -> Result<f64> {
+    engine.reset()?;
+    let start = Instant::now();
+    for token in tokens {
+        engine.eval(std::slice::from_ref(token))?;
+    }
+    Ok(tokens.len() as f64 / start.elapsed().as_secs_f64())
+}
+
+fn report(model: &str, test: &str, engines: &[(&str, Box<dyn Engine + '_>)], speeds: &[Vec<f64>]) -> Value {
+    let mut figures = json!({});
+    for ((name, _), speeds) in engines.iter().zip(speeds) {
+        let s = Spread::of(speeds);
+        eprintln!(
+            "{model:44} {test:6} {name:10} {:9.1} tokens/s   p10 {:9.1}   p90 {:9.1}",
+            s.median, s.p10, s.p90
+        );
+        figures[*name] = s.json();
+    }
+    if let [llama, graft] = speeds {
+        let ratios: Vec<f64> = graft.iter().zip(llama).map(|(g, l)| g / l).collect();
+        let s = Spread::of(&ratios);
+        eprintln!(
+            "{model:44} {test:6} {:10} {:9.2}            p10 {:9.2}   p90 {:9.2}",
+            "ratio", s.median, s.p10, s.p90
+        );
+        figures["ratio"] = s.json();
+    }
+    figures
+}
+
+/// The middle of some measurements, and how far they scatter.
+struct Spread {
+    p10: f64,
+    median: f64,
+    p90: f64,
+}
+
+impl Spread {
+    fn of(values: &[f64]) -> Self {
+        let mut sorted = values.to_vec();
+        sorted.sort_by(f64::total_cmp);
+        let at = |q: f64| {
+            let last = sorted.len().saturating_sub(1);
+            let x = q * last as f64;
+            let (low, high) = (x.floor() as usize, x.ceil() as usize);
+            match (sorted.get(low), sorted.get(high)) {
+                (Some(a), Some(b)) => a + (b - a) * x.fract(),
+                _ => f64::NAN,
+            }
+        };
+        Spread {
+            p10: at(0.1),
+            median: at(0.5),
+            p90: at(0.9),
+        }
+    }
+
+    fn json(&self) -> Value {
+        json!({ "median": self.median, "p10": self.p10, "p90": self.p90 })
+    }
+}

@@ -1,0 +1,94 @@
+//! llama.cpp beside Graft: the same file, the same threads, alternating in one process. See README.md.
+
+mod bench;
+mod blocks;
+mod check;
+mod engine;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
+
+const USAGE: &str = "\
+usage: peers bench  [options] MODEL.gguf…   speed: prompt (pp) and generation (tg), alternating rounds, and the ratio
+       peers logits [options] MODEL.gguf…   logits of every position: Graft exact and fast against llama.cpp
+       peers tokens [options] MODEL.gguf…   token ids of a text against llama.cpp's tokenizer
+       peers blocks                         every block format against ggml, both directions, bit for bit
+
+  -t, --threads N   threads of each engine (default: physical cores)
+  -p, --prompt N    prompt tokens (bench: 512, logits: 64)
+  -n, --gen N       generated tokens (bench: 64)
+  -r, --rounds N    rounds (bench: 5)
+  -f, --file TEXT   text for `tokens` (default: this crate's README) and `logits` (default: random tokens)
+      --llama-only  bench llama.cpp alone
+      --json        bench: the figures as JSON on stdout, the table on stderr";
+
+/// The command line.
+struct Options {
+    command: String,
+    models: Vec<PathBuf>,
+    threads: usize,
+    prompt: Option<usize>,
+    gen_tokens: usize,
+    rounds: usize,
+    file: Option<PathBuf>,
+    llama_only: bool,
+    json: bool,
+}
+
+impl Options {
+    fn parse(mut args: impl Iterator<Item = String>) -> Result<Self> {
+        let mut options = Options {
+            command: args.next().ok_or(USAGE)?,
+            models: Vec::new(),
+            threads: graft::pool::physical_cores(),
+            prompt: None,
+            gen_tokens: 64,
+            rounds: 5,
+            file: None,
+            llama_only: false,
+            json: false,
+        };
+        while let Some(arg) = args.next() {
+            let mut value = || args.next().ok_or_else(|| format!("{arg} needs a value"));
+            match arg.as_str() {
+                "-t" | "--threads" => options.threads = value()?.parse()?,
+                "-p" | "--prompt" => options.prompt = Some(value()?.parse()?),
+                "-n" | "--gen" => options.gen_tokens = value()?.parse()?,
+                "-r" | "--rounds" => options.rounds = value()?.parse()?,
+                "-f" | "--file" => options.file = Some(value()?.into()),
+                "--llama-only" => options.llama_only = true,
+                "--json" => options.json = true,
+                _ if arg.starts_with('-') => return Err(USAGE.into()),
+                _ => options.models.push(arg.into()),
+            }
+        }
+        if options.models.is_empty() && options.command != "blocks" {
+            return Err(USAGE.into());
+        }
+        Ok(options)
+    }
+}
+
+fn run() -> Result<bool> {
+    let options = Options::parse(std::env::args().skip(1))?;
+    match options.command.as_str() {
+        "bench" => bench::run(&options).map(|()| true),
+        "logits" => check::logits(&options),
+        "tokens" => check::tokens(&options),
+        "blocks" => blocks::run(),
+        _ => Err(USAGE.into()),
+    }
+}
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(e) => {
+            eprintln!("{e}");
+            ExitCode::from(2)
+        }
+    }
+}
