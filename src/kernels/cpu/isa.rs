@@ -11,6 +11,10 @@ use super::scalar;
 use super::types::{Act, Attention, KvBuf, Out, Weight};
 use crate::{Error, Result};
 
+/// See [`Isa::pack_i8`].
+pub(crate) type PackI8 =
+    unsafe fn(x: &[f32], k: usize, tile: usize, out: &mut [u32], outliers: &mut [Outlier]) -> usize;
+
 /// One level's kernels.
 ///
 /// # Safety
@@ -34,7 +38,7 @@ pub(crate) struct Isa {
     /// f32 to f16 bits, round to nearest even, equal lengths.
     pub to_f16: unsafe fn(x: &[f32], out: &mut [u16]),
     /// Quantizes rows of k (`x` = `[rows][k]`, rows <= tile) to the int8 records of one tile; returns the number of outliers.
-    pub pack_i8: unsafe fn(x: &[f32], k: usize, tile: usize, out: &mut [u32], outliers: &mut [Outlier]) -> usize,
+    pub pack_i8: PackI8,
     /// The same to int16 records, without outliers.
     pub pack_i16: unsafe fn(x: &[f32], k: usize, tile: usize, out: &mut [u32]),
     /// Columns `rows` of y = x w^T (or += if `add`), x = `[y.m()][k]`.

@@ -56,8 +56,7 @@ pub(super) unsafe fn bytes<F: Unpack, const T: usize>(w: Weight, acts: &Acts, y:
                         && o.at as usize / BLOCK == b * F::GROUPS + g
                     {
                         // SAFETY: the group that was just written.
-                        let w = unsafe { column::<F, 1>(group, o.at as usize % BLOCK) };
-                        f[t] = _mm256_fmadd_ps(w, _mm256_set1_ps(o.x), f[t]);
+                        f[t] = unsafe { column::<F, 1>(group, o.at as usize % BLOCK, _mm256_set1_ps(o.x), f[t]) };
                         outliers[t] = rest;
                     }
                 }

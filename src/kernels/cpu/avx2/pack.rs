@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use crate::kernels::cpu::acts::{BLOCK, I8_LINES, I16_LINES, OUTLIERS, Outlier, TINY};
+use crate::kernels::cpu::acts::{BLOCK, I8_LINES, I16_LINES, OUTLIERS, OUTLYING, Outlier, TINY};
 
 /// A block's magnitudes as integers, in which order a NaN is the largest.
 #[inline]
@@ -24,27 +24,21 @@ fn largest(v: [__m256i; 4]) -> f32 {
     f32::from_bits(_mm_cvtsi128_si32(m) as u32)
 }
 
-/// A bit for each element of the block that is larger than half of the largest, if the largest is finite.
+/// A bit for each element of the block that is larger than `limit`.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-fn large(x: &[f32; BLOCK]) -> u32 {
-    let v = magnitudes(x);
-    let half = 0.5 * largest(v);
-    if !half.is_finite() {
-        return 0;
-    }
-    let half = _mm256_set1_ps(half);
-    let bits = |i: usize| _mm256_movemask_ps(_mm256_cmp_ps(_mm256_castsi256_ps(v[i]), half, _CMP_GT_OQ)) as u32;
+fn above(v: [__m256i; 4], limit: f32) -> u32 {
+    let limit = _mm256_set1_ps(limit);
+    let bits = |i: usize| _mm256_movemask_ps(_mm256_cmp_ps(_mm256_castsi256_ps(v[i]), limit, _CMP_GT_OQ)) as u32;
     bits(0) | bits(1) << 8 | bits(2) << 16 | bits(3) << 24
 }
 
-/// 32 integers in four vectors of i32, in order, and their scale.
+/// 32 integers in four vectors of i32, in order, and their scale; `amax` is the largest magnitude.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-fn quantize(x: &[f32; BLOCK], top: f32) -> ([__m256i; 4], f32) {
+fn quantize(x: &[f32; BLOCK], amax: f32, top: f32) -> ([__m256i; 4], f32) {
     // SAFETY: 32 elements.
     let v: [__m256; 4] = std::array::from_fn(|i| unsafe { _mm256_loadu_ps(x.as_ptr().add(8 * i)) });
-    let amax = largest(magnitudes(x));
     if !amax.is_finite() {
         return ([_mm256_setzero_si256(); 4], f32::NAN);
     }
@@ -65,8 +59,11 @@ pub(super) fn pack_i8(x: &[f32], k: usize, tile: usize, out: &mut [u32], outlier
     for (t, row) in x.chunks_exact(k).enumerate() {
         let blocks = row.as_chunks::<BLOCK>().0;
         for (b, (mut x, record)) in blocks.iter().zip(out.chunks_exact_mut(I8_LINES * tile)).enumerate() {
-            let mut large = large(x);
-            let mut rest = [0.0; BLOCK];
+            let v = magnitudes(x);
+            let mut amax = largest(v);
+            let mut rest;
+            // Of a block with a NaN nothing is larger; of one with an infinity neither.
+            let mut large = above(v, OUTLYING * amax);
             if (1..=OUTLIERS as u32).contains(&large.count_ones()) {
                 rest = *x;
                 while large != 0 {
@@ -81,8 +78,9 @@ pub(super) fn pack_i8(x: &[f32], k: usize, tile: usize, out: &mut [u32], outlier
                     large &= large - 1;
                 }
                 x = &rest;
+                amax = largest(magnitudes(x));
             }
-            let (q, d) = quantize(x, 127.0);
+            let (q, d) = quantize(x, amax, 127.0);
             let words = _mm256_packs_epi16(_mm256_packs_epi32(q[0], q[1]), _mm256_packs_epi32(q[2], q[3]));
             // Packing works within halves: put the words of four in order again.
             let words = _mm256_permutevar8x32_epi32(words, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
@@ -121,7 +119,7 @@ pub(super) fn pack_i16(x: &[f32], k: usize, tile: usize, out: &mut [u32]) {
             .iter()
             .zip(out.chunks_exact_mut(I16_LINES * tile))
         {
-            let (q, d) = quantize(x, 32767.0);
+            let (q, d) = quantize(x, largest(magnitudes(x)), 32767.0);
             // i16 in order, 16 to a vector: word pairs (4i, 4i+1), (4i+2, 4i+3) of which we want (4i, 4i+2), (4i+1, 4i+3).
             let low = _mm256_packs_epi32(q[0], q[1]);
             let high = _mm256_packs_epi32(q[2], q[3]);

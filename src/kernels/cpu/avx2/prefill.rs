@@ -179,18 +179,25 @@ unsafe fn bytes<F: Unpack>(panel: *const u8, x: *const u32, groups: usize, sums:
 /// It does.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn lone<F: Unpack>(panel: *const u8, outliers: &[Outlier], groups: Range<usize>, sums: &mut Sums) {
-    for o in outliers {
-        let (group, at) = (o.at as usize / BLOCK, o.at as usize % BLOCK);
-        if groups.contains(&group) {
-            let x = _mm256_set1_ps(o.x);
-            for (r, sum) in sums[o.token as usize].iter_mut().enumerate() {
-                // SAFETY: the caller's promise.
-                let w =
-                    unsafe { column::<F, R>(panel.add((group - groups.start) * F::LINES * R * LINE + r * LINE), at) };
-                *sum = _mm256_fmadd_ps(w, x, *sum);
+unsafe fn lone<F: Unpack>(panel: *const u8, mut outliers: &[Outlier], groups: Range<usize>, sums: &mut Sums) {
+    // They come by token, so that a token's sums can stay in registers.
+    for (t, sums) in sums.iter_mut().enumerate() {
+        let mut f = *sums;
+        while let Some((o, rest)) = outliers.split_first()
+            && o.token as usize == t
+        {
+            outliers = rest;
+            let (group, at) = (o.at as usize / BLOCK, o.at as usize % BLOCK);
+            if groups.contains(&group) {
+                let x = _mm256_set1_ps(o.x);
+                for (r, f) in f.iter_mut().enumerate() {
+                    let strip = (group - groups.start) * F::LINES * R * LINE + r * LINE;
+                    // SAFETY: the caller's promise.
+                    *f = unsafe { column::<F, R>(panel.add(strip), at, x, *f) };
+                }
             }
         }
+        *sums = f;
     }
 }
 

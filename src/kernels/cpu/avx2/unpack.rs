@@ -51,27 +51,27 @@ pub(super) unsafe trait Unpack {
     unsafe fn unpack<const R: usize>(p: *const u8, stride: usize, out: *mut u8);
 }
 
-/// The 8 weights of column `at` (< 32) of a group: strip r of R.
+/// sum + x * (8 weights of column `at` (< 32) of a group: strip r of R).
 ///
 /// # Safety
-/// The CPU has AVX2, FMA and F16C; `group` is a group of strip r of a panel of R strips that F has written.
+/// The CPU has AVX2, FMA and F16C; `group` is a group of strip r of a panel of R strips that F (bytes) has written.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) unsafe fn column<F: Unpack, const R: usize>(group: *const u8, at: usize) -> __m256 {
+pub(super) unsafe fn column<F: Unpack, const R: usize>(group: *const u8, at: usize, x: __m256, sum: __m256) -> __m256 {
     // SAFETY: lines of the group.
     let line = |l: usize| unsafe { _mm256_loadu_si256(group.add(l * R * LINE).cast()) };
-    let code = _mm256_srl_epi32(line(at / 4), _mm_cvtsi32_si128(at as i32 % 4 * 8));
-    let code = _mm256_sub_epi32(
-        _mm256_and_si256(code, _mm256_set1_epi32(255)),
-        _mm256_set1_epi32(F::ZERO.into()),
-    );
+    // Byte at % 4 of each dword, the others zero (0x80 in the index).
+    let dword = |i: u32| (0x8080_8000 + i * 4) as i32;
+    let first = _mm256_broadcastsi128_si256(_mm_setr_epi32(dword(0), dword(1), dword(2), dword(3)));
+    let byte = _mm256_add_epi32(first, _mm256_set1_epi32(at as i32 % 4));
+    let code = _mm256_cvtepi32_ps(_mm256_shuffle_epi8(line(at / 4), byte));
+    let code = _mm256_sub_ps(code, _mm256_set1_ps(f32::from(F::ZERO)));
     let half = if F::HALVES == 2 { at / 16 } else { 0 };
-    let value = _mm256_mul_ps(_mm256_cvtepi32_ps(code), _mm256_castsi256_ps(line(8 + half)));
+    let mut weight = _mm256_mul_ps(code, _mm256_castsi256_ps(line(8 + half)));
     if F::MIN {
-        _mm256_add_ps(value, _mm256_castsi256_ps(line(8 + F::HALVES)))
-    } else {
-        value
+        weight = _mm256_add_ps(weight, _mm256_castsi256_ps(line(8 + F::HALVES)));
     }
+    _mm256_fmadd_ps(weight, x, sum)
 }
 
 /// Where a strip's lines are written.

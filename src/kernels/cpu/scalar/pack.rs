@@ -1,6 +1,6 @@
 //! Activation quantisation: d = amax / top, q = round to nearest even (x * (top / amax)). Layout: [`acts`](crate::kernels::cpu::acts).
 
-use crate::kernels::cpu::acts::{BLOCK, I8_LINES, I16_LINES, OUTLIERS, Outlier, TINY};
+use crate::kernels::cpu::acts::{BLOCK, I8_LINES, I16_LINES, OUTLIERS, OUTLYING, Outlier, TINY};
 
 /// The largest magnitude; NaN if there is a NaN, which `f32::max` would lose: as integers they are the largest.
 fn largest(x: &[f32]) -> f32 {
@@ -38,12 +38,11 @@ pub(crate) fn pack_i8(x: &[f32], k: usize, tile: usize, out: &mut [u32], outlier
             .zip(out.chunks_exact_mut(I8_LINES * tile))
             .enumerate()
         {
-            // Outliers: at most two elements above half of the largest.
             let mut block = [0.0; BLOCK];
             block.copy_from_slice(x);
-            let half = 0.5 * largest(x);
-            let large = |v: &f32| v.abs() > half;
-            if half.is_finite() && (1..=OUTLIERS).contains(&x.iter().filter(|v| large(v)).count()) {
+            let limit = OUTLYING * largest(x);
+            let large = |v: &f32| v.abs() > limit;
+            if (1..=OUTLIERS).contains(&x.iter().filter(|v| large(v)).count()) {
                 for (i, v) in block.iter_mut().enumerate().filter(|(_, v)| large(v)) {
                     outliers[found] = Outlier {
                         at: (b * BLOCK + i) as u32,
