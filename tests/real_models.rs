@@ -115,3 +115,93 @@ fn gemma3_exact_matches_transformers_and_peft() {
 fn qwen2_exact_matches_transformers_and_peft() {
     check_model("qwen2");
 }
+
+/// The demo's adapters, as PEFT runs them.
+#[test]
+fn demo_adapters_match_peft() {
+    let folder = data().join("../../demo/adapters");
+    let golden = json(&folder.join("golden.json"));
+    let model = Model::open(real_model(golden["model"].as_str().unwrap())).unwrap_or_else(|e| panic!("{e}"));
+    let cases = golden["cases"].as_array().unwrap();
+    for case in cases {
+        let label = format!("{} {}", case["adapter"], case["prompt"]);
+        let options = SessionOptions {
+            precision: Precision::Exact,
+            ..Default::default()
+        };
+        let mut session = model.session(&options).unwrap();
+        if let Some(name) = case["adapter"].as_str() {
+            let adapter = model.load_adapter(folder.join(name)).unwrap_or_else(|e| panic!("{e}"));
+            session.set_adapters(&[(adapter, 1.0)]).unwrap();
+        }
+        let tokens = ids(&case["tokens"]);
+        let logits = session.eval(&tokens).unwrap();
+        for (id, oracle) in ids(&case["top"]).into_iter().zip(floats(&case["top_logits"])) {
+            let ours = logits[id as usize];
+            assert!(
+                logit_error(ours, oracle) <= LOGIT_BOUND,
+                "{label}: id {id}: oracle {oracle}, ours {ours}"
+            );
+        }
+        session.reset();
+        check_greedy(
+            &mut session,
+            &tokens,
+            &ids(&case["greedy"]),
+            &floats(&case["greedy_margin"]),
+            &label,
+        );
+    }
+    assert!(cases.len() >= 6, "recorded cases are missing");
+}
+
+/// `Fast` against `Exact`, the bar for perplexity.
+const FAST_PERPLEXITY: f64 = 0.005;
+/// Over 4,080 tokens `graft perplexity --kl` gives means of 2e-4 to 7e-4 for these models; a broken kernel or scale gives
+/// hundredths at least.
+const FAST_KL: f64 = 3e-3;
+/// Rows compared by KL: all would be gigabytes of logits at Gemma's vocabulary.
+const KL_EVERY: usize = 8;
+
+#[test]
+fn fast_stays_near_exact() {
+    let spec = json(&data().join("real/adapters.json"));
+    for name in ["smollm2", "gemma3", "qwen2"] {
+        let golden = json(&data().join(format!("real/{name}.json")));
+        let model = Model::open(real_model(spec["models"][name]["file"].as_str().unwrap())).unwrap();
+        let tokens = ids(&golden["prompts"]["p620"]);
+        let mut rows = Vec::new();
+        let session = |precision| {
+            model
+                .session(&SessionOptions {
+                    precision,
+                    ..Default::default()
+                })
+                .unwrap()
+        };
+        let exact = run(&mut session(Precision::Exact), &tokens, &mut |i, logits| {
+            if i % KL_EVERY == 0 {
+                rows.push(logits.to_vec());
+            }
+        });
+        let mut kl = 0.0;
+        let fast = run(&mut session(Precision::Fast), &tokens, &mut |i, logits| {
+            if i % KL_EVERY == 0 {
+                let exact = &rows[i / KL_EVERY];
+                let (norm_exact, norm_fast) = (logsumexp(exact), logsumexp(logits));
+                let terms = exact.iter().zip(logits).map(|(e, f)| {
+                    let (log_e, log_f) = (f64::from(*e) - norm_exact, f64::from(*f) - norm_fast);
+                    log_e.exp() * (log_e - log_f)
+                });
+                kl += terms.sum::<f64>();
+            }
+        });
+        let (ratio, kl) = ((exact - fast).exp(), kl / rows.len() as f64);
+        println!("{name}: perplexity of Fast / Exact {ratio:.5}, mean KL {kl:.2e}");
+        assert!(
+            (ratio - 1.0).abs() <= FAST_PERPLEXITY,
+            "{name}: perplexity changes by a factor of {ratio}"
+        );
+        assert!(kl <= FAST_KL, "{name}: mean KL {kl}");
+    }
+}

@@ -14,7 +14,8 @@ struct Kernels {
     format: BlockFormat,
     /// For 1, 2 and 3 tokens: in the blocks, 8 rows at a time.
     decode: [Run; 3],
-    /// From 4 tokens on: through a panel. (A 4-bit format is compute bound from 3 tokens on; Zen 3, July 2026.)
+    /// From 4 tokens on: through a panel. (A 4-bit format is compute bound from 3 tokens on. Taken over from
+    /// prototypes on a Zen 3 core, not yet varied here.)
     prefill: Run,
 }
 

@@ -241,14 +241,15 @@ fn broken_scales_and_activations_stay_in_their_outputs() {
     }
 }
 
-/// How much the quantized activations cost; the bounds are three times what was measured on such rows.
+/// How much the quantized activations cost. One rounding to 8 bits in blocks of 32 is an error of some 4e-3 of the block's
+/// largest value, to 16 bits 256 times less; measured on such rows: 2e-3 to 3e-3 and 5e-5 of the norm.
 #[test]
 fn fast_is_near_exact() {
     let mut random = Random::new(15);
     for info in FORMATS {
         let bound = match partner(info.format) {
             Partner::F32 => 1e-6,
-            Partner::I8 => 2e-2,
+            Partner::I8 => 8e-3,
             Partner::I16 => 1e-4,
         };
         let matrix = Matrix::random(info.format, 64, 1024, &mut random);
