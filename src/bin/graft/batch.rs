@@ -229,10 +229,9 @@ impl Input {
                 true => Err(Error::limit("the line is too long").expected(format!("at most {LONGEST_LINE} bytes"))),
                 false => serde_json::from_slice(&bytes).map_err(|e| Error::invalid(format!("not a JSON object: {e}"))),
             };
-            let number = self.number;
             return Ok(Some(Line {
-                number,
-                object: object.map_err(|e| e.item(format!("line {number}"))),
+                number: self.number,
+                object,
             }));
         }
     }
