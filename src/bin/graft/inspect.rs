@@ -153,10 +153,16 @@ fn adapter(dir: &Path) -> Result<(String, Value)> {
     let _ = writeln!(text, "Parameters: {}", file.parameters());
     let _ = writeln!(text, "Sites: {}", file.sites().len());
     let mut sites = Vec::new();
+    // The same thing in every layer is one line: (module without its layer's number, what) and how often.
+    let mut kinds: Vec<(String, usize)> = Vec::new();
     for site in file.sites() {
         for form in &site.forms {
             let (what, detail) = describe(form);
-            let _ = writeln!(text, "  {}  {what}", one_line(&site.path));
+            let kind = format!("{}  {what}", one_line(&without_layer(&site.path)));
+            match kinds.iter_mut().find(|k| k.0 == kind) {
+                Some(k) => k.1 += 1,
+                None => kinds.push((kind, 1)),
+            }
             let mut entry = json!({"module": site.path});
             if let (Some(entry), Some(detail)) = (entry.as_object_mut(), detail.as_object()) {
                 entry.extend(detail.clone());
@@ -164,11 +170,21 @@ fn adapter(dir: &Path) -> Result<(String, Value)> {
             sites.push(entry);
         }
     }
+    for (kind, times) in kinds {
+        let _ = writeln!(text, "  {times} × {kind}");
+    }
     let document = json!({
         "adapter": dir, "method": file.method(), "base_model": file.base_model(), "ranks": ranks,
         "parameters": file.parameters(), "sites": sites,
     });
     Ok((text, document))
+}
+
+/// `model.layers.3.mlp.up_proj` as `model.layers.*.mlp.up_proj`.
+fn without_layer(path: &str) -> String {
+    let is_number = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
+    let parts: Vec<&str> = path.split('.').map(|p| if is_number(p) { "*" } else { p }).collect();
+    parts.join(".")
 }
 
 fn describe(form: &Form) -> (String, Value) {
