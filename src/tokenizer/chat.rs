@@ -127,15 +127,21 @@ impl ChatTemplate {
         };
         let (give, take) = mpsc::channel();
         let thread = std::thread::Builder::new().stack_size(STACK);
-        thread
+        let thread = thread
             .spawn(move || {
                 let _ = give.send(render());
             })
             .map_err(|e| Error::new(ErrorKind::Io, format!("cannot start a thread: {e}")))?;
-        take.recv_timeout(PATIENCE).map_err(|e| match e {
-            RecvTimeoutError::Timeout => Error::limit("the chat template does not end").item(KEY),
-            RecvTimeoutError::Disconnected => Error::internal("the template engine panicked").item(KEY),
-        })?
+        let rendered = match take.recv_timeout(PATIENCE) {
+            Ok(rendered) => rendered,
+            Err(RecvTimeoutError::Timeout) => {
+                return Err(Error::limit("the chat template does not end").item(KEY));
+            }
+            Err(RecvTimeoutError::Disconnected) => Err(Error::internal("the template engine panicked").item(KEY)),
+        };
+        // It has nothing left to do: no thread outlives a rendering that ended. A panic was reported above.
+        let _ = thread.join();
+        rendered
     }
 }
 
