@@ -3,7 +3,7 @@
 //! The way of a weight: `format::gguf` finds its bytes, [`spec`] says what the model is, [`weights`] claims every
 //! tensor by name, [`decoder`] runs them over a [`backend::Backend`].
 //!
-//! To add an architecture: write its file of facts beside [`llama`] and add its line to [`ARCHS`].
+//! To add an architecture: write its file of facts beside [`llama`], declare it here and name it in [`ARCHS`].
 
 pub mod arch;
 pub mod backend;

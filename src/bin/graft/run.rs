@@ -103,6 +103,13 @@ pub fn run(args: &RunArgs, started: Instant) -> Done {
     }
     match made.finish {
         Finish::Cancelled => Err(Fail::Interrupted),
+        Finish::Context => {
+            let full = session.context();
+            say(&format!(
+                "stopped: the context of {full} tokens is full; --ctx makes it longer, --keep slides it"
+            ));
+            Ok(())
+        }
         _ => Ok(()),
     }
 }
