@@ -10,6 +10,8 @@ mod acts;
 mod attention;
 #[cfg(target_arch = "x86_64")]
 mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
 mod isa;
 mod kv_buf;
 pub mod peaks;
@@ -331,14 +333,14 @@ impl Cpu {
             .run(n.div_ceil(step), &|c| f(c * step..((c + 1) * step).min(n)));
     }
 
-    /// Calls `f` for ranges of output rows of `w`, starting at multiples of 16 (the panels' height).
+    /// Calls `f` for ranges of output rows of `w`, starting at multiples of the panels' height.
     fn split_rows(&self, w: &Weight, m: usize, f: &(dyn Fn(Range<usize>) + Sync)) {
-        const PANEL: usize = 16;
         /// Multiply-adds that are worth a chunk of their own: a few microseconds on one core.
         const WORTH: usize = 1 << 17;
-        let grain = (WORTH / (PANEL * w.cols * m).max(1)).max(1);
-        self.split(w.rows.div_ceil(PANEL), grain, &|panels| {
-            f(panels.start * PANEL..(panels.end * PANEL).min(w.rows));
+        let panel = self.isa.panel_rows;
+        let grain = (WORTH / (panel * w.cols * m).max(1)).max(1);
+        self.split(w.rows.div_ceil(panel), grain, &|panels| {
+            f(panels.start * panel..(panels.end * panel).min(w.rows));
         });
     }
 }

@@ -14,7 +14,7 @@ use crate::kernels::cpu::types::{Out, Weight};
 /// Fetches `bytes` at `p + ahead`. May reach past the end: a prefetch of an address that is not mapped does nothing.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-fn prefetch(p: *const u8, ahead: usize, bytes: usize) {
+pub(in crate::kernels::cpu) fn prefetch(p: *const u8, ahead: usize, bytes: usize) {
     for line in 0..bytes.div_ceil(64) {
         _mm_prefetch::<_MM_HINT_NTA>(p.wrapping_add(ahead + 64 * line).cast());
     }
@@ -119,7 +119,7 @@ unsafe fn dot<F: Unpack>(group: *const u8, record: *const u32, mut f: __m256) ->
 /// # Safety
 /// As [`Isa::matmul_int`](crate::kernels::cpu::isa::Isa::matmul_int), with `acts.m == T`, tiles of one token and Q8_0.
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) unsafe fn q8_0<const T: usize>(w: Weight, acts: &Acts, y: Out, rows: Range<usize>) {
+pub(in crate::kernels::cpu) unsafe fn q8_0<const T: usize>(w: Weight, acts: &Acts, y: Out, rows: Range<usize>) {
     const BYTES: usize = 34;
     const AHEAD: usize = 8192;
     let blocks = w.cols / BLOCK;

@@ -60,7 +60,7 @@ pub(super) unsafe fn matmul_int(w: Weight, acts: &Acts, y: Out, rows: Range<usiz
 }
 
 /// The 8 rows from `row` on, where they lie, or, at the end of the matrix, copied to `spare` and filled up with zero blocks.
-pub(super) fn eight_rows<'a>(w: &Weight<'a>, row: usize, spare: &'a mut Vec<u8>) -> &'a [u8] {
+pub(in crate::kernels::cpu) fn eight_rows<'a>(w: &Weight<'a>, row: usize, spare: &'a mut Vec<u8>) -> &'a [u8] {
     let bytes = w.row_bytes();
     let data = &w.data[(row * bytes).min(w.data.len())..];
     if data.len() >= 8 * bytes {

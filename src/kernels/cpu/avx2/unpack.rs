@@ -19,13 +19,13 @@
 use std::arch::x86_64::*;
 
 /// Bytes of a line.
-pub(super) const LINE: usize = 32;
+pub(in crate::kernels::cpu) const LINE: usize = 32;
 
 /// How a format gets into a strip.
 ///
 /// # Safety
 /// The constants describe what `unpack` reads and writes; kernels rely on them.
-pub(super) unsafe trait Unpack {
+pub(in crate::kernels::cpu) unsafe trait Unpack {
     /// Bytes of a block in the file.
     const BYTES: usize;
     /// 32-column groups in a block.
@@ -57,7 +57,12 @@ pub(super) unsafe trait Unpack {
 /// The CPU has AVX2, FMA and F16C; `group` is a group of strip r of a panel of R strips that F (bytes) has written.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) unsafe fn column<F: Unpack, const R: usize>(group: *const u8, at: usize, x: __m256, sum: __m256) -> __m256 {
+pub(in crate::kernels::cpu) unsafe fn column<F: Unpack, const R: usize>(
+    group: *const u8,
+    at: usize,
+    x: __m256,
+    sum: __m256,
+) -> __m256 {
     // SAFETY: lines of the group.
     let line = |l: usize| unsafe { _mm256_loadu_si256(group.add(l * R * LINE).cast()) };
     // Byte at % 4 of each dword, the others zero (0x80 in the index).
@@ -217,7 +222,7 @@ unsafe fn nibbles_and_bits<const R: usize>(p: *const u8, bits: __m256i, stride: 
     }
 }
 
-pub(super) struct Q4_0;
+pub(in crate::kernels::cpu) struct Q4_0;
 
 // SAFETY: reads 2 + 16 bytes a row, writes 9 lines.
 unsafe impl Unpack for Q4_0 {
@@ -237,7 +242,7 @@ unsafe impl Unpack for Q4_0 {
     }
 }
 
-pub(super) struct Q4_1;
+pub(in crate::kernels::cpu) struct Q4_1;
 
 // SAFETY: reads 4 + 16 bytes a row, writes 10 lines.
 unsafe impl Unpack for Q4_1 {
@@ -259,7 +264,7 @@ unsafe impl Unpack for Q4_1 {
     }
 }
 
-pub(super) struct Q5_0;
+pub(in crate::kernels::cpu) struct Q5_0;
 
 // SAFETY: reads 2 + 4 + 16 bytes a row, writes 9 lines.
 unsafe impl Unpack for Q5_0 {
@@ -279,7 +284,7 @@ unsafe impl Unpack for Q5_0 {
     }
 }
 
-pub(super) struct Q5_1;
+pub(in crate::kernels::cpu) struct Q5_1;
 
 // SAFETY: reads 4 + 4 + 16 bytes a row, writes 10 lines.
 unsafe impl Unpack for Q5_1 {
@@ -303,7 +308,7 @@ unsafe impl Unpack for Q5_1 {
     }
 }
 
-pub(super) struct Q8_0;
+pub(in crate::kernels::cpu) struct Q8_0;
 
 // SAFETY: reads 2 + 32 bytes a row, writes 17 lines.
 unsafe impl Unpack for Q8_0 {
@@ -363,7 +368,7 @@ unsafe fn k_head<const R: usize, const LINES: usize>(p: *const u8, stride: usize
 }
 
 #[allow(non_camel_case_types)]
-pub(super) struct Q4_K;
+pub(in crate::kernels::cpu) struct Q4_K;
 
 // SAFETY: reads 16 + 128 bytes a row, writes 8 groups of 10 lines.
 unsafe impl Unpack for Q4_K {
@@ -395,7 +400,7 @@ unsafe impl Unpack for Q4_K {
 }
 
 #[allow(non_camel_case_types)]
-pub(super) struct Q5_K;
+pub(in crate::kernels::cpu) struct Q5_K;
 
 // SAFETY: reads 16 + 32 + 128 bytes a row, writes 8 groups of 10 lines.
 unsafe impl Unpack for Q5_K {
@@ -432,7 +437,7 @@ unsafe impl Unpack for Q5_K {
 }
 
 #[allow(non_camel_case_types)]
-pub(super) struct Q6_K;
+pub(in crate::kernels::cpu) struct Q6_K;
 
 // SAFETY: reads 128 + 64 + 16 + 2 bytes a row, writes 8 groups of 10 lines.
 unsafe impl Unpack for Q6_K {
