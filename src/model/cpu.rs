@@ -33,9 +33,6 @@ impl MappedWeight {
     }
 }
 
-/// Matrices that read the same activations: q, k, v at most.
-const MOST_READERS: usize = 3;
-
 impl Backend for Cpu {
     type Weight = MappedWeight;
     type Vector = Vec<f32>;
@@ -99,16 +96,19 @@ impl Backend for Cpu {
         Cpu::rms_norm_inplace(self, x, w, eps);
     }
 
-    fn pack(&self, x: &Vec<f32>, cols: usize, weights: &[&MappedWeight], precision: Precision, acts: &mut Acts) {
-        let mut formats = [BlockFormat::F32; MOST_READERS];
-        for (f, w) in formats.iter_mut().zip(weights) {
-            *f = w.format;
-        }
-        Cpu::pack(self, x, cols, &formats[..weights.len()], precision, acts);
+    fn pack<const N: usize>(
+        &self,
+        x: &Vec<f32>,
+        cols: usize,
+        weights: [&MappedWeight; N],
+        precision: Precision,
+        acts: &mut Acts,
+    ) {
+        Cpu::pack(self, x, cols, &weights.map(|w| w.format), precision, acts);
     }
 
-    fn matmul(&self, w: &MappedWeight, acts: &Acts, precision: Precision, y: &mut Vec<f32>) {
-        Cpu::matmul(self, w.view(), acts, precision, y);
+    fn matmul<const N: usize>(&self, to: [(&MappedWeight, &mut Vec<f32>); N], acts: &Acts, precision: Precision) {
+        Cpu::matmul_all(self, to.map(|(w, y)| (w.view(), &mut y[..])), acts, precision);
     }
 
     fn low_rank(&self, l: &cpu::LowRank, scale: f32, x: &Vec<f32>, tmp: &mut Vec<f32>, y: &mut Vec<f32>) {

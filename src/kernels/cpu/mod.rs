@@ -174,29 +174,35 @@ impl Cpu {
 
     /// `y[m][n] = x w^T`.
     pub fn matmul(&self, w: Weight, acts: &Acts, precision: Precision, y: &mut [f32]) {
-        w.check();
-        assert_eq!(w.cols, acts.k, "matmul: columns of the weight and of the input");
-        assert_eq!(Some(y.len()), acts.m.checked_mul(w.rows), "matmul: output length");
-        let partner = if precision == Precision::Exact {
-            Partner::F32
-        } else {
-            partner(w.format)
-        };
-        let packed = match partner {
-            Partner::F32 => acts.has.x,
-            Partner::I8 => acts.has.i8,
-            Partner::I16 => acts.has.i16,
-        };
-        assert!(
-            packed,
-            "matmul: the input was not packed for {} in {precision:?}",
-            w.format.name()
-        );
-        if y.is_empty() {
+        self.matmul_all([(w, y)], acts, precision);
+    }
+
+    /// The same for several matrices that read the same activations, as one job for the team: a small matrix would keep only some
+    /// threads busy, and each job costs a barrier.
+    pub fn matmul_all<const N: usize>(&self, to: [(Weight, &mut [f32]); N], acts: &Acts, precision: Precision) {
+        let parts = to.map(|(w, y)| {
+            w.check();
+            assert_eq!(w.cols, acts.k, "matmul: columns of the weight and of the input");
+            assert_eq!(Some(y.len()), acts.m.checked_mul(w.rows), "matmul: output length");
+            let partner = if precision == Precision::Exact {
+                Partner::F32
+            } else {
+                partner(w.format)
+            };
+            let packed = match partner {
+                Partner::F32 => acts.has.x,
+                Partner::I8 => acts.has.i8,
+                Partner::I16 => acts.has.i16,
+            };
+            let name = w.format.name();
+            assert!(packed, "matmul: the input was not packed for {name} in {precision:?}");
+            (w, partner, Out::new(y, w.rows))
+        });
+        if acts.m == 0 {
             return;
         }
-        let y = Out::new(y, w.rows);
-        self.split_rows(&w, acts.m, &|rows| {
+        self.split_rows(&parts.map(|(w, ..)| w.rows), acts.k, acts.m, &|part, rows| {
+            let (w, partner, y) = parts[part];
             // SAFETY: the weight was checked, `split_rows` gives each column of y to one chunk, the form is packed.
             unsafe {
                 match partner {
@@ -215,8 +221,8 @@ impl Cpu {
         }
         let y = Out::new(y, w.rows);
         assert_eq!(x.len(), y.m() * w.cols, "matmul: input length");
-        self.split_rows(&w, y.m(), &|rows| {
-            // SAFETY: as in `matmul`.
+        self.split_rows(&[w.rows], w.cols, y.m(), &|_, rows| {
+            // SAFETY: as in `matmul_all`.
             unsafe { (self.isa.matmul_f32)(w, x, y, add, rows) }
         });
     }
@@ -333,14 +339,25 @@ impl Cpu {
             .run(n.div_ceil(step), &|c| f(c * step..((c + 1) * step).min(n)));
     }
 
-    /// Calls `f` for ranges of output rows of `w`, starting at multiples of the panels' height.
-    fn split_rows(&self, w: &Weight, m: usize, f: &(dyn Fn(Range<usize>) + Sync)) {
+    /// Calls `f(matrix, rows)` for ranges of output rows of matrices of k columns that meet m tokens; ranges start at multiples of
+    /// the panels' height.
+    fn split_rows(&self, rows: &[usize], k: usize, m: usize, f: &(dyn Fn(usize, Range<usize>) + Sync)) {
         /// Multiply-adds that are worth a chunk of their own: a few microseconds on one core.
         const WORTH: usize = 1 << 17;
         let panel = self.isa.panel_rows;
-        let grain = (WORTH / (panel * w.cols * m).max(1)).max(1);
-        self.split(w.rows.div_ceil(panel), grain, &|panels| {
-            f(panels.start * panel..(panels.end * panel).min(w.rows));
+        let grain = (WORTH / (panel * k * m).max(1)).max(1);
+        let panels = rows.iter().map(|rows| rows.div_ceil(panel)).sum();
+        self.split(panels, grain, &|range| {
+            // Panels are counted through all matrices.
+            let mut first = 0;
+            for (i, &rows) in rows.iter().enumerate() {
+                let end = first + rows.div_ceil(panel);
+                let (from, to) = (range.start.clamp(first, end), range.end.clamp(first, end));
+                if from < to {
+                    f(i, (from - first) * panel..((to - first) * panel).min(rows));
+                }
+                first = end;
+            }
         });
     }
 }
