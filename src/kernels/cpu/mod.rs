@@ -22,21 +22,22 @@ mod tests;
 mod types;
 
 use std::ops::Range;
+use std::sync::Arc;
 
 pub use acts::{Acts, PARTNERS, Partner, partner};
 pub use types::{Act, Attention, KvBuf, LowRank, Precision, RopeTable, Weight};
 
 use crate::Result;
-use crate::pool::{Team, physical_cores};
+use crate::pool::{Executor, Team, physical_cores};
 use crate::quant::BlockFormat;
 use acts::{BLOCK, Has, I8_LINES, I16_LINES};
 use isa::Isa;
 use types::Out;
 
-/// The CPU backend: function table of the chosen ISA level plus the thread team.
+/// The CPU backend: function table of the chosen ISA level plus the threads.
 pub struct Cpu {
     isa: &'static Isa,
-    team: Team,
+    team: Arc<dyn Executor>,
 }
 
 /// Elements below which an elementwise operation is not worth waking a second thread.
@@ -49,10 +50,17 @@ impl Cpu {
     /// `Usage` for a thread count of 0 or absurd size or an unknown `GRAFT_ISA`, `Unsupported` for a level that the CPU has not,
     /// `Limit` if the system refuses threads.
     pub fn new(threads: Option<usize>) -> Result<Self> {
-        Ok(Cpu {
-            isa: isa::choose()?,
-            team: Team::new(threads.unwrap_or_else(physical_cores))?,
-        })
+        Self::on(Arc::new(Team::new(threads.unwrap_or_else(physical_cores))?))
+    }
+
+    /// A backend on threads that others may use too: a [`Team`] of several models, or the application's own. The level is chosen as
+    /// in [`new`](Self::new).
+    ///
+    /// # Errors
+    /// As [`new`](Self::new), for `GRAFT_ISA`.
+    pub fn on(team: Arc<dyn Executor>) -> Result<Self> {
+        let isa = isa::choose()?;
+        Ok(Cpu { isa, team })
     }
 
     /// A backend of the level called `isa` (`scalar`, `avx2`, …), whatever `GRAFT_ISA` says.
@@ -62,7 +70,7 @@ impl Cpu {
     pub fn with_isa(threads: Option<usize>, isa: &str) -> Result<Self> {
         Ok(Cpu {
             isa: isa::named(isa)?,
-            team: Team::new(threads.unwrap_or_else(physical_cores))?,
+            team: Arc::new(Team::new(threads.unwrap_or_else(physical_cores))?),
         })
     }
 
@@ -80,14 +88,14 @@ impl Cpu {
         self.isa.name
     }
 
-    /// Threads of the team.
+    /// Threads that work on an operation.
     pub fn threads(&self) -> usize {
         self.team.threads()
     }
 
-    /// The team, for other loops that want its threads.
-    pub fn team(&self) -> &Team {
-        &self.team
+    /// The threads, for other loops that want them.
+    pub fn team(&self) -> &dyn Executor {
+        &*self.team
     }
 
     /// `out[t] = scale * row ids[t]` of `w` (dequantized exactly). ids are < w.rows (checked: panics otherwise).
