@@ -15,8 +15,8 @@ use crate::quant::BlockFormat;
 const COLUMNS: usize = 256;
 /// Rows of a panel.
 const ROWS: usize = 16;
-/// Tokens of a full tile.
-const TOKENS: usize = 6;
+/// Tokens of a tile.
+pub(super) const TOKENS: usize = 6;
 /// Tokens that use a panel before it is expanded again, so that their activations stay in the second-level cache.
 const TOGETHER: usize = 32 * TOKENS;
 /// Tokens from which a panel pays.
@@ -107,10 +107,13 @@ unsafe fn few<const T: usize>(w: Weight, x: &[f32], y: Out, add: bool, rows: Ran
 unsafe fn many(w: Weight, x: &[f32], y: Out, add: bool, rows: Range<usize>) {
     let (k, m) = (w.cols, y.m());
     assert_eq!(x.len(), m * k);
-    scratch::with_f32(2 * COLUMNS * ROWS, |buffer| {
-        let (wide, panel) = buffer.split_at_mut(COLUMNS * ROWS);
+    let together = TOGETHER.min(m.next_multiple_of(TOKENS));
+    scratch::with_f32(2 * COLUMNS * ROWS + together * k, |buffer| {
+        let (wide, rest) = buffer.split_at_mut(COLUMNS * ROWS);
+        let (panel, packed) = rest.split_at_mut(COLUMNS * ROWS);
         for from in (0..m).step_by(TOGETHER) {
             let tokens = from..m.min(from + TOGETHER);
+            interleave(&x[from * k..tokens.end * k], k, packed);
             for row in rows.clone().step_by(ROWS) {
                 let n = ROWS.min(rows.end - row);
                 for start in (0..k).step_by(COLUMNS) {
@@ -125,7 +128,7 @@ unsafe fn many(w: Weight, x: &[f32], y: Out, add: bool, rows: Range<usize>) {
                     }
                     for token in tokens.clone().step_by(TOKENS) {
                         let count_t = TOKENS.min(tokens.end - token);
-                        let x = &x[token * k + start..(token + count_t - 1) * k + start + count];
+                        let x = &packed[(token - from) * k + start * TOKENS..][..count * TOKENS];
                         let mut sums = [[_mm256_setzero_ps(); 2]; TOKENS];
                         for (t, sums) in sums.iter_mut().enumerate().take(count_t) {
                             if add || start > 0 {
@@ -134,7 +137,7 @@ unsafe fn many(w: Weight, x: &[f32], y: Out, add: bool, rows: Range<usize>) {
                                 *sums = [load(old), load(old.get(8..).unwrap_or_default())];
                             }
                         }
-                        tile(count_t, x, k, panel, ROWS, count, &mut sums);
+                        tile::<TOKENS, 1, TOKENS>(x, panel, ROWS, count, &mut sums);
                         for (t, sums) in sums.into_iter().enumerate().take(count_t) {
                             // SAFETY: as above.
                             let out = unsafe { y.at(token + t, row, n) };
@@ -145,6 +148,19 @@ unsafe fn many(w: Weight, x: &[f32], y: Out, add: bool, rows: Range<usize>) {
             }
         }
     });
+}
+
+/// Rows of `k` by tiles of [`TOKENS`]: element c of row t of a tile at `c * TOKENS + t`; rows that a last tile lacks are zero.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(super) fn interleave(x: &[f32], k: usize, out: &mut [f32]) {
+    for (x, out) in x.chunks(TOKENS * k).zip(out.chunks_exact_mut(TOKENS * k)) {
+        for (c, out) in out.as_chunks_mut::<TOKENS>().0.iter_mut().enumerate() {
+            for (t, out) in out.iter_mut().enumerate() {
+                *out = x.get(t * k + c).copied().unwrap_or(0.0);
+            }
+        }
+    }
 }
 
 /// out[c][r] = rows[r][c] for 8 rows with `pitch` elements between them and `count` columns, `stride` between those of `out`.
@@ -160,63 +176,34 @@ pub(super) fn columns(rows: &[f32], pitch: usize, count: usize, out: &mut [f32],
     }
 }
 
-/// sums[t] += x[t] . columns of `panel`: `tokens` rows of `x` with `pitch` between them, `count` long; panel `[count][>= 16]` with
-/// `stride` between its rows.
+/// sums[t] += x[t] . columns of `panel` for T rows of x, over `count` columns: element c of row t of `x` at `t * XT + c * XC` (constants, so that
+/// one pointer serves all rows); panel `[count][>= 16]` with `stride` between its rows.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) fn tile(
-    tokens: usize,
+pub(super) fn tile<const T: usize, const XT: usize, const XC: usize>(
     x: &[f32],
-    pitch: usize,
     panel: &[f32],
     stride: usize,
     count: usize,
-    sums: &mut [[__m256; 2]; TOKENS],
+    sums: &mut [[__m256; 2]; T],
 ) {
-    assert!(count > 0 && tokens > 0 && x.len() >= (tokens - 1) * pitch + count);
+    assert!(count > 0 && x.len() > (T - 1) * XT + (count - 1) * XC);
     assert!(panel.len() >= (count - 1) * stride + 16);
-    // SAFETY: lengths just checked.
-    unsafe {
-        match tokens {
-            1 => fixed::<1>(x, pitch, panel, stride, count, sums),
-            2 => fixed::<2>(x, pitch, panel, stride, count, sums),
-            3 => fixed::<3>(x, pitch, panel, stride, count, sums),
-            4 => fixed::<4>(x, pitch, panel, stride, count, sums),
-            5 => fixed::<5>(x, pitch, panel, stride, count, sums),
-            _ => fixed::<TOKENS>(x, pitch, panel, stride, count, sums),
-        }
-    }
-}
-
-/// [`tile`] for T tokens.
-///
-/// # Safety
-/// The lengths are as `tile` checks.
-#[inline]
-#[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn fixed<const T: usize>(
-    x: &[f32],
-    pitch: usize,
-    panel: &[f32],
-    stride: usize,
-    count: usize,
-    sums: &mut [[__m256; 2]; TOKENS],
-) {
     let (x, panel) = (x.as_ptr(), panel.as_ptr());
-    let mut f: [[__m256; 2]; T] = std::array::from_fn(|t| sums[t]);
+    let mut f = *sums;
     for c in 0..count {
-        // SAFETY: the caller's promise.
+        // SAFETY: lengths just checked.
         unsafe {
             let w = [
                 _mm256_loadu_ps(panel.add(c * stride)),
                 _mm256_loadu_ps(panel.add(c * stride + 8)),
             ];
             for (t, f) in f.iter_mut().enumerate() {
-                let x = _mm256_broadcast_ss(&*x.add(t * pitch + c));
+                let x = _mm256_broadcast_ss(&*x.add(t * XT + c * XC));
                 f[0] = _mm256_fmadd_ps(w[0], x, f[0]);
                 f[1] = _mm256_fmadd_ps(w[1], x, f[1]);
             }
         }
     }
-    sums[..T].copy_from_slice(&f);
+    *sums = f;
 }
