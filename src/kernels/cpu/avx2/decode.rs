@@ -42,7 +42,6 @@ pub(super) unsafe fn blocks<F: Unpack, const T: usize>(w: Weight, acts: &Acts, y
         let mut f = [_mm256_setzero_ps(); T];
         let mut outliers = outliers;
         for b in 0..blocks {
-            prefetch(data.wrapping_add(8 * b * F::BYTES), ahead, 8 * F::BYTES);
             // Room for the largest: 8 groups of 17 lines.
             let mut strip = std::mem::MaybeUninit::<[__m256i; 8 * 17]>::uninit();
             let strip = strip.as_mut_ptr().cast::<u8>();
@@ -50,6 +49,9 @@ pub(super) unsafe fn blocks<F: Unpack, const T: usize>(w: Weight, acts: &Acts, y
             // SAFETY: block b of the 8 rows is in `data`; the strip has room, as just asserted.
             unsafe { F::unpack::<1>(data.add(b * F::BYTES), stride, strip) };
             for g in 0..F::GROUPS {
+                // A share with each group: all at once would wait for the buffers of lines under way.
+                let share = 8 * F::BYTES / F::GROUPS;
+                prefetch(data.wrapping_add(8 * b * F::BYTES + g * share), ahead, share);
                 // SAFETY: the groups that were just written.
                 let group = unsafe { strip.add(g * F::LINES * LINE) };
                 for t in 0..T {
