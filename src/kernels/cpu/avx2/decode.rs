@@ -14,7 +14,7 @@ use crate::kernels::cpu::types::{Out, Weight};
 /// Fetches `bytes` at `p + ahead`. May reach past the end: a prefetch of an address that is not mapped does nothing.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-fn prefetch(p: *const u8, ahead: usize, bytes: usize) {
+pub(super) fn prefetch(p: *const u8, ahead: usize, bytes: usize) {
     for line in 0..bytes.div_ceil(64) {
         _mm_prefetch::<_MM_HINT_NTA>(p.wrapping_add(ahead + 64 * line).cast());
     }
