@@ -181,6 +181,41 @@ fn dense_rows_of_any_length() {
     }
 }
 
+/// Rows with one number each, in turn at every place of a vector, a whole step and a tail: times ones they are that number.
+#[test]
+fn every_half_comes_through() {
+    const K: usize = 45;
+    for format in [BlockFormat::F16, BlockFormat::BF16] {
+        let mut data = vec![0u8; (1 << 16) * K * 2];
+        for (bits, row) in (0..=u16::MAX).zip(data.chunks_exact_mut(2 * K)) {
+            row.as_chunks_mut::<2>().0[usize::from(bits) % K] = bits.to_le_bytes();
+        }
+        let w = Weight {
+            format,
+            rows: 1 << 16,
+            cols: K,
+            data: &data,
+        };
+        for m in [1, 2, 3, 4] {
+            for cpu in levels(2) {
+                let mut acts = Acts::default();
+                cpu.pack(&vec![1.0; m * K], K, &[format], Precision::Fast, &mut acts);
+                let mut y = vec![0.0; m << 16];
+                cpu.matmul(w, &acts, Precision::Fast, &mut y);
+                for (i, &y) in y.iter().enumerate() {
+                    let bits = i as u16;
+                    let expected = match format {
+                        BlockFormat::F16 => half::f16::from_bits(bits).to_f32(),
+                        _ => half::bf16::from_bits(bits).to_f32(),
+                    };
+                    let same = y == expected || y.is_nan() && expected.is_nan();
+                    assert!(same, "{} {} m={m} {bits:#06x}: {y}", cpu.isa(), format.name());
+                }
+            }
+        }
+    }
+}
+
 /// The largest sums that codes and activations can make, in every combination of signs that could overflow a lane.
 #[test]
 fn extreme_codes_and_activations() {
