@@ -65,7 +65,8 @@ pub enum Partner {
     I16,
 }
 
-/// Formats with an integer kernel, and its activations. All others: [`Partner::F32`].
+/// Formats with an integer kernel, and its activations: every level's `matmul_int` has all of them. All others (the dense ones):
+/// [`Partner::F32`].
 pub static PARTNERS: &[(BlockFormat, Partner)] = &[
     (BlockFormat::Q4_0, Partner::I8),
     (BlockFormat::Q4_1, Partner::I8),
