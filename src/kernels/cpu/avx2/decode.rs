@@ -6,7 +6,7 @@
 use std::arch::x86_64::*;
 use std::ops::Range;
 
-use super::matmul::eight_rows;
+use super::matmul::some_rows;
 use super::unpack::{LINE, Unpack, column};
 use crate::kernels::cpu::acts::{Acts, BLOCK, I8_LINES, I16_LINES, Outlier};
 use crate::kernels::cpu::types::{Out, Weight};
@@ -38,7 +38,7 @@ pub(super) unsafe fn blocks<F: Unpack, const T: usize>(w: Weight, acts: &Acts, y
     let ahead = (8 * stride).next_multiple_of(4096);
     let mut spare = Vec::new();
     for row in rows.clone().step_by(8) {
-        let data = eight_rows(&w, row, &mut spare).as_ptr();
+        let data = some_rows::<8>(&w, row, &mut spare).as_ptr();
         let mut f = [_mm256_setzero_ps(); T];
         let mut outliers = outliers;
         for b in 0..blocks {
@@ -47,7 +47,7 @@ pub(super) unsafe fn blocks<F: Unpack, const T: usize>(w: Weight, acts: &Acts, y
             let strip = strip.as_mut_ptr().cast::<u8>();
             const { assert!(F::GROUPS * F::LINES <= 8 * 17) };
             // SAFETY: block b of the 8 rows is in `data`; the strip has room, as just asserted.
-            unsafe { F::unpack::<1>(data.add(b * F::BYTES), stride, strip) };
+            unsafe { F::unpack::<__m256i, 1>(data.add(b * F::BYTES), stride, strip) };
             for g in 0..F::GROUPS {
                 // A share with each group: all at once would wait for the buffers of lines under way.
                 let share = 8 * F::BYTES / F::GROUPS;

@@ -26,7 +26,7 @@ use std::arch::x86_64::*;
 use std::hint::black_box;
 use std::ops::Range;
 
-use super::matmul::eight_rows;
+use super::matmul::some_rows;
 use super::unpack::{LINE, Unpack, column};
 use crate::kernels::cpu::acts::{Acts, BLOCK, I8_LINES, I16_LINES, Outlier, TILE};
 use crate::kernels::cpu::scratch;
@@ -61,7 +61,10 @@ pub(super) unsafe fn prefill<F: Unpack>(w: Weight, acts: &Acts, y: Out, rows: Ra
         let panel = panel.as_mut_ptr().cast::<u8>();
         for first in (0..tiles).step_by(together) {
             for row in rows.clone().step_by(8 * R) {
-                let strips = [eight_rows(&w, row, &mut spare), eight_rows(&w, row + 8, &mut spare2)];
+                let strips = [
+                    some_rows::<8>(&w, row, &mut spare),
+                    some_rows::<8>(&w, row + 8, &mut spare2),
+                ];
                 for start in (0..groups).step_by(chunk) {
                     let count = chunk.min(groups - start);
                     for (r, strip) in strips.iter().enumerate() {
@@ -69,7 +72,7 @@ pub(super) unsafe fn prefill<F: Unpack>(w: Weight, acts: &Acts, y: Out, rows: Ra
                             // SAFETY: blocks of the row; the panel has room for `chunk` groups of R strips.
                             unsafe {
                                 let p = strip.as_ptr().add((start + b) / F::GROUPS * F::BYTES);
-                                F::unpack::<R>(p, stride, panel.add(b * group_bytes + r * LINE));
+                                F::unpack::<__m256i, R>(p, stride, panel.add(b * group_bytes + r * LINE));
                             }
                         }
                     }

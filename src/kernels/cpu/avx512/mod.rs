@@ -1,11 +1,12 @@
 //! The AVX-512 level with VNNI (Intel since Cascade Lake, AMD since Zen 4): integer products of its own, all else from AVX2.
 //!
 //! `vpdpbusd` multiplies bytes and adds four products to an i32 lane in one instruction where AVX2 needs two or three, twice as
-//! wide. The panels are those of [`avx2::unpack`](super::avx2::unpack): two strips of 8 rows beside each other are one vector of 16.
+//! wide. The unpackers are those of [`avx2::unpack`](super::avx2::unpack), on vectors of 16 rows.
 
 mod decode;
 mod matmul;
 mod prefill;
+mod rows;
 
 use super::avx2;
 use super::isa::Isa;

@@ -10,17 +10,17 @@ use std::arch::x86_64::*;
 use std::ops::Range;
 
 use crate::kernels::cpu::acts::{Acts, BLOCK, I8_LINES, I16_LINES, Outlier, TILE};
-use crate::kernels::cpu::avx2::matmul::eight_rows;
+use crate::kernels::cpu::avx2::matmul::some_rows;
 use crate::kernels::cpu::avx2::unpack::{LINE, Unpack};
 use crate::kernels::cpu::scratch;
 use crate::kernels::cpu::types::{Out, Weight};
 
+/// Vectors of 16 rows in a panel.
+const V: usize = 2;
 /// Strips of 8 rows in a panel.
-const R: usize = 4;
+const R: usize = 2 * V;
 /// Rows of a panel.
 pub(super) const ROWS: usize = 8 * R;
-/// Vectors of 16 rows in a panel.
-const V: usize = R / 2;
 /// Bytes of a panel: about the first-level cache.
 const PANEL: usize = 32 << 10;
 /// Bytes of activations that are used again by each panel: half of a second-level cache of 512 KB.
@@ -42,26 +42,24 @@ pub(super) unsafe fn prefill<F: Unpack>(w: Weight, acts: &Acts, y: Out, rows: Ra
     let chunk = (PANEL / group_bytes / F::GROUPS * F::GROUPS).max(F::GROUPS).min(groups);
     let tiles = acts.m.div_ceil(TILE);
     let together = (ACTS / (groups * record * 4)).clamp(4, tiles.max(4));
-    let mut spare: [Vec<u8>; R] = Default::default();
+    let mut spare: [Vec<u8>; V] = Default::default();
     scratch::with_f32(chunk * group_bytes / 4, |panel| {
         let panel = panel.as_mut_ptr().cast::<u8>();
         for first in (0..tiles).step_by(together) {
             for row in rows.clone().step_by(ROWS) {
-                let strips: [&[u8]; R] = {
-                    let mut r = 0;
-                    spare.each_mut().map(|spare| {
-                        r += 8;
-                        eight_rows(&w, row + r - 8, spare)
-                    })
-                };
+                let mut next = (row..).step_by(16);
+                let data = spare
+                    .each_mut()
+                    .map(|spare| some_rows::<16>(&w, next.next().unwrap_or(row), spare));
                 for start in (0..groups).step_by(chunk) {
                     let count = chunk.min(groups - start);
-                    for (r, strip) in strips.iter().enumerate() {
+                    for (v, data) in data.iter().enumerate() {
                         for b in (0..count).step_by(F::GROUPS) {
-                            // SAFETY: blocks of the row; the panel has room for `chunk` groups of R strips.
+                            // SAFETY: blocks of the rows; the panel has room for `chunk` groups of R strips.
                             unsafe {
-                                let p = strip.as_ptr().add((start + b) / F::GROUPS * F::BYTES);
-                                F::unpack::<R>(p, stride, panel.add(b * group_bytes + r * LINE));
+                                let p = data.as_ptr().add((start + b) / F::GROUPS * F::BYTES);
+                                let out = panel.add(b * group_bytes + v * 2 * LINE);
+                                F::unpack::<__m512i, R>(p, stride, out);
                             }
                         }
                     }
@@ -160,7 +158,7 @@ unsafe fn bytes<F: Unpack>(panel: *const u8, x: *const u32, groups: usize, sums:
                 }
             }
             for v in 0..V {
-                let scale = _mm512_castsi512_ps(line(8 + h, v));
+                let scale = _mm512_castsi512_ps(line(F::CODES + h, v));
                 for t in 0..TILE {
                     let scale = _mm512_mul_ps(scale, real(10, t));
                     f[t][v] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(acc[t][v]), scale, f[t][v]);
@@ -168,15 +166,30 @@ unsafe fn bytes<F: Unpack>(panel: *const u8, x: *const u32, groups: usize, sums:
             }
         }
         if F::MIN {
-            for v in 0..V {
-                let min = _mm512_castsi512_ps(line(8 + F::HALVES, v));
-                for (t, f) in f.iter_mut().enumerate() {
-                    f[v] = _mm512_fmadd_ps(min, real(11, t), f[v]);
+            for (t, f) in f.iter_mut().enumerate() {
+                for h in 0..F::HALVES {
+                    let total = if F::HALVES == 1 {
+                        real(11, t)
+                    } else {
+                        half_sum(word(8 + h, t), real(10, t))
+                    };
+                    for (v, f) in f.iter_mut().enumerate() {
+                        let min = _mm512_castsi512_ps(line(F::MINS + h, v));
+                        *f = _mm512_fmadd_ps(min, total, *f);
+                    }
                 }
             }
         }
     }
     *sums = f;
+}
+
+/// d times a half sum of a record.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vnni")]
+pub(super) fn half_sum(pairs: __m512i, d: __m512) -> __m512 {
+    let sum = _mm512_dpwssd_epi32(_mm512_setzero_si512(), pairs, _mm512_set1_epi16(1));
+    _mm512_mul_ps(_mm512_cvtepi32_ps(sum), d)
 }
 
 /// sum + x * (16 weights of column `at` (< 32) of a group: vector v of the panel).
@@ -192,9 +205,9 @@ pub(super) unsafe fn column<F: Unpack>(group: *const u8, pitch: usize, at: usize
     let code = _mm512_cvtepi32_ps(_mm512_and_si512(code, _mm512_set1_epi32(255)));
     let code = _mm512_sub_ps(code, _mm512_set1_ps(f32::from(F::ZERO)));
     let half = if F::HALVES == 2 { at / 16 } else { 0 };
-    let mut weight = _mm512_mul_ps(code, _mm512_castsi512_ps(line(8 + half)));
+    let mut weight = _mm512_mul_ps(code, _mm512_castsi512_ps(line(F::CODES + half)));
     if F::MIN {
-        weight = _mm512_add_ps(weight, _mm512_castsi512_ps(line(8 + F::HALVES)));
+        weight = _mm512_add_ps(weight, _mm512_castsi512_ps(line(F::MINS + half)));
     }
     _mm512_fmadd_ps(weight, x, sum)
 }
@@ -255,7 +268,7 @@ unsafe fn words<F: Unpack>(panel: *const u8, x: *const u32, groups: usize, sums:
             }
         }
         for v in 0..V {
-            let scale = _mm512_castsi512_ps(line(16, v));
+            let scale = _mm512_castsi512_ps(line(F::CODES, v));
             for t in 0..TILE {
                 let scale = _mm512_mul_ps(scale, real(16, t));
                 f[t][v] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(acc[t][v]), scale, f[t][v]);

@@ -1,26 +1,25 @@
 //! K-quants, blocks of 256 with sub-scales: Q2_K to Q6_K.
 
-use std::arch::x86_64::*;
-
-use super::{Strip, Unpack, and, dwords, halfs, transpose, two_halfs};
+use super::{Rows, Strip, Unpack, and};
 
 /// Byte `i` of each dword, unsigned, as f32.
-#[inline]
-#[target_feature(enable = "avx2,fma,f16c")]
-fn byte_ps(v: __m256i, i: usize) -> __m256 {
-    let byte = _mm256_srl_epi32(v, _mm_cvtsi32_si128(8 * i as i32));
-    _mm256_cvtepi32_ps(_mm256_and_si256(byte, _mm256_set1_epi32(255)))
+///
+/// # Safety
+/// What [`Rows`] asks for.
+#[inline(always)]
+unsafe fn byte_real<W: Rows>(v: W, i: usize) -> W::Real {
+    // SAFETY: the caller's promise.
+    unsafe { v.shr32(8 * i as i32).and(W::splat(255)).real() }
 }
 
 /// Words moved up by so many bits, or down.
-#[inline]
-#[target_feature(enable = "avx2,fma,f16c")]
-fn up(v: __m256i, bits: i32) -> __m256i {
-    if bits < 0 {
-        _mm256_srl_epi16(v, _mm_cvtsi32_si128(-bits))
-    } else {
-        _mm256_sll_epi16(v, _mm_cvtsi32_si128(bits))
-    }
+///
+/// # Safety
+/// What [`Rows`] asks for.
+#[inline(always)]
+unsafe fn up<W: Rows>(v: W, bits: i32) -> W {
+    // SAFETY: the caller's promise.
+    unsafe { if bits < 0 { v.shr16(-bits) } else { v.shl16(bits) } }
 }
 
 /// The 64 bytes of 2-bit codes of Q2_K and Q3_K: each 32 bytes are four groups, bits 2k and 2k + 1 of byte c are column c of the
@@ -28,24 +27,25 @@ fn up(v: __m256i, bits: i32) -> __m256i {
 ///
 /// # Safety
 /// As [`Unpack::unpack`].
-#[inline]
-#[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn two_bits<const R: usize, const LINES: usize>(
+#[inline(always)]
+unsafe fn two_bits<W: Rows, const R: usize, const LINES: usize>(
     p: *const u8,
     stride: usize,
     out: Strip<R>,
-    also: impl Fn(usize, usize, usize, __m256i) -> __m256i,
+    also: impl Fn(usize, usize, usize, W) -> W,
 ) {
     for n in 0..2 {
         for half in 0..2 {
             // SAFETY: the caller's promise.
-            let v = unsafe { transpose(p.add(32 * n + 16 * half), stride) };
+            let v = unsafe { W::transpose(p.add(32 * n + 16 * half), stride) };
             for k in 0..4 {
-                let group = 4 * n + k;
+                let group = 4 * n + k as usize;
                 for (i, v) in v.into_iter().enumerate() {
-                    let codes = and(up(v, -2 * k as i32), 3);
                     // SAFETY: the caller's promise.
-                    unsafe { out.put(group * LINES + 4 * half + i, also(group, half, i, codes)) };
+                    unsafe {
+                        let codes = and(up(v, -2 * k), 3);
+                        out.put(group * LINES + 4 * half + i, also(group, half, i, codes));
+                    }
                 }
             }
         }
@@ -62,21 +62,20 @@ unsafe impl Unpack for Q2_K {
     const HALVES: usize = 2;
     const MIN: bool = true;
 
-    #[inline]
-    #[target_feature(enable = "avx2,fma,f16c")]
-    unsafe fn unpack<const R: usize>(p: *const u8, stride: usize, out: *mut u8) {
+    #[inline(always)]
+    unsafe fn unpack<W: Rows, const R: usize>(p: *const u8, stride: usize, out: *mut u8) {
         let out = Strip::<R>(out);
         // SAFETY: the caller's promise; byte s of the first 16 belongs to half s % 2 of group s / 2.
         unsafe {
-            two_bits::<R, { Q2_K::LINES }>(p.add(16), stride, out, |_, _, _, v| v);
-            let (d, dmin) = two_halfs(dwords(p.add(80), stride));
-            let dmin = _mm256_sub_ps(_mm256_setzero_ps(), dmin);
-            for (j, v) in transpose(p, stride).into_iter().enumerate() {
-                let (scales, mins) = (and(v, 15), and(_mm256_srli_epi16(v, 4), 15));
+            two_bits::<W, R, { Q2_K::LINES }>(p.add(16), stride, out, |_, _, _, v| v);
+            let (d, dmin) = W::transpose(p.add(68), stride)[3].two_halfs();
+            let dmin = W::mul(dmin, W::splat(-1).real());
+            for (j, v) in W::transpose(p, stride).into_iter().enumerate() {
+                let (scales, mins) = (and(v, 15), and(v.shr16(4), 15));
                 for i in 0..4 {
                     let line = (2 * j + i / 2) * Self::LINES + i % 2;
-                    out.put_ps(line + Self::CODES, _mm256_mul_ps(d, byte_ps(scales, i)));
-                    out.put_ps(line + Self::MINS, _mm256_mul_ps(dmin, byte_ps(mins, i)));
+                    out.put_real::<W>(line + Self::CODES, W::mul(d, byte_real(scales, i)));
+                    out.put_real::<W>(line + Self::MINS, W::mul(dmin, byte_real(mins, i)));
                 }
             }
         }
@@ -93,29 +92,32 @@ unsafe impl Unpack for Q3_K {
     const ZERO: i16 = 4;
     const HALVES: usize = 2;
 
-    #[inline]
-    #[target_feature(enable = "avx2,fma,f16c")]
-    unsafe fn unpack<const R: usize>(p: *const u8, stride: usize, out: *mut u8) {
+    #[inline(always)]
+    unsafe fn unpack<W: Rows, const R: usize>(p: *const u8, stride: usize, out: *mut u8) {
         let out = Strip::<R>(out);
         // SAFETY: the caller's promise; bit g of byte c of the first 32 is the third of column c of group g.
         unsafe {
-            let third = [transpose(p, stride), transpose(p.add(16), stride)];
-            two_bits::<R, { Q3_K::LINES }>(p.add(32), stride, out, |group, half, i, v| {
-                _mm256_or_si256(v, and(up(third[half][i], 2 - group as i32), 4))
+            let third = [W::transpose(p, stride), W::transpose(p.add(16), stride)];
+            two_bits::<W, R, { Q3_K::LINES }>(p.add(32), stride, out, |group, half, i, v| {
+                v.or(and(up(third[half][i], 2 - group as i32), 4))
             });
             // The last 16 bytes: two of codes, 12 of sub-scales, d. Sub-scale s = 4 j + i has its low bits in half j / 2 of byte
             // 4 (j % 2) + i, its upper two at bit 2 j of byte 8 + i.
-            let v = transpose(p.add(94), stride);
-            let dword = |i: usize| _mm256_or_si256(_mm256_srli_epi32(v[i], 16), _mm256_slli_epi32(v[i + 1], 16));
+            let v = W::transpose(p.add(94), stride);
+            let dword = |i: usize| v[i].shr32(16).or(v[i + 1].shl32(16));
             let (low, high) = ([dword(0), dword(1)], dword(2));
-            let (_, d) = two_halfs(v[3]);
+            let (_, d) = v[3].two_halfs();
             for j in 0..4 {
                 let low = up(low[j % 2], -4 * (j as i32 / 2));
-                let scales = _mm256_or_si256(and(low, 15), and(up(high, 4 - 2 * j as i32), 0x30));
+                let scales = and(low, 15).or(and(up(high, 4 - 2 * j as i32), 0x30));
                 for i in 0..4 {
-                    let scale = _mm256_sub_ps(byte_ps(scales, i), _mm256_set1_ps(32.0));
+                    let scale = scales
+                        .shr32(8 * i as i32)
+                        .and(W::splat(255))
+                        .add32(W::splat(-32))
+                        .real();
                     let line = (2 * j + i / 2) * Self::LINES + Self::CODES + i % 2;
-                    out.put_ps(line, _mm256_mul_ps(d, scale));
+                    out.put_real::<W>(line, W::mul(d, scale));
                 }
             }
         }
@@ -126,23 +128,21 @@ unsafe impl Unpack for Q3_K {
 ///
 /// # Safety
 /// As [`Unpack::unpack`].
-#[inline]
-#[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn k_head<const R: usize, const LINES: usize>(p: *const u8, stride: usize, shift: f32, out: Strip<R>) {
+#[inline(always)]
+unsafe fn k_head<W: Rows, const R: usize, const LINES: usize>(p: *const u8, stride: usize, shift: i32, out: Strip<R>) {
     // SAFETY: the caller's promise.
-    let [ds, a, b, c] = unsafe { transpose(p, stride) };
-    let (d, dmin) = two_halfs(ds);
-    // Six bits: four groups lie in the low bits of a (scales) and b (minima), four are put together from c and the top bits.
-    let top = |v| and(_mm256_srli_epi16(v, 2), 0x30);
-    let scales = [and(a, 63), _mm256_or_si256(and(c, 15), top(a))];
-    let mins = [and(b, 63), _mm256_or_si256(and(_mm256_srli_epi16(c, 4), 15), top(b))];
-    for g in 0..8 {
-        let scale = _mm256_mul_ps(d, byte_ps(scales[g / 4], g % 4));
-        let min = _mm256_mul_ps(dmin, byte_ps(mins[g / 4], g % 4));
-        // SAFETY: the caller's promise.
-        unsafe {
-            out.put_ps(g * LINES + 8, scale);
-            out.put_ps(g * LINES + 9, _mm256_fmsub_ps(scale, _mm256_set1_ps(shift), min));
+    unsafe {
+        let [ds, a, b, c] = W::transpose(p, stride);
+        let (d, dmin) = ds.two_halfs();
+        // Six bits: four groups lie in the low bits of a (scales) and b (minima), four are put together from c and the top bits.
+        let top = |v: W| and(v.shr16(2), 0x30);
+        let scales = [and(a, 63), and(c, 15).or(top(a))];
+        let mins = [and(b, 63), and(c.shr16(4), 15).or(top(b))];
+        for g in 0..8 {
+            let scale = W::mul(d, byte_real(scales[g / 4], g % 4));
+            let min = W::mul(dmin, byte_real(mins[g / 4], g % 4));
+            out.put_real::<W>(g * LINES + 8, scale);
+            out.put_real::<W>(g * LINES + 9, W::mul_sub(scale, W::splat(shift).real(), min));
         }
     }
 }
@@ -156,22 +156,18 @@ unsafe impl Unpack for Q4_K {
     const GROUPS: usize = 8;
     const MIN: bool = true;
 
-    #[inline]
-    #[target_feature(enable = "avx2,fma,f16c")]
-    unsafe fn unpack<const R: usize>(p: *const u8, stride: usize, out: *mut u8) {
+    #[inline(always)]
+    unsafe fn unpack<W: Rows, const R: usize>(p: *const u8, stride: usize, out: *mut u8) {
         let out = Strip::<R>(out);
         // SAFETY: the caller's promise; pair j of groups has 32 bytes, low halves for the first, high for the second.
         unsafe {
-            k_head::<R, { Q4_K::LINES }>(p, stride, 0.0, out);
+            k_head::<W, R, { Q4_K::LINES }>(p, stride, 0, out);
             for j in 0..4 {
                 for half in 0..2 {
-                    let v = transpose(p.add(16 + 32 * j + 16 * half), stride);
+                    let v = W::transpose(p.add(16 + 32 * j + 16 * half), stride);
                     for (i, v) in v.into_iter().enumerate() {
                         out.put(2 * j * Self::LINES + 4 * half + i, and(v, 15));
-                        out.put(
-                            (2 * j + 1) * Self::LINES + 4 * half + i,
-                            and(_mm256_srli_epi16(v, 4), 15),
-                        );
+                        out.put((2 * j + 1) * Self::LINES + 4 * half + i, and(v.shr16(4), 15));
                     }
                 }
             }
@@ -190,25 +186,24 @@ unsafe impl Unpack for Q5_K {
     const ZERO: i16 = 16;
     const MIN: bool = true;
 
-    #[inline]
-    #[target_feature(enable = "avx2,fma,f16c")]
-    unsafe fn unpack<const R: usize>(p: *const u8, stride: usize, out: *mut u8) {
+    #[inline(always)]
+    unsafe fn unpack<W: Rows, const R: usize>(p: *const u8, stride: usize, out: *mut u8) {
         let out = Strip::<R>(out);
         // SAFETY: the caller's promise; bit g of byte c of the 32 high bytes belongs to column c of group g.
         unsafe {
-            k_head::<R, { Q5_K::LINES }>(p, stride, 16.0, out);
+            k_head::<W, R, { Q5_K::LINES }>(p, stride, 16, out);
             for half in 0..2 {
-                let high = transpose(p.add(16 + 16 * half), stride);
+                let high = W::transpose(p.add(16 + 16 * half), stride);
                 for j in 0..4 {
-                    let v = transpose(p.add(48 + 32 * j + 16 * half), stride);
+                    let v = W::transpose(p.add(48 + 32 * j + 16 * half), stride);
                     for (i, v) in v.into_iter().enumerate() {
                         // Bits 2j and 2j + 1 to bit 4.
-                        let bits = _mm256_srl_epi16(high[i], _mm_cvtsi32_si128(2 * j as i32));
-                        let first = and(_mm256_slli_epi16(bits, 4), 16);
-                        let second = and(_mm256_slli_epi16(bits, 3), 16);
-                        out.put(2 * j * Self::LINES + 4 * half + i, _mm256_or_si256(and(v, 15), first));
-                        let v = and(_mm256_srli_epi16(v, 4), 15);
-                        out.put((2 * j + 1) * Self::LINES + 4 * half + i, _mm256_or_si256(v, second));
+                        let bits = high[i].shr16(2 * j as i32);
+                        let first = and(bits.shl16(4), 16);
+                        let second = and(bits.shl16(3), 16);
+                        out.put(2 * j * Self::LINES + 4 * half + i, and(v, 15).or(first));
+                        let v = and(v.shr16(4), 15);
+                        out.put((2 * j + 1) * Self::LINES + 4 * half + i, v.or(second));
                     }
                 }
             }
@@ -226,36 +221,34 @@ unsafe impl Unpack for Q6_K {
     const ZERO: i16 = 32;
     const HALVES: usize = 2;
 
-    #[inline]
-    #[target_feature(enable = "avx2,fma,f16c")]
-    unsafe fn unpack<const R: usize>(p: *const u8, stride: usize, out: *mut u8) {
+    #[inline(always)]
+    unsafe fn unpack<W: Rows, const R: usize>(p: *const u8, stride: usize, out: *mut u8) {
         let out = Strip::<R>(out);
         // SAFETY: the caller's promise. For each 128 columns there are 64 bytes of low and 32 of high bits; columns c of
         // its four groups (c < 32) have their low bits in the halves of bytes c and 32 + c and their high bits in byte c.
         unsafe {
             for n in 0..2 {
                 for half in 0..2 {
-                    let a = transpose(p.add(64 * n + 16 * half), stride);
-                    let b = transpose(p.add(64 * n + 32 + 16 * half), stride);
-                    let high = transpose(p.add(128 + 32 * n + 16 * half), stride);
+                    let a = W::transpose(p.add(64 * n + 16 * half), stride);
+                    let b = W::transpose(p.add(64 * n + 32 + 16 * half), stride);
+                    let high = W::transpose(p.add(128 + 32 * n + 16 * half), stride);
                     for i in 0..4 {
                         let at = |group: usize| (4 * n + group) * Self::LINES + 4 * half + i;
-                        let or = |low, high| _mm256_or_si256(low, and(high, 0x30));
-                        let upper = |v| and(_mm256_srli_epi16(v, 4), 15);
-                        out.put(at(0), or(and(a[i], 15), _mm256_slli_epi16(high[i], 4)));
-                        out.put(at(1), or(and(b[i], 15), _mm256_slli_epi16(high[i], 2)));
+                        let or = |low: W, high: W| low.or(and(high, 0x30));
+                        let upper = |v: W| and(v.shr16(4), 15);
+                        out.put(at(0), or(and(a[i], 15), high[i].shl16(4)));
+                        out.put(at(1), or(and(b[i], 15), high[i].shl16(2)));
                         out.put(at(2), or(upper(a[i]), high[i]));
-                        out.put(at(3), or(upper(b[i]), _mm256_srli_epi16(high[i], 2)));
+                        out.put(at(3), or(upper(b[i]), high[i].shr16(2)));
                     }
                 }
             }
-            let d = halfs(p.add(208), stride);
-            for (j, v) in transpose(p.add(192), stride).into_iter().enumerate() {
+            let (_, d) = W::transpose(p.add(194), stride)[3].two_halfs();
+            for (j, v) in W::transpose(p.add(192), stride).into_iter().enumerate() {
                 for i in 0..4 {
-                    let byte = _mm256_sll_epi32(v, _mm_cvtsi32_si128(24 - 8 * i as i32));
-                    let scale = _mm256_cvtepi32_ps(_mm256_srai_epi32(byte, 24));
+                    let scale = v.shl32(24 - 8 * i as i32).sar32(24).real();
                     // Scale 4j + i: group 2j + i/2, half i%2.
-                    out.put_ps((2 * j + i / 2) * Self::LINES + 8 + i % 2, _mm256_mul_ps(d, scale));
+                    out.put_real::<W>((2 * j + i / 2) * Self::LINES + 8 + i % 2, W::mul(d, scale));
                 }
             }
         }

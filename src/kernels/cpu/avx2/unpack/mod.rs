@@ -11,25 +11,36 @@
 //! ```
 //! so that weight = scale * (code - ZERO) + minimum. Words are signed and have no ZERO, halves or minimum: they are for formats
 //! of 8-bit values (Q8_0, and IQ4, whose 4-bit codes stand for such). A panel has R strips with their lines interleaved: line l
-//! of strip r is at `(l * R + r) * 32`. Decode uses R = 1 and one block at a time, prefill R = 2 and as many columns as the
-//! cache holds.
+//! of strip r is at `(l * R + r) * 32`, so that two strips beside each other are one strip of 16 rows for AVX-512. Decode uses the
+//! strips of one vector and one block at a time, prefill several and as many columns as the cache holds.
 //!
-//! Unpacking is nearly free because the *packed* codes are transposed (8 rows x 16 bytes at a time), then split by shifts.
+//! Unpacking is nearly free because the *packed* codes are transposed (8 or 16 rows x 16 bytes at a time), then split by shifts.
+//! Scales come by the same loads and transposition: picking them row by row takes twice the instructions.
 //!
-//! To add a format: its `Unpack` in the file of its family, its line in [`matmul`](super::matmul) and in the tests here, its line in
+//! To add a format: its `Unpack` in the file of its family, its name in [`formats`], its line in
 //! [`PARTNERS`](crate::kernels::cpu::PARTNERS).
 
 mod k;
 mod plain;
+mod rows;
 mod table;
 #[cfg(test)]
 mod tests;
 
 pub(in crate::kernels::cpu) use k::{Q2_K, Q3_K, Q4_K, Q5_K, Q6_K};
 pub(in crate::kernels::cpu) use plain::{Q4_0, Q4_1, Q5_0, Q5_1, Q8_0};
+pub(in crate::kernels::cpu) use rows::{Rows, plain_operations};
 pub(in crate::kernels::cpu) use table::{IQ4_NL, IQ4_XS, MXFP4};
 
 use std::arch::x86_64::*;
+
+/// Gives the names of all formats that have an `Unpack`, but Q8_0, to a macro.
+macro_rules! formats {
+    ($to:ident) => {
+        $to!(Q4_0 Q4_1 Q5_0 Q5_1 Q2_K Q3_K Q4_K Q5_K Q6_K IQ4_NL IQ4_XS MXFP4)
+    };
+}
+pub(in crate::kernels::cpu) use formats;
 
 /// Bytes of a line.
 pub(in crate::kernels::cpu) const LINE: usize = 32;
@@ -62,12 +73,12 @@ pub(in crate::kernels::cpu) unsafe trait Unpack {
         Self::MINS
     };
 
-    /// Unpacks one block of 8 rows: row r's is at `p + r * stride`.
+    /// Unpacks one block of each of W's rows: row r's is at `p + r * stride`.
     ///
     /// # Safety
-    /// The CPU has AVX2, FMA and F16C; the 8 blocks are readable; `out` is strip r of a panel of R strips that has room for
+    /// What [`Rows`] asks for; the blocks are readable; `out` is the first of W's strips of a panel of R strips that has room for
     /// GROUPS groups.
-    unsafe fn unpack<const R: usize>(p: *const u8, stride: usize, out: *mut u8);
+    unsafe fn unpack<W: Rows, const R: usize>(p: *const u8, stride: usize, out: *mut u8);
 }
 
 /// sum + x * (8 weights of column `at` (< 32) of a group: strip r of R).
@@ -93,127 +104,67 @@ pub(super) unsafe fn column<F: Unpack, const R: usize>(group: *const u8, at: usi
     _mm256_fmadd_ps(weight, x, sum)
 }
 
-/// Where a strip's lines are written.
+/// Where the lines of a vector's strips are written.
 #[derive(Clone, Copy)]
 struct Strip<const R: usize>(*mut u8);
 
 impl<const R: usize> Strip<R> {
     /// # Safety
-    /// Line `l` is within the strip.
-    #[inline]
-    #[target_feature(enable = "avx2,fma,f16c")]
-    unsafe fn put(self, l: usize, v: __m256i) {
+    /// Line `l` is within the strip; what [`Rows`] asks for.
+    #[inline(always)]
+    unsafe fn put<W: Rows>(self, l: usize, v: W) {
         // SAFETY: the caller's promise.
-        unsafe { _mm256_storeu_si256(self.0.add(l * R * LINE).cast(), v) }
+        unsafe { v.put(self.0.add(l * R * LINE)) }
     }
 
     /// # Safety
     /// As `put`.
-    #[inline]
-    #[target_feature(enable = "avx2,fma,f16c")]
-    unsafe fn put_ps(self, l: usize, v: __m256) {
+    #[inline(always)]
+    unsafe fn put_real<W: Rows>(self, l: usize, v: W::Real) {
         // SAFETY: the caller's promise.
-        unsafe { _mm256_storeu_ps(self.0.add(l * R * LINE).cast(), v) }
+        unsafe { W::put_real(v, self.0.add(l * R * LINE)) }
     }
 }
 
-/// 16 bytes of 8 rows, transposed as dwords: dword r of vector i = bytes 4i..4i+3 of row r.
+/// The bits `byte` of each byte.
 ///
 /// # Safety
-/// Readable.
-#[inline]
-#[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn transpose(p: *const u8, stride: usize) -> [__m256i; 4] {
-    let row = |r: usize| {
-        // SAFETY: the caller's promise, for rows r and r + 4.
-        unsafe {
-            let low = _mm_loadu_si128(p.add(r * stride).cast());
-            let high = _mm_loadu_si128(p.add((r + 4) * stride).cast());
-            _mm256_inserti128_si256(_mm256_castsi128_si256(low), high, 1)
-        }
-    };
-    let (x0, x1, x2, x3) = (row(0), row(1), row(2), row(3));
-    let (a, b) = (_mm256_unpacklo_epi32(x0, x1), _mm256_unpacklo_epi32(x2, x3));
-    let (c, d) = (_mm256_unpackhi_epi32(x0, x1), _mm256_unpackhi_epi32(x2, x3));
-    [
-        _mm256_unpacklo_epi64(a, b),
-        _mm256_unpackhi_epi64(a, b),
-        _mm256_unpacklo_epi64(c, d),
-        _mm256_unpackhi_epi64(c, d),
-    ]
-}
-
-/// One dword of each of 8 rows.
-///
-/// # Safety
-/// Readable.
-#[inline]
-#[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn dwords(p: *const u8, stride: usize) -> __m256i {
+/// What [`Rows`] asks for, as in all functions here.
+#[inline(always)]
+unsafe fn and<W: Rows>(v: W, byte: u8) -> W {
     // SAFETY: the caller's promise.
-    let d = |r: usize| unsafe { p.add(r * stride).cast::<i32>().read_unaligned() };
-    _mm256_setr_epi32(d(0), d(1), d(2), d(3), d(4), d(5), d(6), d(7))
+    unsafe { v.and(W::splat(i32::from_le_bytes([byte; 4]))) }
 }
 
-/// One f16 of each of 8 rows.
-///
-/// # Safety
-/// Readable.
-#[inline]
-#[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn halfs(p: *const u8, stride: usize) -> __m256 {
-    // SAFETY: the caller's promise.
-    let h = |r: usize| unsafe { p.add(r * stride).cast::<i16>().read_unaligned() };
-    _mm256_cvtph_ps(_mm_setr_epi16(h(0), h(1), h(2), h(3), h(4), h(5), h(6), h(7)))
-}
-
-/// The low and the high f16 of each dword.
-#[inline]
-#[target_feature(enable = "avx2,fma,f16c")]
-fn two_halfs(v: __m256i) -> (__m256, __m256) {
-    let narrow = |v| _mm_packus_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
-    let low = _mm256_and_si256(v, _mm256_set1_epi32(0xffff));
-    (
-        _mm256_cvtph_ps(narrow(low)),
-        _mm256_cvtph_ps(narrow(_mm256_srli_epi32(v, 16))),
-    )
-}
-
-#[inline]
-#[target_feature(enable = "avx2,fma,f16c")]
-fn and(v: __m256i, byte: i8) -> __m256i {
-    _mm256_and_si256(v, _mm256_set1_epi8(byte))
-}
-
-/// 16 packed bytes of 4-bit codes of 8 rows as lines: low halves are columns 0..16 (lines 0..4), high halves columns 16..32
+/// 16 packed bytes of 4-bit codes of each row as lines: low halves are columns 0..16 (lines 0..4), high halves columns 16..32
 /// (lines 4..8).
 ///
 /// # Safety
-/// Readable.
-#[inline]
-#[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn nibbles(p: *const u8, stride: usize) -> [__m256i; 8] {
+/// They are readable.
+#[inline(always)]
+unsafe fn nibbles<W: Rows>(p: *const u8, stride: usize) -> [W; 8] {
     // SAFETY: the caller's promise.
-    let v = unsafe { transpose(p, stride) };
-    std::array::from_fn(|l| {
-        if l < 4 {
-            and(v[l], 15)
-        } else {
-            and(_mm256_srli_epi16(v[l - 4], 4), 15)
-        }
-    })
+    unsafe {
+        let v = W::transpose(p, stride);
+        std::array::from_fn(|l| {
+            if l < 4 {
+                and(v[l], 15)
+            } else {
+                and(v[l - 4].shr16(4), 15)
+            }
+        })
+    }
 }
 
 /// One line of signed bytes as two lines of words: those of line `l` of the byte layout.
 ///
 /// # Safety
 /// As [`Unpack::unpack`], with WORDS.
-#[inline]
-#[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn put_words<const R: usize>(out: Strip<R>, l: usize, v: __m256i) {
+#[inline(always)]
+unsafe fn put_words<W: Rows, const R: usize>(out: Strip<R>, l: usize, v: W) {
     // SAFETY: the caller's promise.
     unsafe {
-        out.put(l, _mm256_srai_epi16(_mm256_slli_epi16(v, 8), 8));
-        out.put(8 + l, _mm256_srai_epi16(v, 8));
+        out.put(l, v.shl16(8).sar16(8));
+        out.put(8 + l, v.sar16(8));
     }
 }

@@ -37,7 +37,7 @@ fn check<F: Unpack>(format: BlockFormat, blocks: &[u8]) {
     let mut panel = vec![0u8; F::GROUPS * F::LINES * 2 * LINE];
     assert_eq!(blocks.len(), 8 * F::BYTES);
     // SAFETY: the level is available; 8 blocks; room for a block's groups of two strips, of which this is the second.
-    unsafe { F::unpack::<2>(blocks.as_ptr(), F::BYTES, panel.as_mut_ptr().add(LINE)) };
+    unsafe { unpack::<F>(blocks.as_ptr(), panel.as_mut_ptr().add(LINE)) };
     for (row, block) in blocks.chunks_exact(F::BYTES).enumerate() {
         let mut expected = vec![0.0; F::GROUPS * 32];
         format.dequantize(block, &mut expected);
@@ -61,18 +61,28 @@ fn check<F: Unpack>(format: BlockFormat, blocks: &[u8]) {
     }
 }
 
+/// # Safety
+/// As [`Unpack::unpack`], and the CPU has AVX2.
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn unpack<F: Unpack>(blocks: *const u8, out: *mut u8) {
+    // SAFETY: the caller's promise.
+    unsafe { F::unpack::<__m256i, 2>(blocks, F::BYTES, out) }
+}
+
 type Check = fn(BlockFormat, &[u8]);
 
 macro_rules! checks {
-    ($($name:ident)*) => { &[$((BlockFormat::$name, check::<$name> as Check)),*] };
+    ($($name:ident)*) => {
+        &[(BlockFormat::Q8_0, check::<Q8_0>), $((BlockFormat::$name, check::<$name>)),*]
+    };
 }
 
-static CHECKS: &[(BlockFormat, Check)] = checks!(Q4_0 Q4_1 Q5_0 Q5_1 Q8_0 Q2_K Q3_K Q4_K Q5_K Q6_K IQ4_NL IQ4_XS MXFP4);
+static CHECKS: &[(BlockFormat, Check)] = formats!(checks);
 
 #[test]
 fn strips_hold_the_weights_of_any_bytes() {
     assert!(super::super::available(), "tests of this level need its CPU");
-    assert!(CHECKS.iter().map(|c| c.0).eq(PARTNERS.iter().map(|p| p.0)));
+    assert!(PARTNERS.iter().all(|p| CHECKS.iter().any(|c| c.0 == p.0)));
     let mut random = Random::new(30);
     for &(format, check) in CHECKS {
         let bytes = 8 * format.info().block_bytes;
