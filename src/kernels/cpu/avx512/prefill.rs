@@ -114,7 +114,7 @@ unsafe fn put(y: Out, token: usize, row: usize, n: usize, add: bool, sums: &Sums
 }
 
 /// The first `n` lanes (at most 16).
-pub(super) fn lanes(n: usize) -> __mmask16 {
+fn lanes(n: usize) -> __mmask16 {
     (u32::MAX >> (32 - n.clamp(1, 16))) as __mmask16
 }
 
@@ -187,7 +187,7 @@ unsafe fn bytes<F: Unpack>(panel: *const u8, x: *const u32, groups: usize, sums:
 /// d times a half sum of a record.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vnni")]
-pub(super) fn half_sum(pairs: __m512i, d: __m512) -> __m512 {
+fn half_sum(pairs: __m512i, d: __m512) -> __m512 {
     let sum = _mm512_dpwssd_epi32(_mm512_setzero_si512(), pairs, _mm512_set1_epi16(1));
     _mm512_mul_ps(_mm512_cvtepi32_ps(sum), d)
 }
@@ -195,12 +195,12 @@ pub(super) fn half_sum(pairs: __m512i, d: __m512) -> __m512 {
 /// sum + x * (16 weights of column `at` (< 32) of a group: vector v of the panel).
 ///
 /// # Safety
-/// `group` is a group that F (bytes) has written, vectors of 16 rows `pitch` bytes a line.
+/// `group` is a group of the panel that F (bytes) has written, from vector v on.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vnni")]
-pub(super) unsafe fn column<F: Unpack>(group: *const u8, pitch: usize, at: usize, x: __m512, sum: __m512) -> __m512 {
+unsafe fn column<F: Unpack>(group: *const u8, at: usize, x: __m512, sum: __m512) -> __m512 {
     // SAFETY: lines of the group.
-    let line = |l: usize| unsafe { _mm512_loadu_si512(group.add(l * pitch).cast()) };
+    let line = |l: usize| unsafe { _mm512_loadu_si512(group.add(l * R * LINE).cast()) };
     let code = _mm512_srl_epi32(line(at / 4), _mm_cvtsi32_si128(8 * (at % 4) as i32));
     let code = _mm512_cvtepi32_ps(_mm512_and_si512(code, _mm512_set1_epi32(255)));
     let code = _mm512_sub_ps(code, _mm512_set1_ps(f32::from(F::ZERO)));
@@ -232,7 +232,7 @@ unsafe fn lone<F: Unpack>(panel: *const u8, mut outliers: &[Outlier], groups: Ra
                 for (v, f) in f.iter_mut().enumerate() {
                     let lines = (group - groups.start) * F::LINES * R * LINE + v * 2 * LINE;
                     // SAFETY: the caller's promise.
-                    *f = unsafe { column::<F>(panel.add(lines), R * LINE, at, x, *f) };
+                    *f = unsafe { column::<F>(panel.add(lines), at, x, *f) };
                 }
             }
         }
