@@ -22,8 +22,9 @@ mod types;
 use std::ops::Range;
 
 pub use acts::{Acts, PARTNERS, Partner, partner};
-pub use types::{Act, Attention, KvBuf, LowRank, Precision, RopeTable, Weight};
+pub use types::{Act, Attention, KvBuf, LowRank, Precision, RopeTable, Weight, pairs};
 
+use super::op_times::OpTimes;
 use crate::Result;
 use crate::pool::{Team, physical_cores};
 use crate::quant::BlockFormat;
@@ -35,6 +36,7 @@ use types::Out;
 pub struct Cpu {
     isa: &'static Isa,
     team: Team,
+    times: OpTimes,
 }
 
 /// Elements below which an elementwise operation is not worth waking a second thread.
@@ -50,6 +52,7 @@ impl Cpu {
         Ok(Cpu {
             isa: isa::choose()?,
             team: Team::new(threads.unwrap_or_else(physical_cores))?,
+            times: OpTimes::default(),
         })
     }
 
@@ -61,6 +64,7 @@ impl Cpu {
         Ok(Cpu {
             isa: isa::named(isa)?,
             team: Team::new(threads.unwrap_or_else(physical_cores))?,
+            times: OpTimes::default(),
         })
     }
 
@@ -81,6 +85,11 @@ impl Cpu {
     /// Threads of the team.
     pub fn threads(&self) -> usize {
         self.team.threads()
+    }
+
+    /// What the operations took, where the model calls them.
+    pub fn times(&self) -> &OpTimes {
+        &self.times
     }
 
     /// The team, for other loops that want its threads.
