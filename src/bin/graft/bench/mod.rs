@@ -4,17 +4,22 @@
 //! do nothing else. A generated token reads every weight once, so its limit is the memory; a prompt's tokens share that
 //! reading, so their limit is arithmetic. Start time and memory are those of a fresh `graft run`, from outside.
 
-use std::process::{Command, Stdio};
+mod ops;
+mod start;
+mod work;
+
 use std::time::{Duration, Instant};
 
 use graft::kernels::Precision;
-use graft::kernels::cpu::peaks;
-use graft::{Error, Model, Result, Session};
+use graft::{Error, Result, Session};
 use serde::Serialize;
 
 use crate::args::BenchArgs;
 use crate::load;
+use crate::machine::Limits;
 use crate::output::{Done, bytes, print, print_json};
+use start::Start;
+use work::{Attention, Work};
 
 #[derive(Serialize)]
 struct Document {
@@ -27,19 +32,16 @@ struct Document {
     limits: Limits,
     prompt: Speed,
     generation: Speed,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    depth: Option<Depth>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ops: Option<Ops>,
     start: Start,
 }
 
 #[derive(Serialize)]
-struct Limits {
-    read_gb_per_s: f64,
-    f32_gmac_per_s: f64,
-    int8_gmac_per_s: f64,
-}
-
-#[derive(Serialize)]
 struct Speed {
-    tokens: u32,
+    tokens: usize,
     tokens_per_s: f64,
     /// Of all repetitions, the slowest and the fastest.
     range: (f64, f64),
@@ -48,84 +50,111 @@ struct Speed {
     percent_of_limit: f64,
 }
 
-/// A fresh process with a five-token prompt.
+/// The same with tokens already in the context.
 #[derive(Serialize)]
-struct Start {
-    /// From starting the process to its end, with one token made in between.
-    start_ms: f64,
-    /// Memory that no file backs, with all of its KV cache in use.
-    anonymous_bytes: Option<u64>,
-    kv_bytes: u64,
+struct Depth {
+    tokens: usize,
+    prompt: Deep,
+    generation: Deep,
 }
 
-/// What one token costs.
-struct Work {
-    /// Bytes of weights that a generated token reads.
-    bytes: usize,
-    /// Multiply-adds with weights of the layers, for every token.
-    layers: usize,
-    /// Multiply-adds of the head, for tokens whose logits are asked for.
-    head: usize,
+/// A speed beside the arithmetic law: time at a depth = time at depth 0 + the attention that comes with it, at the
+/// limits of the machine.
+#[derive(Serialize)]
+struct Deep {
+    tokens_per_s: f64,
+    range: (f64, f64),
+    /// By the law, from the measured speed at depth 0.
+    law_tokens_per_s: f64,
+    percent_of_law: f64,
+    /// What comes with the depth, for each token.
+    more_macs: usize,
+    more_kv_bytes: usize,
+}
+
+#[derive(Serialize)]
+struct Ops {
+    prompt: ops::Table,
+    generation: ops::Table,
+}
+
+/// What is timed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// Tokens that come all at once.
+    Prompt,
+    /// Tokens that come one by one.
+    Generation,
+}
+
+/// A session and what to run in it.
+struct Bench<'a> {
+    args: &'a BenchArgs,
+    session: Session,
+    /// Those of the depth, then those of a phase.
+    ids: Vec<u32>,
 }
 
 pub fn run(args: &BenchArgs) -> Done {
     let (model, adapters) = load::model_and_adapters(&args.model)?;
-    let ids = ids(model.spec().vocab_size, args.prompt.max(args.n) as usize);
+    let depth = args.depth as usize;
+    let ids = ids(model.spec().vocab_size, depth + args.prompt.max(args.n) as usize);
     let most = model.spec().context_length;
     if ids.len() > most {
         Err(Error::usage("more tokens than the model's context")
-            .item("-p or -n")
+            .item("-p or -n, and -d")
             .expected(format!("at most {most}"))
             .found(ids.len()))?;
     }
     let threads = model.backend().threads();
-    let peaks = peaks::measure(threads);
-    let limits = Limits {
-        read_gb_per_s: peaks.read_gb_s,
-        f32_gmac_per_s: peaks.fma_gmac_s,
-        int8_gmac_per_s: peaks.int8_gmac_s,
+    let limits = Limits::measure(threads);
+    let precision = match args.model.precision() {
+        Precision::Exact => "exact",
+        Precision::Fast => "fast",
     };
-    let (precision, gmac_limit) = match args.model.precision() {
-        Precision::Exact => ("exact", limits.f32_gmac_per_s),
-        Precision::Fast => ("fast", limits.int8_gmac_per_s),
+    // Text comes as it is measured, a document at the end.
+    let say = |text: &str| if args.json { Ok(()) } else { print(text) };
+    say(&format!(
+        "{}: {}, {precision}, {} · {threads} threads\nlimits      {limits}\n",
+        args.model.model.display(),
+        bytes(model.gguf().tensors().iter().map(|t| t.range.len()).sum()),
+        model.backend().isa(),
+    ))?;
+
+    let mut bench = Bench {
+        args,
+        session: load::session(&model, &args.model, ids.len(), &adapters)?,
+        ids,
     };
-    if !args.json {
-        print(&format!(
-            "{}: {}, {precision}, {} · {threads} threads\n\
-             limits      read {:.1} GB/s · f32 {:.0} GMAC/s · int8 {:.0} GMAC/s\n",
-            args.model.model.display(),
-            bytes(model.gguf().tensors().iter().map(|t| t.range.len()).sum()),
-            model.backend().isa(),
-            limits.read_gb_per_s,
-            limits.f32_gmac_per_s,
-            limits.int8_gmac_per_s,
-        ))?;
+    let work = Work::of(&model);
+    let prompt = bench.speed(Phase::Prompt, &work, &limits)?;
+    say(&prompt.line(Phase::Prompt))?;
+    let generation = bench.speed(Phase::Generation, &work, &limits)?;
+    say(&generation.line(Phase::Generation))?;
+    let mut deep = None;
+    if depth > 0 {
+        bench.fill(depth)?;
+        let prompt = bench.deep(Phase::Prompt, depth, &prompt, &limits)?;
+        say(&prompt.line(Phase::Prompt, depth))?;
+        let generation = bench.deep(Phase::Generation, depth, &generation, &limits)?;
+        say(&generation.line(Phase::Generation, depth))?;
+        deep = Some(Depth {
+            tokens: depth,
+            prompt,
+            generation,
+        });
     }
-
-    let mut session = load::session(&model, &args.model, ids.len(), &adapters)?;
-    let work = work(&model);
-
-    let pp = repeat(args.repeat, &mut session, |s| {
-        s.eval(&ids[..args.prompt as usize]).map(|_| ())
-    })?;
-    let prompt = speed(args.prompt, &pp, &work, 1.0 / f64::from(args.prompt), |_, gmac| {
-        gmac / gmac_limit
-    });
-    if !args.json {
-        print(&line("prompt", &prompt, "arithmetic"))?;
+    let mut ops = None;
+    if args.ops {
+        let prompt = ops::measure(&mut bench, Phase::Prompt, depth, &limits)?;
+        say(&prompt.text("prompt"))?;
+        let generation = ops::measure(&mut bench, Phase::Generation, depth, &limits)?;
+        say(&generation.text("generation"))?;
+        ops = Some(Ops { prompt, generation });
     }
-    let tg = repeat(args.repeat, &mut session, |s| {
-        ids[..args.n as usize]
-            .iter()
-            .try_for_each(|id| s.eval(&[*id]).map(|_| ()))
-    })?;
-    let generation = speed(args.n, &tg, &work, 1.0, |gb, _| gb / limits.read_gb_per_s);
-    if !args.json {
-        print(&line("generation", &generation, "reading"))?;
-    }
-    drop(session);
+    drop(bench);
 
-    let start = start(args)?;
+    let start = start::measure(args)?;
     if !args.json {
         let anonymous = start.anonymous_bytes.map_or("unknown".into(), |n| bytes(n as usize));
         return print(&format!(
@@ -144,6 +173,8 @@ pub fn run(args: &BenchArgs) -> Done {
         limits,
         prompt,
         generation,
+        depth: deep,
+        ops,
         start,
     })
 }
@@ -153,106 +184,139 @@ fn ids(vocab: usize, n: usize) -> Vec<u32> {
     (0..n).map(|i| (i.wrapping_mul(7919) % vocab) as u32).collect()
 }
 
-/// Times of `work` on an empty session, once to warm up and then `n` times, ascending.
-fn repeat(n: u32, session: &mut Session, mut work: impl FnMut(&mut Session) -> Result<()>) -> Result<Vec<Duration>> {
-    let mut times = Vec::new();
-    for i in 0..=n {
-        session.reset();
-        let start = Instant::now();
-        work(session)?;
-        if i > 0 {
-            times.push(start.elapsed());
+impl Bench<'_> {
+    /// Tokens of a phase.
+    fn tokens(&self, phase: Phase) -> usize {
+        match phase {
+            Phase::Prompt => self.args.prompt as usize,
+            Phase::Generation => self.args.n as usize,
         }
     }
-    times.sort();
-    Ok(times)
-}
 
-/// `heads`: logits that are computed for each token, on average.
-fn speed(tokens: u32, times: &[Duration], work: &Work, heads: f64, share: impl Fn(f64, f64) -> f64) -> Speed {
-    let per_s = |t: &Duration| f64::from(tokens) / t.as_secs_f64();
-    let tokens_per_s = per_s(&times[times.len() / 2]);
-    // A prompt reads the weights once for many tokens.
-    let gb_per_s = tokens_per_s * heads * work.bytes as f64 / 1e9;
-    let gmac_per_s = tokens_per_s * (work.layers as f64 + heads * work.head as f64) / 1e9;
-    Speed {
-        tokens,
-        tokens_per_s,
-        range: (times.last().map_or(0.0, per_s), times.first().map_or(0.0, per_s)),
-        gb_per_s,
-        gmac_per_s,
-        percent_of_limit: 100.0 * share(gb_per_s, gmac_per_s),
+    /// Puts the first `depth` tokens into the session.
+    fn fill(&mut self, depth: usize) -> Result<()> {
+        self.session.reset();
+        self.session.eval(&self.ids[..depth]).map(|_| ())
     }
-}
 
-fn line(what: &str, s: &Speed, limit: &str) -> String {
-    format!(
-        "{what:11} {:>9.1} tokens/s ({:.1} to {:.1}) · {:.2} GB/s · {:.1} GMAC/s · {:.0} % of the limit ({limit}), {} tokens\n",
-        s.tokens_per_s, s.range.0, s.range.1, s.gb_per_s, s.gmac_per_s, s.percent_of_limit, s.tokens
-    )
-}
-
-/// Counts the weights: matrices only, the embedding only where it is the head too.
-fn work(model: &Model) -> Work {
-    let mut work = Work {
-        bytes: 0,
-        layers: 0,
-        head: 0,
-    };
-    for t in model.gguf().tensors() {
-        let head = match t.name.as_str() {
-            "token_embd.weight" if !model.tied_head() => continue,
-            "token_embd.weight" | "output.weight" => true,
-            _ => false,
+    /// A phase, once, behind `depth` tokens.
+    fn run(&mut self, phase: Phase, depth: usize) -> Result<()> {
+        let ids = &self.ids[depth..depth + self.tokens(phase)];
+        let chunk = match phase {
+            Phase::Prompt => ids.len(),
+            Phase::Generation => 1,
         };
-        work.bytes += t.range.len();
-        if t.dims.len() >= 2 {
-            *(if head { &mut work.head } else { &mut work.layers }) += t.elements();
-        }
+        ids.chunks(chunk).try_for_each(|ids| self.session.eval(ids).map(|_| ()))
     }
-    work
+
+    /// Times of a phase, once to warm up and then as often as asked, ascending.
+    fn times(&mut self, phase: Phase, depth: usize) -> Result<Vec<Duration>> {
+        let mut times = Vec::new();
+        for i in 0..=self.args.repeat {
+            self.session.truncate(depth)?;
+            let start = Instant::now();
+            self.run(phase, depth)?;
+            if i > 0 {
+                times.push(start.elapsed());
+            }
+        }
+        times.sort();
+        Ok(times)
+    }
+
+    fn speed(&mut self, phase: Phase, work: &Work, limits: &Limits) -> Result<Speed> {
+        let times = self.times(phase, 0)?;
+        let tokens = self.tokens(phase);
+        let (tokens_per_s, range) = per_second(tokens, &times);
+        // A prompt reads the weights once for many tokens, and asks for the logits of the last.
+        let heads = match phase {
+            Phase::Prompt => 1.0 / tokens as f64,
+            Phase::Generation => 1.0,
+        };
+        let gb_per_s = tokens_per_s * heads * work.bytes as f64 / 1e9;
+        let gmac_per_s = tokens_per_s * (work.layers as f64 + heads * work.head as f64) / 1e9;
+        let share = match (phase, self.session.precision()) {
+            (Phase::Generation, _) => gb_per_s / limits.read_gb_per_s,
+            (Phase::Prompt, Precision::Exact) => gmac_per_s / limits.f32_gmac_per_s,
+            (Phase::Prompt, Precision::Fast) => gmac_per_s / limits.int8_gmac_per_s,
+        };
+        Ok(Speed {
+            tokens,
+            tokens_per_s,
+            range,
+            gb_per_s,
+            gmac_per_s,
+            percent_of_limit: 100.0 * share,
+        })
+    }
+
+    fn deep(&mut self, phase: Phase, depth: usize, shallow: &Speed, limits: &Limits) -> Result<Deep> {
+        let times = self.times(phase, depth)?;
+        let tokens = self.tokens(phase);
+        let (tokens_per_s, range) = per_second(tokens, &times);
+        let (model, precision) = (self.session.model(), self.session.precision());
+        let attention = |depth| Attention::of(model, precision, phase, depth, tokens);
+        let more = attention(depth).beyond(attention(0));
+        let law_tokens_per_s = tokens as f64 / (tokens as f64 / shallow.tokens_per_s + more.seconds(limits));
+        Ok(Deep {
+            tokens_per_s,
+            range,
+            law_tokens_per_s,
+            percent_of_law: 100.0 * tokens_per_s / law_tokens_per_s,
+            more_macs: more.macs / tokens,
+            more_kv_bytes: more.bytes / tokens,
+        })
+    }
 }
 
-/// Runs this program afresh, a few times, and takes the fastest: what else the machine does only ever adds.
-fn start(args: &BenchArgs) -> Result<Start> {
-    let failed = |why: String| Error::internal(format!("cannot measure the start: {why}"));
-    let program = std::env::current_exe().map_err(|e| failed(e.to_string()))?;
-    let mut best: Option<Start> = None;
-    for _ in 0..3 {
-        let mut command = Command::new(&program);
-        command
-            .args([
-                "run",
-                "--tokens",
-                "1,2,3,4,5",
-                "-n",
-                "1",
-                "--ignore-eos",
-                "--json",
-                "-m",
-            ])
-            .arg(&args.model.model);
-        command.args(args.model.adapters.iter().map(|a| format!("-a{a}")));
-        command.args(args.model.threads.map(|t| format!("-t{t}")));
-        command
-            .args(args.model.exact.then_some("--exact"))
-            .args(args.model.no_mmap.then_some("--no-mmap"));
-        let begun = Instant::now();
-        let output = command
-            .stdin(Stdio::null())
-            .output()
-            .map_err(|e| failed(e.to_string()))?;
-        let start_ms = begun.elapsed().as_secs_f64() * 1e3;
-        let said: serde_json::Value = serde_json::from_slice(&output.stdout)
-            .map_err(|_| failed(String::from_utf8_lossy(&output.stderr).trim().to_string()))?;
-        let memory = &said["memory"];
-        if best.as_ref().is_none_or(|b| start_ms < b.start_ms) {
-            best = Some(Start {
-                start_ms,
-                anonymous_bytes: memory["anonymous"].as_u64(),
-                kv_bytes: memory["kv"].as_u64().unwrap_or(0),
-            });
+/// Tokens a second: in the middle of the ascending `times`, and from the slowest to the fastest.
+fn per_second(tokens: usize, times: &[Duration]) -> (f64, (f64, f64)) {
+    let per_s = |t: &Duration| tokens as f64 / t.as_secs_f64();
+    let (slowest, fastest) = (times.last().map_or(0.0, per_s), times.first().map_or(0.0, per_s));
+    (per_s(&times[times.len() / 2]), (slowest, fastest))
+}
+
+impl Phase {
+    fn name(self) -> &'static str {
+        match self {
+            Phase::Prompt => "prompt",
+            Phase::Generation => "generation",
         }
     }
-    best.ok_or_else(|| failed("it never ran".into()))
+}
+
+impl Speed {
+    fn line(&self, phase: Phase) -> String {
+        let limit = match phase {
+            Phase::Prompt => "arithmetic",
+            Phase::Generation => "reading",
+        };
+        format!(
+            "{:11} {:>9.1} tokens/s ({:.1} to {:.1}) · {:.2} GB/s · {:.1} GMAC/s · {:.0} % of the limit ({limit}), {} tokens\n",
+            phase.name(),
+            self.tokens_per_s,
+            self.range.0,
+            self.range.1,
+            self.gb_per_s,
+            self.gmac_per_s,
+            self.percent_of_limit,
+            self.tokens
+        )
+    }
+}
+
+impl Deep {
+    fn line(&self, phase: Phase, depth: usize) -> String {
+        format!(
+            "{:11} {:>9.1} tokens/s ({:.1} to {:.1}) behind {depth} tokens · {:.0} % of the law: {:.1} tokens/s with {:.1} MMAC of attention and {} of keys and values more a token\n",
+            phase.name(),
+            self.tokens_per_s,
+            self.range.0,
+            self.range.1,
+            self.percent_of_law,
+            self.law_tokens_per_s,
+            self.more_macs as f64 / 1e6,
+            bytes(self.more_kv_bytes),
+        )
+    }
 }
