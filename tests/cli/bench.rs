@@ -183,3 +183,56 @@ fn bench_measures_at_a_depth() {
     );
     graft(&["bench", "-m", &tiny(), "-p", "8", "-n", "4", "-d", "249"]).failed(2, &["-d", "256", "257"]);
 }
+
+/// Oracle: what the numbers beside it say is there, and that XML is well formed as far as every tag is closed.
+#[test]
+fn bench_draws_a_picture() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let picture = in_folder(&folder, "a & b.svg");
+    let args = [
+        "bench",
+        "-m",
+        &tiny(),
+        "-p",
+        "16",
+        "-n",
+        "4",
+        "-r",
+        "1",
+        "--svg",
+        &picture,
+    ];
+    let read = || std::fs::read_to_string(&picture).expect("the picture");
+    graft(&args).text();
+    let plain = read();
+    assert!(plain.starts_with("<svg ") && plain.ends_with("</svg>\n"));
+    for words in ["model.gguf, fast", "GB/s", "GMAC/s", ">prompt ", ">generation "] {
+        assert!(plain.contains(words), "no {words:?} in {plain}");
+    }
+    assert_eq!(plain.matches("<circle").count(), 2);
+    // With the operations, over the old one.
+    let document = graft(&[&args[..], &["--ops", "--json"]].concat()).json();
+    let drawn = |phase: &str| {
+        let ops = document["ops"][phase]["ops"].as_array().expect("operations");
+        let large = |o: &&Value| o["macs"] != 0 && number(&o["percent_of_phase"]) >= 2.0;
+        ops.iter().filter(large).count()
+    };
+    assert_eq!(
+        read().matches("<circle").count(),
+        2 + drawn("prompt") + drawn("generation")
+    );
+    assert_eq!(read().matches("<text").count(), read().matches("</text>").count());
+    let names: Vec<_> = std::fs::read_dir(folder.path()).expect("the folder").collect();
+    assert_eq!(names.len(), 1, "nothing else is left behind");
+
+    let dir = text(folder.path());
+    let lost = in_folder(&folder, "no/such/picture.svg");
+    for (path, word) in [
+        (dir.as_str(), "a folder"),
+        (&lost, "no such folder"),
+        ("..", "a folder"),
+        ("", "value is required"),
+    ] {
+        graft(&["bench", "-m", &tiny(), "--svg", path]).failed(2, &[word]);
+    }
+}

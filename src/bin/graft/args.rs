@@ -418,6 +418,7 @@ Examples:
   graft bench -m model.gguf
   graft bench -m model.gguf -a ./my-lora -p 128 -n 32 -r 3 --json
   graft bench -m model.gguf --ops                  which operation takes the time, and how far it is from its limit
+  graft bench -m model.gguf --ops --svg roofline.svg
   graft bench -m model.gguf -d 4096                the same speeds behind 4096 tokens, beside what arithmetic allows")]
 pub struct BenchArgs {
     #[command(flatten)]
@@ -437,6 +438,9 @@ pub struct BenchArgs {
     /// Also list the operations of the fastest of further repetitions (behind the tokens of --depth)
     #[arg(long)]
     pub ops: bool,
+    /// Also draw the speeds, with --ops the operations too, under the roofs of this machine
+    #[arg(long, value_name = "FILE.svg")]
+    pub svg: Option<PathBuf>,
     /// Print one JSON document
     #[arg(long)]
     pub json: bool,

@@ -5,7 +5,9 @@
 //! reading, so their limit is arithmetic. Start time and memory are those of a fresh `graft run`, from outside.
 
 mod ops;
+mod roofline;
 mod start;
+mod svg;
 mod work;
 
 use std::time::{Duration, Instant};
@@ -17,7 +19,8 @@ use serde::Serialize;
 use crate::args::BenchArgs;
 use crate::load;
 use crate::machine::Limits;
-use crate::output::{Done, bytes, print, print_json};
+use crate::output::{Done, bytes, can_hold_file, print, print_json, write_file};
+use roofline::{GENERATION, Mark, PROMPT};
 use start::Start;
 use work::{Attention, Work};
 
@@ -96,6 +99,7 @@ struct Bench<'a> {
 }
 
 pub fn run(args: &BenchArgs) -> Done {
+    args.svg.as_deref().map_or(Ok(()), can_hold_file)?;
     let (model, adapters) = load::model_and_adapters(&args.model)?;
     let depth = args.depth as usize;
     let ids = ids(model.spec().vocab_size, depth + args.prompt.max(args.n) as usize);
@@ -153,6 +157,16 @@ pub fn run(args: &BenchArgs) -> Done {
         ops = Some(Ops { prompt, generation });
     }
     drop(bench);
+    if let Some(path) = &args.svg {
+        let name = args.model.model.file_name().unwrap_or_default().to_string_lossy();
+        let title = format!("{name}, {precision}, {}, {threads} threads", model.backend().isa());
+        let mut marks = vec![prompt.mark("prompt", PROMPT), generation.mark("generation", GENERATION)];
+        if let Some(ops) = &ops {
+            marks.extend(Mark::operations(&ops.prompt, PROMPT));
+            marks.extend(Mark::operations(&ops.generation, GENERATION));
+        }
+        write_file(path, &roofline::draw(&title, &limits, &marks))?;
+    }
 
     let start = start::measure(args)?;
     if !args.json {
@@ -286,6 +300,11 @@ impl Phase {
 }
 
 impl Speed {
+    fn mark(&self, what: &str, color: roofline::Color) -> Mark {
+        let label = format!("{what} {:.0} tokens/s", self.tokens_per_s);
+        Mark::phase(label, self.gmac_per_s, self.gb_per_s, color)
+    }
+
     fn line(&self, phase: Phase) -> String {
         let limit = match phase {
             Phase::Prompt => "arithmetic",
