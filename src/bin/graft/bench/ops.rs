@@ -34,7 +34,8 @@ pub struct Row {
     pub gmac_per_s: f64,
     /// Of weights, keys and values; of operations on elements, of activations, which mostly stay in the caches.
     pub gb_per_s: f64,
-    /// `read`, `f32` or `int8`: the limit that matters at this number of tokens. Operations on elements have none.
+    /// `read`, `f32` or `int8`: the limit that matters at this number of tokens. Operations on elements have none. Formats of
+    /// 8 bits multiply int16, of which a register holds half as many: they too are held to `int8`.
     pub limit: Option<&'static str>,
     pub percent_of_limit: Option<f64>,
 }
