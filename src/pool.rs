@@ -31,6 +31,32 @@ const SPIN: Duration = Duration::from_micros(40);
 /// More threads than this are refused: a typing error rather than a machine.
 pub const MAX_THREADS: usize = 1024;
 
+/// Threads that share loops: Graft's own [`Team`], or whatever the application has.
+///
+/// # Safety
+/// Kernels write where a chunk number says, without locks. `run` must call each number below `chunks` exactly once, return only when
+/// all calls have returned, also when one of them panics (the panic then goes on in the caller), and make what they wrote visible to
+/// the caller. A call from inside a chunk must not wait for the job that the chunk belongs to.
+pub unsafe trait Executor: Send + Sync {
+    /// Threads that work on a job, the caller included.
+    fn threads(&self) -> usize;
+
+    /// Calls `work(0)`, …, `work(chunks - 1)`, in any order, on any threads.
+    fn run(&self, chunks: usize, work: &(dyn Fn(usize) + Sync));
+}
+
+// SAFETY: the counter gives each chunk to one thread; `lead` waits for all who joined, and its acquire pairs with their release;
+// a job inside a job is done by its caller alone.
+unsafe impl Executor for Team {
+    fn threads(&self) -> usize {
+        Team::threads(self)
+    }
+
+    fn run(&self, chunks: usize, work: &(dyn Fn(usize) + Sync)) {
+        Team::run(self, chunks, work);
+    }
+}
+
 /// A team of threads that shares loops. See the module's head for how it works.
 pub struct Team {
     shared: Arc<Shared>,

@@ -3,10 +3,12 @@
 mod common;
 
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 use common::*;
 use graft::kernels::Precision;
-use graft::{ErrorKind, Model, Session, SessionOptions};
+use graft::pool::{Executor, Team};
+use graft::{ErrorKind, LoadOptions, Model, Session, SessionOptions};
 
 /// Kernels for one row and for many sum in different orders; logits here are of size 1 to 10.
 const REORDERED: f32 = 1e-4;
@@ -209,4 +211,53 @@ fn the_number_of_threads_does_not_show() {
             "{name}: logits depend on the thread count"
         );
     }
+}
+
+/// An application's threads, as simple as can be: new ones for each job.
+struct Scoped(usize);
+
+// SAFETY: thread i of n does the chunks i, i + n, …; the scope waits for all, panics included.
+unsafe impl Executor for Scoped {
+    fn threads(&self) -> usize {
+        self.0
+    }
+
+    fn run(&self, chunks: usize, work: &(dyn Fn(usize) + Sync)) {
+        std::thread::scope(|scope| {
+            for first in 0..self.0 {
+                scope.spawn(move || (first..chunks).step_by(self.0).for_each(work));
+            }
+        });
+    }
+}
+
+/// Oracle: the model's own team. Who computes a chunk changes nothing.
+#[test]
+fn threads_of_the_application_and_a_shared_team_give_the_same() {
+    let logits = |executor: Option<Arc<dyn Executor>>| {
+        let options = LoadOptions {
+            executor,
+            ..Default::default()
+        };
+        let model = Model::open_with(data().join("tiny/llama-tied/model.gguf"), &options).unwrap();
+        let mut session = model.session(&SessionOptions::default()).unwrap();
+        session.eval(&[1, 2, 3, 4, 5]).unwrap().to_vec()
+    };
+    let own = logits(None);
+    assert_eq!(own, logits(Some(Arc::new(Scoped(3)))));
+    let team = Arc::new(Team::new(2).unwrap());
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for _ in 0..20 {
+                    assert_eq!(own, logits(Some(team.clone())));
+                }
+            });
+        }
+    });
+    assert_eq!(
+        Arc::strong_count(&team),
+        1,
+        "a model that was dropped still holds the team"
+    );
 }

@@ -14,14 +14,12 @@ use crate::quant::BlockFormat;
 pub struct Work<'a> {
     /// `matmul`, `rms_norm`, …
     pub op: &'static str,
-    /// What it reads, if that is a weight: `attn_q`, the same for all layers.
-    pub weight: &'a str,
-    /// The weight's format.
-    pub format: Option<BlockFormat>,
-    /// Multiply-adds of matrix products; 0 for operations on elements.
+    /// The weights that it reads, with their formats: `attn_q`, the same for all layers.
+    pub weights: &'a [(&'a str, BlockFormat)],
+    /// Multiply-adds of f32 in matrix products; operations on elements have none.
     pub macs: usize,
-    /// Whether these are multiply-adds of integers.
-    pub integer: bool,
+    /// The same of integers.
+    pub integer_macs: usize,
     /// Bytes that have to come from memory: weights, keys, values. Where there are none of these: activations read and written.
     pub bytes: usize,
 }
@@ -37,17 +35,16 @@ impl Work<'_> {
     }
 }
 
-/// All calls of one operation on one kind of weight.
+/// All calls of one operation on the same kinds of weights.
 #[derive(Clone, Debug)]
 #[allow(missing_docs)] // as in `Work`, summed up
 pub struct OpTime {
     pub op: &'static str,
-    pub weight: String,
-    pub format: Option<BlockFormat>,
+    pub weights: Vec<(String, BlockFormat)>,
     pub calls: usize,
     pub time: Duration,
     pub macs: usize,
-    pub integer: bool,
+    pub integer_macs: usize,
     pub bytes: usize,
 }
 
@@ -85,16 +82,25 @@ impl OpTimes {
 
     fn add(&self, work: Work, time: Duration) {
         let mut sums = self.sums();
-        let same = |s: &OpTime| s.op == work.op && s.weight == work.weight && s.format == work.format;
+        let names = |s: &OpTime| {
+            s.weights
+                .iter()
+                .map(|(name, format)| (name.as_str(), *format))
+                .eq(work.weights.iter().copied())
+        };
+        let same = |s: &OpTime| s.op == work.op && names(s);
         let at = sums.iter().position(same).unwrap_or_else(|| {
             sums.push(OpTime {
                 op: work.op,
-                weight: work.weight.to_string(),
-                format: work.format,
+                weights: work
+                    .weights
+                    .iter()
+                    .map(|(name, format)| (name.to_string(), *format))
+                    .collect(),
                 calls: 0,
                 time: Duration::ZERO,
                 macs: 0,
-                integer: work.integer,
+                integer_macs: 0,
                 bytes: 0,
             });
             sums.len() - 1
@@ -103,6 +109,7 @@ impl OpTimes {
         sum.calls += 1;
         sum.time += time;
         sum.macs += work.macs;
+        sum.integer_macs += work.integer_macs;
         sum.bytes += work.bytes;
     }
 
@@ -124,10 +131,9 @@ mod tests {
         let mut call = |weight, format, macs| {
             let work = Work {
                 op: "matmul",
-                weight,
-                format: Some(format),
+                weights: &[(weight, format)],
                 macs,
-                integer: true,
+                integer_macs: 2 * macs,
                 bytes: 10,
             };
             times.time(work, || runs += 1);
@@ -143,11 +149,15 @@ mod tests {
         assert_eq!(runs, 6, "recorded or not, the operation runs");
         let seen: Vec<_> = sums
             .iter()
-            .map(|s| (s.weight.as_str(), s.calls, s.macs, s.bytes))
+            .map(|s| (s.weights[0].0.as_str(), s.calls, (s.macs, s.integer_macs), s.bytes))
             .collect();
         assert_eq!(
             seen,
-            [("attn_q", 2, 18, 20), ("attn_q", 1, 4, 10), ("attn_k", 1, 8, 10)]
+            [
+                ("attn_q", 2, (18, 36), 20),
+                ("attn_q", 1, (4, 8), 10),
+                ("attn_k", 1, (8, 16), 10)
+            ]
         );
         times.start();
         assert!(times.stop().is_empty());

@@ -46,9 +46,16 @@ pub trait Backend: Send + Sync + Sized + 'static {
     /// RMSNorm of each row of the weight's length, in place.
     fn rms_norm_inplace(&self, x: &mut Self::Buf, w: &Self::Vector, eps: f32);
     /// Makes rows `x` of width `cols` ready for `weights`.
-    fn pack(&self, x: &Self::Buf, cols: usize, weights: &[&Self::Weight], precision: Precision, acts: &mut Self::Acts);
-    /// y = x w^T.
-    fn matmul(&self, w: &Self::Weight, acts: &Self::Acts, precision: Precision, y: &mut Self::Buf);
+    fn pack<const N: usize>(
+        &self,
+        x: &Self::Buf,
+        cols: usize,
+        weights: [&Self::Weight; N],
+        precision: Precision,
+        acts: &mut Self::Acts,
+    );
+    /// y = x w^T for each (w, y): matrices that read the same activations are one step for the device.
+    fn matmul<const N: usize>(&self, to: [(&Self::Weight, &mut Self::Buf); N], acts: &Self::Acts, precision: Precision);
     /// y += scale * (x a^T) b^T.
     fn low_rank(&self, l: &Self::LowRank, scale: f32, x: &Self::Buf, tmp: &mut Self::Buf, y: &mut Self::Buf);
     /// Each row of y += bias.

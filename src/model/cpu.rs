@@ -35,15 +35,9 @@ impl MappedWeight {
         }
     }
 
-    fn work(&self, op: &'static str, macs: usize, bytes: usize) -> Work<'_> {
-        Work {
-            op,
-            weight: &self.kind,
-            format: Some(self.format),
-            macs,
-            bytes,
-            integer: false,
-        }
+    /// What operations that read it are told apart by.
+    fn kind(&self) -> (&str, BlockFormat) {
+        (&self.kind, self.format)
     }
 }
 
@@ -53,9 +47,6 @@ fn kind_of(tensor: &str) -> &str {
     let layer = stem.strip_prefix("blk.").and_then(|s| s.split_once('.'));
     layer.map_or(stem, |(_, kind)| kind)
 }
-
-/// Matrices that read the same activations: q, k, v at most.
-const MOST_READERS: usize = 3;
 
 /// Each operation says how much work it is: see [`OpTimes`](crate::kernels::op_times::OpTimes).
 impl Backend for Cpu {
@@ -112,7 +103,10 @@ impl Backend for Cpu {
 
     fn embed(&self, w: &MappedWeight, ids: &[u32], scale: f32, out: &mut Vec<f32>) {
         let row = w.range.len().checked_div(w.rows).unwrap_or(0);
-        let work = w.work("embed", 0, ids.len() * row);
+        let work = Work {
+            weights: &[w.kind()],
+            ..Work::elements("embed", ids.len() * row)
+        };
         self.times().time(work, || Cpu::embed(self, w.view(), ids, scale, out));
     }
 
@@ -126,24 +120,40 @@ impl Backend for Cpu {
         self.times().time(work, || Cpu::rms_norm_inplace(self, x, w, eps));
     }
 
-    fn pack(&self, x: &Vec<f32>, cols: usize, weights: &[&MappedWeight], precision: Precision, acts: &mut Acts) {
-        let mut formats = [BlockFormat::F32; MOST_READERS];
-        for (f, w) in formats.iter_mut().zip(weights) {
-            *f = w.format;
-        }
-        let formats = &formats[..weights.len()];
+    fn pack<const N: usize>(
+        &self,
+        x: &Vec<f32>,
+        cols: usize,
+        weights: [&MappedWeight; N],
+        precision: Precision,
+        acts: &mut Acts,
+    ) {
+        let formats = weights.map(|w| w.format);
         let work = Work::elements("pack", size_of_val(&x[..]));
         self.times()
-            .time(work, || Cpu::pack(self, x, cols, formats, precision, acts));
+            .time(work, || Cpu::pack(self, x, cols, &formats, precision, acts));
     }
 
-    fn matmul(&self, w: &MappedWeight, acts: &Acts, precision: Precision, y: &mut Vec<f32>) {
-        let work = Work {
-            integer: precision == Precision::Fast && partner(w.format) != Partner::F32,
-            ..w.work("matmul", acts.rows() * w.rows * w.cols, w.range.len())
+    fn matmul<const N: usize>(&self, to: [(&MappedWeight, &mut Vec<f32>); N], acts: &Acts, precision: Precision) {
+        let weights = to.each_ref().map(|(w, _)| w.kind());
+        let mut work = Work {
+            op: "matmul",
+            weights: &weights,
+            ..Work::default()
         };
-        self.times()
-            .time(work, || Cpu::matmul(self, w.view(), acts, precision, y));
+        for (w, _) in &to {
+            let integer = precision == Precision::Fast && partner(w.format) != Partner::F32;
+            let macs = if integer {
+                &mut work.integer_macs
+            } else {
+                &mut work.macs
+            };
+            *macs += acts.rows() * w.rows * w.cols;
+            work.bytes += w.range.len();
+        }
+        self.times().time(work, || {
+            Cpu::matmul_all(self, to.map(|(w, y)| (w.view(), &mut y[..])), acts, precision);
+        });
     }
 
     fn low_rank(&self, l: &cpu::LowRank, scale: f32, x: &Vec<f32>, tmp: &mut Vec<f32>, y: &mut Vec<f32>) {

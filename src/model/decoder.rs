@@ -24,10 +24,18 @@ struct LayerKv<B: Backend> {
     capacity: usize,
 }
 
+/// What linear maps need beside input and output.
+struct Work<B: Backend> {
+    precision: Precision,
+    /// The input, packed for the weights.
+    acts: B::Acts,
+    /// A x of an adapter.
+    low_rank: B::Buf,
+}
+
 /// Everything a conversation owns on the device: the cache and the buffers of a pass, which grow to the largest chunk
 /// and are reused.
 pub struct State<B: Backend> {
-    precision: Precision,
     kv: Vec<LayerKv<B>>,
     x: B::Buf,
     normed: B::Buf,
@@ -38,8 +46,7 @@ pub struct State<B: Backend> {
     projected: B::Buf,
     gate: B::Buf,
     up: B::Buf,
-    low_rank: B::Buf,
-    acts: B::Acts,
+    work: Work<B>,
     rope: B::RopeTable,
     rope_local: B::RopeTable,
     rows: B::Buf,
@@ -72,7 +79,6 @@ impl<B: Backend> State<B> {
             })
             .collect::<Result<_>>()?;
         Ok(State {
-            precision,
             kv,
             x: B::Buf::default(),
             normed: B::Buf::default(),
@@ -83,8 +89,11 @@ impl<B: Backend> State<B> {
             projected: B::Buf::default(),
             gate: B::Buf::default(),
             up: B::Buf::default(),
-            low_rank: B::Buf::default(),
-            acts: B::Acts::default(),
+            work: Work {
+                precision,
+                acts: B::Acts::default(),
+                low_rank: B::Buf::default(),
+            },
             rope: B::RopeTable::default(),
             rope_local: B::RopeTable::default(),
             rows: B::Buf::default(),
@@ -129,16 +138,7 @@ impl<B: Backend> Pass<'_, B> {
         let (b, spec) = (self.backend, self.spec);
         b.copy_rows(&st.normed, spec.hidden_size, first, n, &mut st.rows);
         let head = &self.weights.head;
-        b.pack(&st.rows, head.cols, &[&head.weight], st.precision, &mut st.acts);
-        self.linear(
-            head,
-            &st.acts,
-            &st.rows,
-            st.precision,
-            n,
-            &mut st.low_rank,
-            &mut st.logits,
-        );
+        self.linear([(head, &mut st.logits)], &st.rows, n, &mut st.work);
         if let Some(cap) = spec.logit_softcap {
             b.softcap(&mut st.logits, cap);
         }
@@ -147,38 +147,11 @@ impl<B: Backend> Pass<'_, B> {
 
     /// x += post_norm(O attention(rope(norm(Q h)), rope(norm(K h)), V h)), h = norm(x)
     fn attention(&self, st: &mut State<B>, layer: &Layer<B>, index: usize, m: usize, pos: usize) {
-        let (b, spec, precision) = (self.backend, self.spec, st.precision);
+        let (b, spec) = (self.backend, self.spec);
         b.resize(&mut st.normed, m * spec.hidden_size);
         b.rms_norm(&st.x, &layer.attn_norm, spec.norm_eps, &mut st.normed);
-        let qkv = [&layer.q.weight, &layer.k.weight, &layer.v.weight];
-        b.pack(&st.normed, spec.hidden_size, &qkv, precision, &mut st.acts);
-        self.linear(
-            &layer.q,
-            &st.acts,
-            &st.normed,
-            precision,
-            m,
-            &mut st.low_rank,
-            &mut st.q,
-        );
-        self.linear(
-            &layer.k,
-            &st.acts,
-            &st.normed,
-            precision,
-            m,
-            &mut st.low_rank,
-            &mut st.k,
-        );
-        self.linear(
-            &layer.v,
-            &st.acts,
-            &st.normed,
-            precision,
-            m,
-            &mut st.low_rank,
-            &mut st.v,
-        );
+        let to = [(&layer.q, &mut st.q), (&layer.k, &mut st.k), (&layer.v, &mut st.v)];
+        self.linear(to, &st.normed, m, &mut st.work);
         if let (Some(q_norm), Some(k_norm)) = (&layer.q_norm, &layer.k_norm) {
             b.rms_norm_inplace(&mut st.q, q_norm, spec.norm_eps);
             b.rms_norm_inplace(&mut st.k, k_norm, spec.norm_eps);
@@ -206,22 +179,7 @@ impl<B: Backend> Pass<'_, B> {
         };
         b.resize(&mut st.attended, m * spec.q_width());
         b.attention(&facts, &st.q, &kv.k, &kv.v, &mut st.attended);
-        b.pack(
-            &st.attended,
-            spec.q_width(),
-            &[&layer.o.weight],
-            precision,
-            &mut st.acts,
-        );
-        self.linear(
-            &layer.o,
-            &st.acts,
-            &st.attended,
-            precision,
-            m,
-            &mut st.low_rank,
-            &mut st.projected,
-        );
+        self.linear([(&layer.o, &mut st.projected)], &st.attended, m, &mut st.work);
         if let Some(norm) = &layer.attn_post_norm {
             b.rms_norm_inplace(&mut st.projected, norm, spec.norm_eps);
         }
@@ -230,70 +188,36 @@ impl<B: Backend> Pass<'_, B> {
 
     /// x += post_norm(down(act(gate h) * up h)), h = norm(x)
     fn mlp(&self, st: &mut State<B>, layer: &Layer<B>, m: usize) {
-        let (b, spec, precision) = (self.backend, self.spec, st.precision);
+        let (b, spec) = (self.backend, self.spec);
         b.rms_norm(&st.x, &layer.ffn_norm, spec.norm_eps, &mut st.normed);
-        b.pack(
-            &st.normed,
-            spec.hidden_size,
-            &[&layer.gate.weight, &layer.up.weight],
-            precision,
-            &mut st.acts,
-        );
-        self.linear(
-            &layer.gate,
-            &st.acts,
-            &st.normed,
-            precision,
-            m,
-            &mut st.low_rank,
-            &mut st.gate,
-        );
-        self.linear(
-            &layer.up,
-            &st.acts,
-            &st.normed,
-            precision,
-            m,
-            &mut st.low_rank,
-            &mut st.up,
-        );
+        let to = [(&layer.gate, &mut st.gate), (&layer.up, &mut st.up)];
+        self.linear(to, &st.normed, m, &mut st.work);
         b.gated(spec.act, &mut st.gate, &st.up);
-        b.pack(&st.gate, spec.ffn_size, &[&layer.down.weight], precision, &mut st.acts);
-        self.linear(
-            &layer.down,
-            &st.acts,
-            &st.gate,
-            precision,
-            m,
-            &mut st.low_rank,
-            &mut st.projected,
-        );
+        self.linear([(&layer.down, &mut st.projected)], &st.gate, m, &mut st.work);
         if let Some(norm) = &layer.ffn_post_norm {
             b.rms_norm_inplace(&mut st.projected, norm, spec.norm_eps);
         }
         b.add(&mut st.x, &st.projected);
     }
 
-    /// The one seam where adapters meet the model: y = x w^T + bias + sum of the active adapters' updates at this site.
-    #[allow(clippy::too_many_arguments)] // the buffers belong to one State; passing it whole would borrow it twice
-    fn linear(
-        &self,
-        linear: &Linear<B>,
-        acts: &B::Acts,
-        x: &B::Buf,
-        precision: Precision,
-        m: usize,
-        tmp: &mut B::Buf,
-        y: &mut B::Buf,
-    ) {
+    /// The one seam where adapters meet the model: y = x w^T + bias + sum of the active adapters' updates at this site, for all
+    /// maps `to` that read the `m` rows x.
+    fn linear<const N: usize>(&self, mut to: [(&Linear<B>, &mut B::Buf); N], x: &B::Buf, m: usize, work: &mut Work<B>) {
         let b = self.backend;
-        b.resize(y, m * linear.rows);
-        b.matmul(&linear.weight, acts, precision, y);
-        if let Some(bias) = &linear.bias {
-            b.add_bias(y, bias);
+        for (linear, y) in &mut to {
+            b.resize(y, m * linear.rows);
         }
-        for (adapter, weight) in self.active {
-            adapter.apply(b, linear.site, *weight, x, tmp, y);
+        let weights = to.each_ref().map(|(linear, _)| &linear.weight);
+        b.pack(x, to[0].0.cols, weights, work.precision, &mut work.acts);
+        let products = to.each_mut().map(|(linear, y)| (&linear.weight, &mut **y));
+        b.matmul(products, &work.acts, work.precision);
+        for (linear, y) in to {
+            if let Some(bias) = &linear.bias {
+                b.add_bias(y, bias);
+            }
+            for (adapter, weight) in self.active {
+                adapter.apply(b, linear.site, *weight, x, &mut work.low_rank, y);
+            }
         }
     }
 }

@@ -12,6 +12,7 @@ use crate::model::arch_of;
 use crate::model::decoder::ring_capacity;
 use crate::model::spec::Spec;
 use crate::model::weights::Weights;
+use crate::pool::Executor;
 use crate::tokenizer::{ChatTemplate, Tokenizer};
 
 use super::session::{Session, SessionOptions};
@@ -24,8 +25,10 @@ pub type Progress = Box<dyn Fn(f32)>;
 pub struct LoadOptions {
     /// Map the file or read it.
     pub mode: LoadMode,
-    /// Threads of the team; `None` for one a physical core.
+    /// Threads of the model's own team; `None` for one a physical core. They end with the model.
     pub threads: Option<usize>,
+    /// Threads to use instead of an own team: a [`Team`](crate::pool::Team) that several models share, or the application's.
+    pub executor: Option<Arc<dyn Executor>>,
     /// A `tokenizer.json` to use instead of the tokenizer in the model file.
     pub tokenizer: Option<PathBuf>,
     /// Called while loading.
@@ -63,7 +66,10 @@ impl Model {
     pub fn open_with(path: impl AsRef<Path>, options: &LoadOptions) -> Result<Self> {
         let gguf = Gguf::open(path.as_ref(), options.mode)?;
         let spec = Spec::read(arch_of(&gguf)?, &gguf)?;
-        let backend = Cpu::new(options.threads)?;
+        let backend = match &options.executor {
+            Some(executor) => Cpu::on(executor.clone())?,
+            None => Cpu::new(options.threads)?,
+        };
         let progress: &dyn Fn(f32) = match &options.progress {
             Some(p) => p,
             None => &|_| (),

@@ -71,22 +71,14 @@ fn bench_counts_the_work_of_operations() {
             let found = ops.iter().find(|o| o["op"] == op && o["weight"].as_str() == weight);
             found.unwrap_or_else(|| panic!("no {op} of {weight:?} in {phase}"))
         };
-        for weight in [
-            "attn_q",
-            "attn_k",
-            "attn_v",
-            "attn_output",
-            "ffn_gate",
-            "ffn_up",
-            "ffn_down",
-        ] {
-            let row = find("matmul", Some(weight));
+        for weights in ["attn_q+attn_k+attn_v", "attn_output", "ffn_gate+ffn_up", "ffn_down"] {
+            let row = find("matmul", Some(weights));
+            let names: Vec<_> = weights.split('+').map(|w| format!(".{w}.weight")).collect();
             let same = tensors.as_array().expect("tensors").iter().filter(|t| {
-                t["name"]
-                    .as_str()
-                    .is_some_and(|n| n.ends_with(&format!(".{weight}.weight")))
+                let name = t["name"].as_str().expect("a name");
+                names.iter().any(|n| name.ends_with(n))
             });
-            let (mut elements, mut bytes, mut layers) = (0, 0, 0);
+            let (mut elements, mut bytes, mut count) = (0, 0, 0);
             for t in same {
                 elements += t["dims"]
                     .as_array()
@@ -95,10 +87,10 @@ fn bench_counts_the_work_of_operations() {
                     .filter_map(Value::as_u64)
                     .product::<u64>();
                 bytes += t["bytes"].as_u64().expect("bytes");
-                layers += 1;
+                count += 1;
             }
-            assert_eq!(layers, 2);
-            assert_eq!(row["calls"], runs * layers, "{row}");
+            assert_eq!(count, 2 * names.len(), "two layers");
+            assert_eq!(row["calls"], runs * 2, "{row}");
             assert_eq!(row["macs"], runs * rows * elements, "{row}");
             assert_eq!(row["bytes"], runs * bytes, "{row}");
             assert!(
@@ -121,7 +113,7 @@ fn bench_counts_the_work_of_operations() {
     }
     let text = graft(&["bench", "-m", &tiny(), "-p", "16", "-n", "4", "-r", "1", "--ops"]);
     for word in [
-        "attn_q matmul F32",
+        "attn_q+attn_k+attn_v matmul F32",
         "of its limit",
         "between operations",
         "generation, 4 tokens",

@@ -85,6 +85,7 @@ pub fn model(args: &ModelArgs) -> Result<Model> {
         threads: args.threads.map(usize::from),
         tokenizer: args.tokenizer.clone(),
         progress: Some(Box::new(move |share| bar.set(share))),
+        ..Default::default()
     };
     let model = Model::open_with(&args.model, &options);
     progress.finish();

@@ -1,7 +1,7 @@
 //! Activations as the integer kernels read them.
 //!
-//! Weights of up to 6 bits meet int8 activations, 8-bit weights meet int16 activations (int8 x int8 has no fast exact
-//! product on AVX2, and int16 is a hundred times more accurate); both have one scale for 32 elements, so an
+//! Weights of up to 6 bits meet int8 activations, 8-bit weights (and IQ4, whose codes stand for 8-bit values) meet int16
+//! activations (int8 x int8 has no fast exact product on AVX2, and int16 is a hundred times more accurate); both have one scale for 32 elements, so an
 //! outlier spoils only its own block. K-quants use them too: a scale for 256 elements, as their own dot products
 //! elsewhere have, was three times less accurate on rows with outliers.
 //!
@@ -65,16 +65,22 @@ pub enum Partner {
     I16,
 }
 
-/// Formats with an integer kernel, and its activations. All others: [`Partner::F32`].
+/// Formats with an integer kernel, and its activations: every level's `matmul_int` has all of them. All others (the dense ones):
+/// [`Partner::F32`].
 pub static PARTNERS: &[(BlockFormat, Partner)] = &[
     (BlockFormat::Q4_0, Partner::I8),
     (BlockFormat::Q4_1, Partner::I8),
     (BlockFormat::Q5_0, Partner::I8),
     (BlockFormat::Q5_1, Partner::I8),
     (BlockFormat::Q8_0, Partner::I16),
+    (BlockFormat::Q2_K, Partner::I8),
+    (BlockFormat::Q3_K, Partner::I8),
     (BlockFormat::Q4_K, Partner::I8),
     (BlockFormat::Q5_K, Partner::I8),
     (BlockFormat::Q6_K, Partner::I8),
+    (BlockFormat::IQ4_NL, Partner::I16),
+    (BlockFormat::IQ4_XS, Partner::I16),
+    (BlockFormat::MXFP4, Partner::I8),
 ];
 
 /// The activations that `format` needs in Fast.

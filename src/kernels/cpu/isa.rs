@@ -5,10 +5,10 @@
 use std::ops::Range;
 
 use super::acts::{Acts, Outlier};
-#[cfg(target_arch = "x86_64")]
-use super::avx2;
 use super::scalar;
 use super::types::{Act, Attention, KvBuf, Out, Weight};
+#[cfg(target_arch = "x86_64")]
+use super::{avx2, avx512};
 use crate::{Error, Result};
 
 /// See [`Isa::pack_i8`].
@@ -25,6 +25,8 @@ pub(crate) struct Isa {
     pub name: &'static str,
     /// Whether this CPU can run it.
     pub available: fn() -> bool,
+    /// Output rows that the matrix kernels make together: work is split at multiples of it.
+    pub panel_rows: usize,
     /// One row: x = x / sqrt(mean(x^2) + eps) * weight. `x.len() == weight.len()`.
     pub rms_norm: unsafe fn(x: &mut [f32], weight: &[f32], eps: f32),
     /// One token's heads, `[heads][head_dim]`; `cos`, `sin` have dims/2 elements, dims <= head_dim.
@@ -73,6 +75,8 @@ pub(crate) struct AttentionPart<'a> {
 
 /// All levels, best first. To add a level: its folder, and its line here.
 pub(crate) static LEVELS: &[&Isa] = &[
+    #[cfg(target_arch = "x86_64")]
+    &avx512::ISA,
     #[cfg(target_arch = "x86_64")]
     &avx2::ISA,
     &scalar::ISA,

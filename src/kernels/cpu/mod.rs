@@ -10,6 +10,8 @@ mod acts;
 mod attention;
 #[cfg(target_arch = "x86_64")]
 mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
 mod isa;
 mod kv_buf;
 pub mod peaks;
@@ -20,22 +22,23 @@ mod tests;
 mod types;
 
 use std::ops::Range;
+use std::sync::Arc;
 
 pub use acts::{Acts, PARTNERS, Partner, partner};
 pub use types::{Act, Attention, KvBuf, LowRank, Precision, RopeTable, Weight, pairs};
 
 use super::op_times::OpTimes;
 use crate::Result;
-use crate::pool::{Team, physical_cores};
+use crate::pool::{Executor, Team, physical_cores};
 use crate::quant::BlockFormat;
 use acts::{BLOCK, Has, I8_LINES, I16_LINES};
 use isa::Isa;
 use types::Out;
 
-/// The CPU backend: function table of the chosen ISA level plus the thread team.
+/// The CPU backend: function table of the chosen ISA level plus the threads.
 pub struct Cpu {
     isa: &'static Isa,
-    team: Team,
+    team: Arc<dyn Executor>,
     times: OpTimes,
 }
 
@@ -49,9 +52,19 @@ impl Cpu {
     /// `Usage` for a thread count of 0 or absurd size or an unknown `GRAFT_ISA`, `Unsupported` for a level that the CPU has not,
     /// `Limit` if the system refuses threads.
     pub fn new(threads: Option<usize>) -> Result<Self> {
+        Self::on(Arc::new(Team::new(threads.unwrap_or_else(physical_cores))?))
+    }
+
+    /// A backend on threads that others may use too: a [`Team`] of several models, or the application's own. The level is chosen as
+    /// in [`new`](Self::new).
+    ///
+    /// # Errors
+    /// As [`new`](Self::new), for `GRAFT_ISA`.
+    pub fn on(team: Arc<dyn Executor>) -> Result<Self> {
+        let isa = isa::choose()?;
         Ok(Cpu {
-            isa: isa::choose()?,
-            team: Team::new(threads.unwrap_or_else(physical_cores))?,
+            isa,
+            team,
             times: OpTimes::default(),
         })
     }
@@ -63,7 +76,7 @@ impl Cpu {
     pub fn with_isa(threads: Option<usize>, isa: &str) -> Result<Self> {
         Ok(Cpu {
             isa: isa::named(isa)?,
-            team: Team::new(threads.unwrap_or_else(physical_cores))?,
+            team: Arc::new(Team::new(threads.unwrap_or_else(physical_cores))?),
             times: OpTimes::default(),
         })
     }
@@ -82,7 +95,7 @@ impl Cpu {
         self.isa.name
     }
 
-    /// Threads of the team.
+    /// Threads that work on an operation.
     pub fn threads(&self) -> usize {
         self.team.threads()
     }
@@ -92,9 +105,9 @@ impl Cpu {
         &self.times
     }
 
-    /// The team, for other loops that want its threads.
-    pub fn team(&self) -> &Team {
-        &self.team
+    /// The threads, for other loops that want them.
+    pub fn team(&self) -> &dyn Executor {
+        &*self.team
     }
 
     /// `out[t] = scale * row ids[t]` of `w` (dequantized exactly). ids are < w.rows (checked: panics otherwise).
@@ -181,29 +194,35 @@ impl Cpu {
 
     /// `y[m][n] = x w^T`.
     pub fn matmul(&self, w: Weight, acts: &Acts, precision: Precision, y: &mut [f32]) {
-        w.check();
-        assert_eq!(w.cols, acts.k, "matmul: columns of the weight and of the input");
-        assert_eq!(Some(y.len()), acts.m.checked_mul(w.rows), "matmul: output length");
-        let partner = if precision == Precision::Exact {
-            Partner::F32
-        } else {
-            partner(w.format)
-        };
-        let packed = match partner {
-            Partner::F32 => acts.has.x,
-            Partner::I8 => acts.has.i8,
-            Partner::I16 => acts.has.i16,
-        };
-        assert!(
-            packed,
-            "matmul: the input was not packed for {} in {precision:?}",
-            w.format.name()
-        );
-        if y.is_empty() {
+        self.matmul_all([(w, y)], acts, precision);
+    }
+
+    /// The same for several matrices that read the same activations, as one job for the team: a small matrix would keep only some
+    /// threads busy, and each job costs a barrier.
+    pub fn matmul_all<const N: usize>(&self, to: [(Weight, &mut [f32]); N], acts: &Acts, precision: Precision) {
+        let parts = to.map(|(w, y)| {
+            w.check();
+            assert_eq!(w.cols, acts.k, "matmul: columns of the weight and of the input");
+            assert_eq!(Some(y.len()), acts.m.checked_mul(w.rows), "matmul: output length");
+            let partner = if precision == Precision::Exact {
+                Partner::F32
+            } else {
+                partner(w.format)
+            };
+            let packed = match partner {
+                Partner::F32 => acts.has.x,
+                Partner::I8 => acts.has.i8,
+                Partner::I16 => acts.has.i16,
+            };
+            let name = w.format.name();
+            assert!(packed, "matmul: the input was not packed for {name} in {precision:?}");
+            (w, partner, Out::new(y, w.rows))
+        });
+        if acts.m == 0 {
             return;
         }
-        let y = Out::new(y, w.rows);
-        self.split_rows(&w, acts.m, &|rows| {
+        self.split_rows(&parts.map(|(w, ..)| w.rows), acts.k, acts.m, &|part, rows| {
+            let (w, partner, y) = parts[part];
             // SAFETY: the weight was checked, `split_rows` gives each column of y to one chunk, the form is packed.
             unsafe {
                 match partner {
@@ -222,8 +241,8 @@ impl Cpu {
         }
         let y = Out::new(y, w.rows);
         assert_eq!(x.len(), y.m() * w.cols, "matmul: input length");
-        self.split_rows(&w, y.m(), &|rows| {
-            // SAFETY: as in `matmul`.
+        self.split_rows(&[w.rows], w.cols, y.m(), &|_, rows| {
+            // SAFETY: as in `matmul_all`.
             unsafe { (self.isa.matmul_f32)(w, x, y, add, rows) }
         });
     }
@@ -340,14 +359,25 @@ impl Cpu {
             .run(n.div_ceil(step), &|c| f(c * step..((c + 1) * step).min(n)));
     }
 
-    /// Calls `f` for ranges of output rows of `w`, starting at multiples of 16 (the panels' height).
-    fn split_rows(&self, w: &Weight, m: usize, f: &(dyn Fn(Range<usize>) + Sync)) {
-        const PANEL: usize = 16;
+    /// Calls `f(matrix, rows)` for ranges of output rows of matrices of k columns that meet m tokens; ranges start at multiples of
+    /// the panels' height.
+    fn split_rows(&self, rows: &[usize], k: usize, m: usize, f: &(dyn Fn(usize, Range<usize>) + Sync)) {
         /// Multiply-adds that are worth a chunk of their own: a few microseconds on one core.
         const WORTH: usize = 1 << 17;
-        let grain = (WORTH / (PANEL * w.cols * m).max(1)).max(1);
-        self.split(w.rows.div_ceil(PANEL), grain, &|panels| {
-            f(panels.start * PANEL..(panels.end * PANEL).min(w.rows));
+        let panel = self.isa.panel_rows;
+        let grain = (WORTH / (panel * k * m).max(1)).max(1);
+        let panels = rows.iter().map(|rows| rows.div_ceil(panel)).sum();
+        self.split(panels, grain, &|range| {
+            // Panels are counted through all matrices.
+            let mut first = 0;
+            for (i, &rows) in rows.iter().enumerate() {
+                let end = first + rows.div_ceil(panel);
+                let (from, to) = (range.start.clamp(first, end), range.end.clamp(first, end));
+                if from < to {
+                    f(i, (from - first) * panel..((to - first) * panel).min(rows));
+                }
+                first = end;
+            }
         });
     }
 }

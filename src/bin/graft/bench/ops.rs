@@ -19,13 +19,15 @@ pub struct Table {
     pub ops: Vec<Row>,
 }
 
-/// All calls of one operation on one kind of weight.
+/// All calls of one operation on the same kinds of weights.
 #[derive(Serialize)]
 pub struct Row {
     pub op: &'static str,
-    /// The tensor without its layer; of operations that read no weight, nothing.
+    /// The tensor without its layer, or those that are multiplied together: `ffn_gate+ffn_up`. Of operations that read no
+    /// weight, nothing.
     pub weight: Option<String>,
-    pub format: Option<&'static str>,
+    /// One for all of them, or one for each: `Q5_0+Q8_0`.
+    pub format: Option<String>,
     pub calls: usize,
     pub ms: f64,
     pub percent_of_phase: f64,
@@ -67,23 +69,29 @@ pub fn measure(bench: &mut Bench, phase: Phase, depth: usize, limits: &Limits) -
 impl Row {
     fn new(op: OpTime, phase: Duration, limits: &Limits) -> Self {
         let seconds = op.time.as_secs_f64();
-        let (gmac, gb) = (op.macs as f64 / 1e9, op.bytes as f64 / 1e9);
-        let arithmetic = match op.integer {
-            true => ("int8", gmac / limits.int8_gmac_per_s),
-            false => ("f32", gmac / limits.f32_gmac_per_s),
-        };
+        let macs = op.macs + op.integer_macs;
+        let (gmac, gb) = (macs as f64 / 1e9, op.bytes as f64 / 1e9);
+        let f32 = op.macs as f64 / 1e9 / limits.f32_gmac_per_s;
+        let int8 = op.integer_macs as f64 / 1e9 / limits.int8_gmac_per_s;
+        let arithmetic = (if int8 > f32 { "int8" } else { "f32" }, int8 + f32);
         let reading = ("read", gb / limits.read_gb_per_s);
         // Whatever takes longer at the machine's limit is what limits.
         let (limit, least) = if arithmetic.1 > reading.1 { arithmetic } else { reading };
-        let limited = op.macs > 0;
+        let limited = macs > 0;
+        let names: Vec<&str> = op.weights.iter().map(|w| w.0.as_str()).collect();
+        let mut formats: Vec<&str> = op.weights.iter().map(|w| w.1.name()).collect();
+        if formats.iter().all(|f| *f == formats[0]) {
+            formats.truncate(1);
+        }
+        let joined = |words: &[&str]| (!words.is_empty()).then(|| words.join("+"));
         Row {
             op: op.op,
-            weight: (!op.weight.is_empty()).then_some(op.weight),
-            format: op.format.map(|f| f.name()),
+            weight: joined(&names),
+            format: joined(&formats),
             calls: op.calls,
             ms: seconds * 1e3,
             percent_of_phase: 100.0 * seconds / phase.as_secs_f64(),
-            macs: op.macs,
+            macs,
             bytes: op.bytes,
             gmac_per_s: gmac / seconds,
             gb_per_s: gb / seconds,
@@ -94,7 +102,7 @@ impl Row {
 
     /// `attn_q matmul Q4_1`
     pub fn name(&self) -> String {
-        let words = [self.weight.as_deref(), Some(self.op), self.format];
+        let words = [self.weight.as_deref(), Some(self.op), self.format.as_deref()];
         words.into_iter().flatten().collect::<Vec<_>>().join(" ")
     }
 }
@@ -104,13 +112,13 @@ impl Table {
         let mut text = format!("{what}, {} tokens: {:.2} ms\n", self.tokens, self.ms);
         let _ = writeln!(
             text,
-            "  {:30} {:>6} {:>10} {:>7} {:>8} {:>8}  of its limit",
+            "  {:36} {:>6} {:>10} {:>7} {:>8} {:>8}  of its limit",
             "operation", "calls", "ms", "share", "GMAC/s", "GB/s"
         );
         for row in &self.ops {
             let _ = write!(
                 text,
-                "  {:30} {:>6} {:>10.3} {:>5.1} %",
+                "  {:36} {:>6} {:>10.3} {:>5.1} %",
                 row.name(),
                 row.calls,
                 row.ms,
@@ -129,7 +137,7 @@ impl Table {
         let share = 100.0 * rest / self.ms;
         let _ = writeln!(
             text,
-            "  {:30} {:>6} {rest:>10.3} {share:>5.1} %",
+            "  {:36} {:>6} {rest:>10.3} {share:>5.1} %",
             "between operations", ""
         );
         text

@@ -5,7 +5,7 @@
 
 use std::arch::x86_64::*;
 
-use super::dense::{columns, tile};
+use super::dense::{TOKENS as TILE, columns, interleave, tile};
 use super::lanes::{exp, load, max, store, sum, sums, tanh};
 use crate::kernels::cpu::isa::AttentionPart;
 use crate::kernels::cpu::scratch;
@@ -13,8 +13,6 @@ use crate::kernels::cpu::types::KvBuf;
 
 /// Keys of a block.
 const KEYS: usize = 64;
-/// Queries of a tile.
-const TILE: usize = 6;
 /// Queries from which transposing the keys pays.
 const MANY: usize = 8;
 
@@ -35,19 +33,22 @@ pub(super) fn attention(part: AttentionPart) {
     let wide = dim.next_multiple_of(16);
     let units = rows.len() * group;
     let many = units >= MANY;
+    // Whole tiles of queries and of their scores.
+    let padded = units.next_multiple_of(TILE);
     let sizes = [
         units * dim,
+        if many { padded * dim } else { 0 },
         KEYS * dim,
         KEYS * dim,
         KEYS * wide,
-        units * KEYS,
+        padded * KEYS,
         units * wide,
         units,
         units,
     ];
     scratch::with_f32(sizes.iter().sum(), |buffer| {
         let mut rest = buffer;
-        let [queries, key, turned, value, p, acc, top, total] = sizes.map(|len| {
+        let [queries, tiles, key, turned, value, p, acc, top, total] = sizes.map(|len| {
             let (first, tail) = std::mem::take(&mut rest).split_at_mut(len);
             rest = tail;
             first
@@ -59,6 +60,9 @@ pub(super) fn attention(part: AttentionPart) {
             out.chunks_mut(8)
                 .zip(q.chunks(8))
                 .for_each(|(out, q)| store(out, _mm256_mul_ps(scale, load(q))));
+        }
+        if many {
+            interleave(queries, dim, tiles);
         }
         acc.fill(0.0);
         value.fill(0.0);
@@ -76,11 +80,11 @@ pub(super) fn attention(part: AttentionPart) {
                 for j in (0..KEYS).step_by(8) {
                     columns(&key[j * dim..], dim, dim, &mut turned[j..], KEYS);
                 }
-                scores_by_tiles(queries, turned, dim, p);
+                scores_by_tiles(tiles, turned, dim, p);
             } else {
                 scores_by_dots(queries, key, dim, p);
             }
-            for (i, p) in p.chunks_exact_mut(KEYS).enumerate() {
+            for (i, p) in p.chunks_exact_mut(KEYS).enumerate().take(units) {
                 let seen = a.visible(rows.start + i / group);
                 let first = seen.start.clamp(start, start + count) - start;
                 let last = seen.end.clamp(start, start + count) - start;
@@ -93,18 +97,15 @@ pub(super) fn attention(part: AttentionPart) {
                 }
             }
             for at in (0..units).step_by(TILE) {
-                let n = TILE.min(units - at);
-                for c in (0..wide).step_by(16) {
-                    let mut f = [[_mm256_setzero_ps(); 2]; TILE];
-                    for (t, f) in f.iter_mut().enumerate().take(n) {
-                        let acc = &acc[(at + t) * wide + c..][..16];
-                        *f = [load(acc), load(&acc[8..])];
-                    }
-                    tile(n, &p[at * KEYS..], KEYS, &value[c..], wide, count, &mut f);
-                    for (t, f) in f.iter().enumerate().take(n) {
-                        let acc = &mut acc[(at + t) * wide + c..][..16];
-                        acc.chunks_mut(8).zip(f).for_each(|(acc, f)| store(acc, *f));
-                    }
+                let p = &p[at * KEYS..];
+                let acc = &mut acc[at * wide..];
+                match units - at {
+                    1 => add_values::<1>(p, value, wide, count, acc),
+                    2 => add_values::<2>(p, value, wide, count, acc),
+                    3 => add_values::<3>(p, value, wide, count, acc),
+                    4 => add_values::<4>(p, value, wide, count, acc),
+                    5 => add_values::<5>(p, value, wide, count, acc),
+                    _ => add_values::<TILE>(p, value, wide, count, acc),
                 }
             }
         }
@@ -139,17 +140,34 @@ fn widen(kv: &KvBuf, at: usize, out: &mut [f32]) {
     }
 }
 
-/// p[i][j] = queries[i] . key j, keys as `[dim][KEYS]`.
+/// p[i][j] = query i . key j, queries interleaved by tiles, keys as `[dim][KEYS]`.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-fn scores_by_tiles(queries: &[f32], turned: &[f32], dim: usize, p: &mut [f32]) {
-    for (q, p) in queries.chunks(TILE * dim).zip(p.chunks_mut(TILE * KEYS)) {
+fn scores_by_tiles(tiles: &[f32], turned: &[f32], dim: usize, p: &mut [f32]) {
+    for (q, p) in tiles.chunks_exact(TILE * dim).zip(p.chunks_exact_mut(TILE * KEYS)) {
         for c in (0..KEYS).step_by(16) {
             let mut f = [[_mm256_setzero_ps(); 2]; TILE];
-            tile(q.len() / dim, q, dim, &turned[c..], KEYS, dim, &mut f);
+            tile::<TILE, 1, TILE>(q, &turned[c..], KEYS, dim, &mut f);
             for (p, f) in p.chunks_exact_mut(KEYS).zip(f) {
                 p[c..][..16].chunks_mut(8).zip(f).for_each(|(p, f)| store(p, f));
             }
+        }
+    }
+}
+
+/// acc[t] += sum over `count` keys j of p[t][j] value[j], for T queries; rows of `value` and `acc` are `wide`.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn add_values<const T: usize>(p: &[f32], value: &[f32], wide: usize, count: usize, acc: &mut [f32]) {
+    for c in (0..wide).step_by(16) {
+        let mut f: [_; T] = std::array::from_fn(|t| {
+            let acc = &acc[t * wide + c..][..16];
+            [load(acc), load(&acc[8..])]
+        });
+        tile::<T, KEYS, 1>(p, &value[c..], wide, count, &mut f);
+        for (t, f) in f.iter().enumerate() {
+            let acc = &mut acc[t * wide + c..][..16];
+            acc.chunks_mut(8).zip(f).for_each(|(acc, f)| store(acc, *f));
         }
     }
 }

@@ -14,23 +14,27 @@ use crate::kernels::cpu::types::{Out, Weight};
 /// Fetches `bytes` at `p + ahead`. May reach past the end: a prefetch of an address that is not mapped does nothing.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-fn prefetch(p: *const u8, ahead: usize, bytes: usize) {
+pub(in crate::kernels::cpu) fn prefetch(p: *const u8, ahead: usize, bytes: usize) {
     for line in 0..bytes.div_ceil(64) {
         _mm_prefetch::<_MM_HINT_NTA>(p.wrapping_add(ahead + 64 * line).cast());
     }
 }
 
-/// Tokens of one call and 8-bit activations: T tokens.
+/// T tokens, any format.
 ///
 /// # Safety
 /// As [`Isa::matmul_int`](crate::kernels::cpu::isa::Isa::matmul_int), with `acts.m == T`, tiles of one token and F's format.
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) unsafe fn bytes<F: Unpack, const T: usize>(w: Weight, acts: &Acts, y: Out, rows: Range<usize>) {
+pub(super) unsafe fn blocks<F: Unpack, const T: usize>(w: Weight, acts: &Acts, y: Out, rows: Range<usize>) {
     let stride = w.row_bytes();
     let blocks = stride / F::BYTES;
-    let x: [&[u32]; T] = std::array::from_fn(|t| acts.i8_tile(t));
-    assert!(x.iter().all(|x| x.len() == blocks * F::GROUPS * I8_LINES));
-    let outliers: [&[Outlier]; T] = std::array::from_fn(|t| acts.tile_outliers(t));
+    let record = if F::WORDS { I16_LINES } else { I8_LINES };
+    let tile = |t| if F::WORDS { acts.i16_tile(t) } else { acts.i8_tile(t) };
+    let x: [&[u32]; T] = std::array::from_fn(tile);
+    assert!(x.iter().all(|x| x.len() == blocks * F::GROUPS * record));
+    // Words have none.
+    let outliers = |t| if F::WORDS { &[] } else { acts.tile_outliers(t) };
+    let outliers: [&[Outlier]; T] = std::array::from_fn(outliers);
     let ahead = (8 * stride).next_multiple_of(4096);
     let mut spare = Vec::new();
     for row in rows.clone().step_by(8) {
@@ -38,19 +42,28 @@ pub(super) unsafe fn bytes<F: Unpack, const T: usize>(w: Weight, acts: &Acts, y:
         let mut f = [_mm256_setzero_ps(); T];
         let mut outliers = outliers;
         for b in 0..blocks {
-            prefetch(data.wrapping_add(8 * b * F::BYTES), ahead, 8 * F::BYTES);
-            // Room for the largest: 8 groups of 12 lines.
-            let mut strip = std::mem::MaybeUninit::<[__m256i; 8 * 12]>::uninit();
+            // Room for the largest: 8 groups of 17 lines.
+            let mut strip = std::mem::MaybeUninit::<[__m256i; 8 * 17]>::uninit();
             let strip = strip.as_mut_ptr().cast::<u8>();
-            const { assert!(F::GROUPS * F::LINES <= 8 * 12 && !F::WORDS) };
+            const { assert!(F::GROUPS * F::LINES <= 8 * 17) };
             // SAFETY: block b of the 8 rows is in `data`; the strip has room, as just asserted.
             unsafe { F::unpack::<1>(data.add(b * F::BYTES), stride, strip) };
             for g in 0..F::GROUPS {
+                // A share with each group: all at once would wait for the buffers of lines under way.
+                let share = 8 * F::BYTES / F::GROUPS;
+                prefetch(data.wrapping_add(8 * b * F::BYTES + g * share), ahead, share);
                 // SAFETY: the groups that were just written.
                 let group = unsafe { strip.add(g * F::LINES * LINE) };
                 for t in 0..T {
                     // SAFETY: lengths asserted above.
-                    f[t] = unsafe { dot::<F>(group, x[t].as_ptr().add((b * F::GROUPS + g) * I8_LINES), f[t]) };
+                    f[t] = unsafe {
+                        let record = x[t].as_ptr().add((b * F::GROUPS + g) * record);
+                        if F::WORDS {
+                            words::<F>(group, record, f[t])
+                        } else {
+                            bytes::<F>(group, record, f[t])
+                        }
+                    };
                     // In the order of their columns.
                     while let Some((o, rest)) = outliers[t].split_first()
                         && o.at as usize / BLOCK == b * F::GROUPS + g
@@ -75,7 +88,7 @@ pub(super) unsafe fn bytes<F: Unpack, const T: usize>(w: Weight, acts: &Acts, y:
 /// The group and the record are readable.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn dot<F: Unpack>(group: *const u8, record: *const u32, mut f: __m256) -> __m256 {
+unsafe fn bytes<F: Unpack>(group: *const u8, record: *const u32, mut f: __m256) -> __m256 {
     // SAFETY: the caller's promise, for all of these.
     let (line, word, real) = unsafe {
         (
@@ -100,7 +113,7 @@ unsafe fn dot<F: Unpack>(group: *const u8, record: *const u32, mut f: __m256) ->
         }
     }
     let ones = _mm256_set1_epi16(1);
-    let scale = |h: usize| _mm256_mul_ps(_mm256_castsi256_ps(line(8 + h)), real(10));
+    let scale = |h: usize| _mm256_mul_ps(_mm256_castsi256_ps(line(F::CODES + h)), real(10));
     let real_sum = |v| _mm256_cvtepi32_ps(_mm256_madd_epi16(v, ones));
     if F::HALVES == 1 {
         f = _mm256_fmadd_ps(real_sum(_mm256_add_epi16(sums[0], sums[1])), scale(0), f);
@@ -109,17 +122,48 @@ unsafe fn dot<F: Unpack>(group: *const u8, record: *const u32, mut f: __m256) ->
         f = _mm256_fmadd_ps(real_sum(sums[1]), scale(1), f);
     }
     if F::MIN {
-        f = _mm256_fmadd_ps(_mm256_castsi256_ps(line(8 + F::HALVES)), real(11), f);
+        for h in 0..F::HALVES {
+            let sum = if F::HALVES == 1 {
+                real(11)
+            } else {
+                _mm256_mul_ps(real_sum(word(8 + h)), real(10))
+            };
+            f = _mm256_fmadd_ps(_mm256_castsi256_ps(line(F::MINS + h)), sum, f);
+        }
     }
     f
 }
 
-/// Q8_0 with int16 activations: lanes are columns, two rows at a time (two chains, one load of the activations for both).
+/// f + (8 rows of one group) . (one record of int16 activations).
+///
+/// # Safety
+/// The group and the record are readable.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn words<F: Unpack>(group: *const u8, record: *const u32, f: __m256) -> __m256 {
+    // SAFETY: the caller's promise, for both.
+    let (line, word) = unsafe {
+        (
+            |l: usize| _mm256_loadu_si256(group.add(l * LINE).cast()),
+            |i: usize| _mm256_set1_epi32(record.add(i).read() as i32),
+        )
+    };
+    let mut sums = [_mm256_setzero_si256(); 2];
+    for i in 0..8 {
+        for (h, sum) in sums.iter_mut().enumerate() {
+            *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(line(8 * h + i), word(8 * h + i)));
+        }
+    }
+    let scale = _mm256_mul_ps(_mm256_castsi256_ps(line(F::CODES)), _mm256_castsi256_ps(word(16)));
+    _mm256_fmadd_ps(_mm256_cvtepi32_ps(_mm256_add_epi32(sums[0], sums[1])), scale, f)
+}
+
+/// Q8_0 with int16 activations: it needs no unpacking if lanes are columns, two rows at a time (two chains, one load of the activations for both).
 ///
 /// # Safety
 /// As [`Isa::matmul_int`](crate::kernels::cpu::isa::Isa::matmul_int), with `acts.m == T`, tiles of one token and Q8_0.
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) unsafe fn q8_0<const T: usize>(w: Weight, acts: &Acts, y: Out, rows: Range<usize>) {
+pub(in crate::kernels::cpu) unsafe fn q8_0<const T: usize>(w: Weight, acts: &Acts, y: Out, rows: Range<usize>) {
     const BYTES: usize = 34;
     const AHEAD: usize = 8192;
     let blocks = w.cols / BLOCK;

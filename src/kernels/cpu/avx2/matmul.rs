@@ -19,14 +19,14 @@ struct Kernels {
     prefill: Run,
 }
 
-macro_rules! bytes {
+macro_rules! blocks {
     ($name:ident) => {
         Kernels {
             format: BlockFormat::$name,
             decode: [
-                decode::bytes::<unpack::$name, 1>,
-                decode::bytes::<unpack::$name, 2>,
-                decode::bytes::<unpack::$name, 3>,
+                decode::blocks::<unpack::$name, 1>,
+                decode::blocks::<unpack::$name, 2>,
+                decode::blocks::<unpack::$name, 3>,
             ],
             prefill: prefill::prefill::<unpack::$name>,
         }
@@ -35,18 +35,23 @@ macro_rules! bytes {
 
 /// All of [`PARTNERS`](crate::kernels::cpu::PARTNERS) with an integer partner.
 static KERNELS: &[Kernels] = &[
-    bytes!(Q4_0),
-    bytes!(Q4_1),
-    bytes!(Q5_0),
-    bytes!(Q5_1),
-    bytes!(Q4_K),
-    bytes!(Q5_K),
-    bytes!(Q6_K),
+    blocks!(Q4_0),
+    blocks!(Q4_1),
+    blocks!(Q5_0),
+    blocks!(Q5_1),
     Kernels {
         format: BlockFormat::Q8_0,
         decode: [decode::q8_0::<1>, decode::q8_0::<2>, decode::q8_0::<3>],
         prefill: prefill::prefill::<unpack::Q8_0>,
     },
+    blocks!(Q2_K),
+    blocks!(Q3_K),
+    blocks!(Q4_K),
+    blocks!(Q5_K),
+    blocks!(Q6_K),
+    blocks!(IQ4_NL),
+    blocks!(IQ4_XS),
+    blocks!(MXFP4),
 ];
 
 /// # Safety
@@ -60,7 +65,7 @@ pub(super) unsafe fn matmul_int(w: Weight, acts: &Acts, y: Out, rows: Range<usiz
 }
 
 /// The 8 rows from `row` on, where they lie, or, at the end of the matrix, copied to `spare` and filled up with zero blocks.
-pub(super) fn eight_rows<'a>(w: &Weight<'a>, row: usize, spare: &'a mut Vec<u8>) -> &'a [u8] {
+pub(in crate::kernels::cpu) fn eight_rows<'a>(w: &Weight<'a>, row: usize, spare: &'a mut Vec<u8>) -> &'a [u8] {
     let bytes = w.row_bytes();
     let data = &w.data[(row * bytes).min(w.data.len())..];
     if data.len() >= 8 * bytes {

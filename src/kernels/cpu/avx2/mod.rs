@@ -4,22 +4,23 @@
 //! `unsafe fn` and [`isa::choose`](super::isa::choose) hands it out only if the CPU has them.
 
 mod attention;
-mod decode;
+pub(super) mod decode;
 mod dense;
 mod elementwise;
 mod lanes;
-mod matmul;
+pub(super) mod matmul;
 mod norm;
 mod pack;
 mod prefill;
 mod rope;
-mod unpack;
+pub(super) mod unpack;
 
 use super::isa::Isa;
 
 pub(crate) static ISA: Isa = Isa {
     name: "avx2",
     available,
+    panel_rows: 16,
     rms_norm: norm::rms_norm,
     rope: rope::rope,
     gated: elementwise::gated,

@@ -13,8 +13,11 @@
 //! | Q4_1, Q4_K       | 0..15 | 0  | 3810                      | 16*15*127 = 30480         |
 //! | Q5_0, Q5_1, Q5_K | 0..31 | 16 | 2*31*127 = 7874           | 16*16*127 = 32512         |
 //! | Q6_K, by halves  | 0..63 | 32 | 2*63*127 = 16002          | 8*32*127 = 32512          |
+//! | Q2_K, by halves  | 0..3  | 0  | 2*3*127 = 762             | 8*3*127 = 3048            |
+//! | Q3_K, by halves  | 0..7  | 4  | 2*7*127 = 1778            | 8*4*127 = 4064            |
+//! | MXFP4            | 0..24 | 12 | 2*24*127 = 6096           | 16*12*127 = 24384         |
 //!
-//! The word kernel (Q8_0) adds 16 `madd` results, two products each, in i32: 32 * 128 * 32767 = 134M < 2^31.
+//! The word kernel (Q8_0, IQ4_NL, IQ4_XS) adds 16 `madd` results, two products each, in i32: 32 * 128 * 32767 = 134M < 2^31.
 //!
 //! **The loop over lines stays a loop.** Unrolled, LLVM moves all loads up and spills the accumulators, which halves the speed;
 //! so the trip count goes through `black_box` once a call.
@@ -158,16 +161,24 @@ unsafe fn bytes<F: Unpack>(panel: *const u8, x: *const u32, groups: usize, sums:
             }
             for (t, (sums, acc)) in sums.iter_mut().zip(acc).enumerate() {
                 for (r, (sum, acc)) in sums.iter_mut().zip(acc).enumerate() {
-                    let scale = _mm256_mul_ps(_mm256_castsi256_ps(line(8 + h, r)), real(10, t));
+                    let scale = _mm256_mul_ps(_mm256_castsi256_ps(line(F::CODES + h, r)), real(10, t));
                     *sum = _mm256_fmadd_ps(_mm256_cvtepi32_ps(_mm256_madd_epi16(acc, ones)), scale, *sum);
                 }
             }
         }
         if F::MIN {
             for (t, sums) in sums.iter_mut().enumerate() {
-                for (r, sum) in sums.iter_mut().enumerate() {
-                    let min = _mm256_castsi256_ps(line(8 + F::HALVES, r));
-                    *sum = _mm256_fmadd_ps(min, real(11, t), *sum);
+                for h in 0..F::HALVES {
+                    let total = if F::HALVES == 1 {
+                        real(11, t)
+                    } else {
+                        let total = _mm256_madd_epi16(word(8 + h, t), ones);
+                        _mm256_mul_ps(_mm256_cvtepi32_ps(total), real(10, t))
+                    };
+                    for (r, sum) in sums.iter_mut().enumerate() {
+                        let min = _mm256_castsi256_ps(line(F::MINS + h, r));
+                        *sum = _mm256_fmadd_ps(min, total, *sum);
+                    }
                 }
             }
         }
@@ -231,7 +242,7 @@ unsafe fn words<F: Unpack>(panel: *const u8, x: *const u32, groups: usize, sums:
         }
         for (t, (sums, acc)) in sums.iter_mut().zip(acc).enumerate() {
             for (r, (sum, acc)) in sums.iter_mut().zip(acc).enumerate() {
-                let scale = _mm256_mul_ps(_mm256_castsi256_ps(line(16, r)), real(16, t));
+                let scale = _mm256_mul_ps(_mm256_castsi256_ps(line(F::CODES, r)), real(16, t));
                 *sum = _mm256_fmadd_ps(_mm256_cvtepi32_ps(acc), scale, *sum);
             }
         }

@@ -14,6 +14,7 @@ pub(super) use matmul::unpack;
 pub(crate) static ISA: Isa = Isa {
     name: "scalar",
     available: || true,
+    panel_rows: 16,
     rms_norm: norm::rms_norm,
     rope: rope::rope,
     gated: elementwise::gated,

@@ -69,7 +69,9 @@ impl Matrix {
     fn fill(&mut self, byte: u8) {
         for block in self.bytes[1..].chunks_exact_mut(self.format.info().block_bytes) {
             for (i, b) in block.iter_mut().enumerate() {
-                if !scales_at(self.format).iter().any(|&at| i == at || i == at + 1) {
+                let half = scales_at(self.format).iter().any(|&at| i == at || i == at + 1);
+                let power = self.format == BlockFormat::MXFP4 && i == 0;
+                if !(half || power) {
                     *b = byte;
                 }
             }
@@ -179,6 +181,41 @@ fn dense_rows_of_any_length() {
     }
 }
 
+/// Rows with one number each, in turn at every place of a vector, a whole step and a tail: times ones they are that number.
+#[test]
+fn every_half_comes_through() {
+    const K: usize = 45;
+    for format in [BlockFormat::F16, BlockFormat::BF16] {
+        let mut data = vec![0u8; (1 << 16) * K * 2];
+        for (bits, row) in (0..=u16::MAX).zip(data.chunks_exact_mut(2 * K)) {
+            row.as_chunks_mut::<2>().0[usize::from(bits) % K] = bits.to_le_bytes();
+        }
+        let w = Weight {
+            format,
+            rows: 1 << 16,
+            cols: K,
+            data: &data,
+        };
+        for m in [1, 2, 3, 4] {
+            for cpu in levels(2) {
+                let mut acts = Acts::default();
+                cpu.pack(&vec![1.0; m * K], K, &[format], Precision::Fast, &mut acts);
+                let mut y = vec![0.0; m << 16];
+                cpu.matmul(w, &acts, Precision::Fast, &mut y);
+                for (i, &y) in y.iter().enumerate() {
+                    let bits = i as u16;
+                    let expected = match format {
+                        BlockFormat::F16 => half::f16::from_bits(bits).to_f32(),
+                        _ => half::bf16::from_bits(bits).to_f32(),
+                    };
+                    let same = y == expected || y.is_nan() && expected.is_nan();
+                    assert!(same, "{} {} m={m} {bits:#06x}: {y}", cpu.isa(), format.name());
+                }
+            }
+        }
+    }
+}
+
 /// The largest sums that codes and activations can make, in every combination of signs that could overflow a lane.
 #[test]
 fn extreme_codes_and_activations() {
@@ -191,7 +228,7 @@ fn extreme_codes_and_activations() {
         |i| if i % 32 < 16 { 1.0 } else { -1.0 },
     ];
     for info in FORMATS.iter().filter(|f| partner(f.format) != Partner::F32) {
-        for byte in [0x00, 0xff, 0x0f, 0xf0, 0x80, 0x7f] {
+        for byte in [0x00, 0xff, 0x0f, 0xf0, 0x80, 0x7f, 0x77] {
             let mut matrix = Matrix::random(info.format, 17, 2 * info.block_len, &mut random);
             matrix.fill(byte);
             for sign in signs {
