@@ -110,15 +110,16 @@ impl Row {
 impl Table {
     pub fn text(&self, what: &str) -> String {
         let mut text = format!("{what}, {} tokens: {:.2} ms\n", self.tokens, self.ms);
+        let width = self.ops.iter().map(|row| row.name().len()).max().unwrap_or(0).max(24);
         let _ = writeln!(
             text,
-            "  {:36} {:>6} {:>10} {:>7} {:>8} {:>8}  of its limit",
+            "  {:width$} {:>6} {:>10} {:>7} {:>8} {:>8}  of its limit",
             "operation", "calls", "ms", "share", "GMAC/s", "GB/s"
         );
         for row in &self.ops {
             let _ = write!(
                 text,
-                "  {:36} {:>6} {:>10.3} {:>5.1} %",
+                "  {:width$} {:>6} {:>10.3} {:>5.1} %",
                 row.name(),
                 row.calls,
                 row.ms,
@@ -137,7 +138,7 @@ impl Table {
         let share = 100.0 * rest / self.ms;
         let _ = writeln!(
             text,
-            "  {:36} {:>6} {rest:>10.3} {share:>5.1} %",
+            "  {:width$} {:>6} {rest:>10.3} {share:>5.1} %",
             "between operations", ""
         );
         text
