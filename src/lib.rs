@@ -9,7 +9,8 @@
 //! * [`kernels`]: speed; safe whole-tensor operations over per-ISA code
 //! * [`quant`]: block formats: layout, ids, scalar truth
 //! * [`format`](mod@format): bytes to checked typed views: memory map, GGUF, safetensors, PEFT folders
-//! * [`pool`]: the thread team, or the application's threads; [`error`]: the one error
+//! * [`pool`]: the thread team, or the application's threads; [`machine`]: what the system says about itself;
+//!   [`error`]: the one error
 //!
 //! A model, an adapter as PEFT saved it, and text:
 //!
@@ -43,6 +44,7 @@ pub mod adapter;
 pub mod error;
 pub mod format;
 pub mod kernels;
+pub mod machine;
 pub mod model;
 pub mod pool;
 pub mod quant;

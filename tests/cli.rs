@@ -5,6 +5,7 @@
 
 mod cli {
     mod batch;
+    mod bench;
     mod chat;
     mod faults;
     mod numbers;

@@ -4,5 +4,6 @@
 //! function table (`Isa`) of the level chosen at start. ISA folders hold the same file names, so that they can be compared.
 
 pub mod cpu;
+pub mod op_times;
 
 pub use cpu::{Cpu, Precision};

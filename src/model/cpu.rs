@@ -6,7 +6,8 @@ use std::ops::Range;
 use crate::adapter::forms::LowRank;
 use crate::error::{Error, Result};
 use crate::format::{Gguf, Mapping, TensorInfo};
-use crate::kernels::cpu::{self, Act, Acts, Attention, KvBuf, RopeTable, Weight};
+use crate::kernels::cpu::{self, Act, Acts, Attention, KvBuf, Partner, RopeTable, Weight, pairs, partner};
+use crate::kernels::op_times::Work;
 use crate::kernels::{Cpu, Precision};
 use crate::quant::BlockFormat;
 
@@ -15,6 +16,8 @@ use super::spec::Rope;
 
 /// A matrix in the mapped file.
 pub struct MappedWeight {
+    /// What it is called in every layer: `attn_q`.
+    kind: String,
     mapping: Mapping,
     range: Range<usize>,
     format: BlockFormat,
@@ -31,8 +34,21 @@ impl MappedWeight {
             data: &self.mapping.bytes()[self.range.clone()],
         }
     }
+
+    /// What operations that read it are told apart by.
+    fn kind(&self) -> (&str, BlockFormat) {
+        (&self.kind, self.format)
+    }
 }
 
+/// `attn_q` of `blk.3.attn_q.weight`.
+fn kind_of(tensor: &str) -> &str {
+    let stem = tensor.strip_suffix(".weight").unwrap_or(tensor);
+    let layer = stem.strip_prefix("blk.").and_then(|s| s.split_once('.'));
+    layer.map_or(stem, |(_, kind)| kind)
+}
+
+/// Each operation says how much work it is: see [`OpTimes`](crate::kernels::op_times::OpTimes).
 impl Backend for Cpu {
     type Weight = MappedWeight;
     type Vector = Vec<f32>;
@@ -54,6 +70,7 @@ impl Backend for Cpu {
                 .found(cols));
         }
         Ok(MappedWeight {
+            kind: kind_of(&t.name).to_string(),
             mapping: gguf.mapping(t).clone(),
             range: t.range.clone(),
             format: t.format,
@@ -85,15 +102,22 @@ impl Backend for Cpu {
     }
 
     fn embed(&self, w: &MappedWeight, ids: &[u32], scale: f32, out: &mut Vec<f32>) {
-        Cpu::embed(self, w.view(), ids, scale, out);
+        let row = w.range.len().checked_div(w.rows).unwrap_or(0);
+        let work = Work {
+            weights: &[w.kind()],
+            ..Work::elements("embed", ids.len() * row)
+        };
+        self.times().time(work, || Cpu::embed(self, w.view(), ids, scale, out));
     }
 
     fn rms_norm(&self, x: &Vec<f32>, w: &Vec<f32>, eps: f32, out: &mut Vec<f32>) {
-        Cpu::rms_norm(self, x, w, eps, out);
+        let work = Work::elements("rms_norm", 2 * size_of_val(&x[..]));
+        self.times().time(work, || Cpu::rms_norm(self, x, w, eps, out));
     }
 
     fn rms_norm_inplace(&self, x: &mut Vec<f32>, w: &Vec<f32>, eps: f32) {
-        Cpu::rms_norm_inplace(self, x, w, eps);
+        let work = Work::elements("rms_norm", 2 * size_of_val(&x[..]));
+        self.times().time(work, || Cpu::rms_norm_inplace(self, x, w, eps));
     }
 
     fn pack<const N: usize>(
@@ -104,66 +128,132 @@ impl Backend for Cpu {
         precision: Precision,
         acts: &mut Acts,
     ) {
-        Cpu::pack(self, x, cols, &weights.map(|w| w.format), precision, acts);
+        let formats = weights.map(|w| w.format);
+        let work = Work::elements("pack", size_of_val(&x[..]));
+        self.times()
+            .time(work, || Cpu::pack(self, x, cols, &formats, precision, acts));
     }
 
     fn matmul<const N: usize>(&self, to: [(&MappedWeight, &mut Vec<f32>); N], acts: &Acts, precision: Precision) {
-        Cpu::matmul_all(self, to.map(|(w, y)| (w.view(), &mut y[..])), acts, precision);
+        let weights = to.each_ref().map(|(w, _)| w.kind());
+        let mut work = Work {
+            op: "matmul",
+            weights: &weights,
+            ..Work::default()
+        };
+        for (w, _) in &to {
+            let integer = precision == Precision::Fast && partner(w.format) != Partner::F32;
+            let macs = if integer {
+                &mut work.integer_macs
+            } else {
+                &mut work.macs
+            };
+            *macs += acts.rows() * w.rows * w.cols;
+            work.bytes += w.range.len();
+        }
+        self.times().time(work, || {
+            Cpu::matmul_all(self, to.map(|(w, y)| (w.view(), &mut y[..])), acts, precision);
+        });
     }
 
     fn low_rank(&self, l: &cpu::LowRank, scale: f32, x: &Vec<f32>, tmp: &mut Vec<f32>, y: &mut Vec<f32>) {
-        Cpu::low_rank(self, l, scale, x, tmp, y);
+        let work = Work {
+            op: "low_rank",
+            macs: x.len() * l.rank + y.len() * l.rank,
+            bytes: size_of_val(&l.a[..]) + size_of_val(&l.b[..]),
+            ..Work::default()
+        };
+        self.times().time(work, || Cpu::low_rank(self, l, scale, x, tmp, y));
     }
 
     fn add_bias(&self, y: &mut Vec<f32>, bias: &Vec<f32>) {
-        Cpu::add_bias(self, y, bias);
+        let work = Work::elements("add_bias", 2 * size_of_val(&y[..]));
+        self.times().time(work, || Cpu::add_bias(self, y, bias));
     }
 
     fn add(&self, y: &mut Vec<f32>, x: &Vec<f32>) {
-        Cpu::add(self, y, x);
+        let work = Work::elements("add", 3 * size_of_val(&x[..]));
+        self.times().time(work, || Cpu::add(self, y, x));
     }
 
     fn rope_table(&self, rope: &Rope, pos: usize, m: usize, table: &mut RopeTable) {
-        table.dims = rope.dims;
-        table.interleaved = rope.interleaved;
-        table.cos.clear();
-        table.sin.clear();
-        for p in pos..pos + m {
-            for f in &rope.inv_freq {
-                // The angle is rounded to f32, as in transformers, before its sine is taken.
-                let (sin, cos) = (p as f32 * f).sin_cos();
-                table.cos.push(cos * rope.magnitude);
-                table.sin.push(sin * rope.magnitude);
+        let work = Work::elements("rope_table", 2 * m * size_of_val(&rope.inv_freq[..]));
+        self.times().time(work, || {
+            table.dims = rope.dims;
+            table.interleaved = rope.interleaved;
+            table.cos.clear();
+            table.sin.clear();
+            for p in pos..pos + m {
+                for f in &rope.inv_freq {
+                    // The angle is rounded to f32, as in transformers, before its sine is taken.
+                    let (sin, cos) = (p as f32 * f).sin_cos();
+                    table.cos.push(cos * rope.magnitude);
+                    table.sin.push(sin * rope.magnitude);
+                }
             }
-        }
+        });
     }
 
     fn rope(&self, x: &mut Vec<f32>, heads: usize, head_dim: usize, table: &RopeTable) {
-        Cpu::rope(self, x, heads, head_dim, table);
+        let work = Work::elements("rope", 2 * size_of_val(&x[..]));
+        self.times().time(work, || Cpu::rope(self, x, heads, head_dim, table));
     }
 
     fn gated(&self, act: Act, gate: &mut Vec<f32>, up: &Vec<f32>) {
-        Cpu::gated(self, act, gate, up);
+        let work = Work::elements("gated", 3 * size_of_val(&up[..]));
+        self.times().time(work, || Cpu::gated(self, act, gate, up));
     }
 
     fn kv_write(&self, x: &Vec<f32>, width: usize, pos: usize, capacity: usize, kv: &mut KvBuf) {
-        Cpu::kv_write(self, x, width, pos, capacity, kv);
+        let work = Work::elements("kv_write", x.len() * (size_of::<f32>() + kv.value_size()));
+        self.times()
+            .time(work, || Cpu::kv_write(self, x, width, pos, capacity, kv));
     }
 
     fn attention(&self, a: &Attention, q: &Vec<f32>, k: &KvBuf, v: &KvBuf, out: &mut Vec<f32>) {
-        Cpu::attention(self, a, q, k, v, out);
+        let rows = q.len() / (a.heads * a.head_dim).max(1);
+        let seen = a.pos + rows - a.visible(0).start;
+        let work = Work {
+            op: "attention",
+            macs: 2 * pairs(a.pos, rows, a.window) * a.heads * a.head_dim,
+            bytes: seen * a.kv_heads * a.head_dim * (k.value_size() + v.value_size()),
+            ..Work::default()
+        };
+        self.times().time(work, || Cpu::attention(self, a, q, k, v, out));
     }
 
     fn softcap(&self, x: &mut Vec<f32>, cap: f32) {
-        Cpu::softcap(self, x, cap);
+        let work = Work::elements("softcap", 2 * size_of_val(&x[..]));
+        self.times().time(work, || Cpu::softcap(self, x, cap));
     }
 
     fn copy_rows(&self, x: &Vec<f32>, cols: usize, first: usize, n: usize, out: &mut Vec<f32>) {
-        out.clear();
-        out.extend_from_slice(&x[first * cols..(first + n) * cols]);
+        let rows = &x[first * cols..(first + n) * cols];
+        let work = Work::elements("copy_rows", 2 * size_of_val(rows));
+        self.times().time(work, || {
+            out.clear();
+            out.extend_from_slice(rows);
+        });
     }
 
     fn read<'a>(&self, buf: &'a Vec<f32>) -> Cow<'a, [f32]> {
         Cow::Borrowed(buf)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::kind_of;
+
+    #[test]
+    fn kinds_are_names_without_the_layer() {
+        for (tensor, kind) in [
+            ("blk.3.attn_q.weight", "attn_q"),
+            ("token_embd.weight", "token_embd"),
+            ("blk.", "blk."),
+            ("blk.x", "blk.x"),
+        ] {
+            assert_eq!(kind_of(tensor), kind);
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! The commands that print numbers: logits, perplexity, tokenize, inspect, bench.
+//! The commands that print numbers: logits, perplexity, tokenize, inspect. `bench` has a file of its own.
 
 use serde_json::Value;
 
@@ -235,41 +235,48 @@ fn inspect_shows_models_and_adapters() {
     );
 }
 
+/// Of the machine itself nothing is known here but what the other commands and the table of levels say.
 #[test]
-fn bench_prints_what_it_promises() {
-    let document = graft(&[
-        "bench",
-        "-m",
-        &tiny(),
-        "-a",
-        &adapter("qv"),
-        "-p",
-        "16",
-        "-n",
-        "4",
-        "-r",
-        "2",
-        "--json",
-    ])
-    .json();
-    for key in ["pp", "tg"] {
-        assert!(document[key].as_f64().expect("a number") > 0.0, "{document}");
-    }
-    for limit in ["read_gb_per_s", "f32_gmac_per_s", "int8_gmac_per_s"] {
-        assert!(
-            document["limits"][limit].as_f64().expect("a number") > 0.0,
-            "{document}"
-        );
-    }
-    assert!(document["generation"]["percent_of_limit"].is_number(), "{document}");
-    assert!(
-        document["start"]["start_ms"].is_number() && document["start"]["kv_bytes"].is_number(),
-        "{document}"
+fn inspect_shows_the_machine() {
+    let document = graft(&["inspect", "--machine", "--json"]).json();
+    let levels = document["levels"].as_array().expect("levels");
+    assert_eq!(
+        levels.last(),
+        Some(&"scalar".into()),
+        "every CPU has the portable level"
     );
-    let text = graft(&["bench", "-m", &tiny(), "-p", "16", "-n", "4", "-r", "1"]);
-    for word in ["limits", "prompt", "generation", "start", "anonymous memory"] {
-        assert!(text.text().contains(word), "{}", text.out);
+    assert!(levels.contains(&document["isa"]));
+    assert_eq!(document["arch"], std::env::consts::ARCH);
+    let (threads, cpus) = (document["threads"].as_u64(), document["logical_cpus"].as_u64());
+    assert!(threads >= Some(1) && threads <= cpus, "{document}");
+    for limit in ["read_gb_per_s", "f32_gmac_per_s", "int8_gmac_per_s"] {
+        assert!(document["limits"][limit].as_f64() > Some(0.0), "{document}");
     }
+
+    let with_isa = |isa: &str, args: &[&str]| {
+        let mut command = command(args);
+        ran(command.env("GRAFT_ISA", isa).output().expect("the program runs"))
+    };
+    let document = with_isa("scalar", &["inspect", "--machine", "--json"]).json();
+    assert_eq!(
+        (&document["isa"], &document["graft_isa"]),
+        (&"scalar".into(), &"scalar".into())
+    );
+    let words = with_isa("scalar", &["inspect", "--machine"]);
+    for word in [
+        "CPU",
+        "threads",
+        "levels",
+        "in use: scalar",
+        "GRAFT_ISA",
+        "page size",
+        "limits",
+    ] {
+        assert!(words.text().contains(word), "{}", words.out);
+    }
+    with_isa("mmx", &["inspect", "--machine"]).failed(2, &["GRAFT_ISA", "scalar", "mmx"]);
+    graft(&["inspect"]).failed(2, &["--machine"]);
+    graft(&["inspect", &tiny(), "--machine"]).failed(2, &["cannot be used"]);
 }
 
 #[test]

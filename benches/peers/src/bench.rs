@@ -8,17 +8,27 @@ use llama_cpp_2::llama_backend::LlamaBackend;
 use serde_json::{Value, json};
 
 use crate::engine::{Engine, Llama, backend, graft_model, graft_session, llama_model, random_tokens};
-use crate::{Options, Result};
+use crate::spread::Spread;
+use crate::{Options, Result, record};
 
 /// Between two runs: the other engine's threads stop spinning.
 const REST: Duration = Duration::from_millis(200);
 
 /// Runs the benchmark for every model.
 pub fn run(options: &Options) -> Result<()> {
+    if let Some(dir) = &options.record {
+        // Now, not after minutes of measuring.
+        std::fs::create_dir_all(dir).map_err(|e| format!("{}: {e}", dir.display()))?;
+    }
     let backend = backend()?;
     let mut all = Vec::new();
     for path in &options.models {
         all.push(one(&backend, path, options)?);
+    }
+    if let Some(dir) = &options.record {
+        for file in record::write(dir, options, &all)? {
+            eprintln!("{}", file.display());
+        }
     }
     if options.json {
         println!("{}", serde_json::to_string_pretty(&all)?);
@@ -107,36 +117,4 @@ fn report(model: &str, test: &str, engines: &[(&str, Box<dyn Engine + '_>)], spe
         figures["ratio"] = s.json();
     }
     figures
-}
-
-/// The middle of some measurements, and how far they scatter.
-struct Spread {
-    p10: f64,
-    median: f64,
-    p90: f64,
-}
-
-impl Spread {
-    fn of(values: &[f64]) -> Self {
-        let mut sorted = values.to_vec();
-        sorted.sort_by(f64::total_cmp);
-        let at = |q: f64| {
-            let last = sorted.len().saturating_sub(1);
-            let x = q * last as f64;
-            let (low, high) = (x.floor() as usize, x.ceil() as usize);
-            match (sorted.get(low), sorted.get(high)) {
-                (Some(a), Some(b)) => a + (b - a) * x.fract(),
-                _ => f64::NAN,
-            }
-        };
-        Spread {
-            p10: at(0.1),
-            median: at(0.5),
-            p90: at(0.9),
-        }
-    }
-
-    fn json(&self) -> Value {
-        json!({ "median": self.median, "p10": self.p10, "p90": self.p90 })
-    }
 }

@@ -3,7 +3,10 @@
 mod bench;
 mod blocks;
 mod check;
+mod crowd;
 mod engine;
+mod record;
+mod spread;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -12,17 +15,19 @@ type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 const USAGE: &str = "\
 usage: peers bench  [options] MODEL.gguf…   speed: prompt (pp) and generation (tg), alternating rounds, and the ratio
+       peers crowd  [options] MODEL.gguf…   speed of Graft beside busy cores, and of two instances at once
        peers logits [options] MODEL.gguf…   logits of every position: Graft exact and fast against llama.cpp
        peers tokens [options] MODEL.gguf…   token ids of a text against llama.cpp's tokenizer
        peers blocks                         every block format against ggml, both directions, bit for bit
 
   -t, --threads N   threads of each engine (default: physical cores)
-  -p, --prompt N    prompt tokens (bench: 512, logits: 64)
+  -p, --prompt N    prompt tokens (bench: 512, crowd: 128, logits: 64)
   -n, --gen N       generated tokens (bench: 64)
   -r, --rounds N    rounds (bench: 5)
   -f, --file TEXT   text for `tokens` (default: this crate's README) and `logits` (default: random tokens)
       --llama-only  bench llama.cpp alone
-      --json        bench: the figures as JSON on stdout, the table on stderr";
+      --json        bench, crowd: the figures as JSON on stdout, the table on stderr
+      --record DIR  bench: also write DIR/YYYY-MM-DD-<cpu>.md and .json";
 
 /// The command line.
 struct Options {
@@ -35,6 +40,7 @@ struct Options {
     file: Option<PathBuf>,
     llama_only: bool,
     json: bool,
+    record: Option<PathBuf>,
 }
 
 impl Options {
@@ -49,6 +55,7 @@ impl Options {
             file: None,
             llama_only: false,
             json: false,
+            record: None,
         };
         while let Some(arg) = args.next() {
             let mut value = || args.next().ok_or_else(|| format!("{arg} needs a value"));
@@ -60,6 +67,7 @@ impl Options {
                 "-f" | "--file" => options.file = Some(value()?.into()),
                 "--llama-only" => options.llama_only = true,
                 "--json" => options.json = true,
+                "--record" => options.record = Some(value()?.into()),
                 _ if arg.starts_with('-') => return Err(USAGE.into()),
                 _ => options.models.push(arg.into()),
             }
@@ -75,6 +83,7 @@ fn run() -> Result<bool> {
     let options = Options::parse(std::env::args().skip(1))?;
     match options.command.as_str() {
         "bench" => bench::run(&options).map(|()| true),
+        "crowd" => crowd::run(&options).map(|()| true),
         "logits" => check::logits(&options),
         "tokens" => check::tokens(&options),
         "blocks" => blocks::run(),

@@ -43,7 +43,7 @@ pub enum Command {
     Perplexity(PerplexityArgs),
     /// Show how a text is cut into tokens
     Tokenize(TokenizeArgs),
-    /// Show what is in a model file or an adapter folder
+    /// Show what is in a model file or an adapter folder, or what this machine can do
     Inspect(InspectArgs),
     /// Measure speed beside this machine's limits
     Bench(BenchArgs),
@@ -383,15 +383,27 @@ pub struct TokenizeArgs {
 
 /// `graft inspect`
 #[derive(Args)]
+#[command(override_usage = "\
+graft inspect [--json] <FILE.gguf|ADAPTER_DIR>
+       graft inspect [--json] --machine")]
 #[command(after_help = "\
 Examples:
   graft inspect model.gguf
   graft inspect ./my-lora
-  graft inspect model.gguf --json | jq .memory")]
+  graft inspect model.gguf --json | jq .memory
+  graft inspect --machine                             CPU, threads, instruction set level, limits; takes a second
+  GRAFT_ISA=scalar graft inspect --machine            the level as the environment variable sets it, for every command")]
 pub struct InspectArgs {
     /// A GGUF file or an adapter folder
-    #[arg(value_name = "FILE.gguf|ADAPTER_DIR")]
-    pub path: PathBuf,
+    #[arg(
+        value_name = "FILE.gguf|ADAPTER_DIR",
+        required_unless_present = "machine",
+        conflicts_with = "machine"
+    )]
+    pub path: Option<PathBuf>,
+    /// Show this machine instead, and measure its limits
+    #[arg(long)]
+    pub machine: bool,
     /// Print one JSON document
     #[arg(long)]
     pub json: bool,
@@ -404,7 +416,10 @@ First the limits of this machine at the same number of threads (memory read, f32
 speed (pp), the generation speed (tg), each with its share of the limit, then start time and memory of a fresh process.
 Examples:
   graft bench -m model.gguf
-  graft bench -m model.gguf -a ./my-lora -p 128 -n 32 -r 3 --json")]
+  graft bench -m model.gguf -a ./my-lora -p 128 -n 32 -r 3 --json
+  graft bench -m model.gguf --ops                  which operation takes the time, and how far it is from its limit
+  graft bench -m model.gguf --ops --svg roofline.svg
+  graft bench -m model.gguf -d 4096                the same speeds behind 4096 tokens, beside what arithmetic allows")]
 pub struct BenchArgs {
     #[command(flatten)]
     pub model: ModelArgs,
@@ -414,9 +429,18 @@ pub struct BenchArgs {
     /// Tokens to generate
     #[arg(short, long = "new", value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..))]
     pub n: u32,
+    /// Measure also with N tokens already in the context
+    #[arg(short, long, value_name = "N", default_value_t = 0)]
+    pub depth: u32,
     /// Repetitions; the median counts
     #[arg(short, long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub repeat: u32,
+    /// Also list the operations of the fastest of further repetitions (behind the tokens of --depth)
+    #[arg(long)]
+    pub ops: bool,
+    /// Also draw the speeds, with --ops the operations too, under the roofs of this machine
+    #[arg(long, value_name = "FILE.svg")]
+    pub svg: Option<PathBuf>,
     /// Print one JSON document
     #[arg(long)]
     pub json: bool,

@@ -1,4 +1,4 @@
-//! `graft inspect`: what is in a model file or an adapter folder.
+//! `graft inspect`: what is in a model file or an adapter folder, and what machine this is.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -12,12 +12,16 @@ use graft::{Model, Result, SessionOptions};
 use serde_json::{Map, Value, json};
 
 use crate::args::InspectArgs;
+use crate::machine;
 use crate::output::{Done, bytes, print, print_json};
 
 pub fn run(args: &InspectArgs) -> Done {
-    let (text, document) = match args.path.is_dir() {
-        true => adapter(&args.path)?,
-        false => model(&args.path)?,
+    let Some(path) = &args.path else {
+        return machine::run(args.json);
+    };
+    let (text, document) = match path.is_dir() {
+        true => adapter(path)?,
+        false => model(path)?,
     };
     if args.json { print_json(&document) } else { print(&text) }
 }

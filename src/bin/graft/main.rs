@@ -10,6 +10,7 @@ mod inspect;
 mod interrupt;
 mod load;
 mod logits;
+mod machine;
 mod output;
 mod perplexity;
 mod progress;

@@ -83,3 +83,33 @@ pub fn bytes(n: usize) -> String {
         n => format!("{n} B"),
     }
 }
+
+/// Whether a file could stand at `path`: asked before long work whose result goes there.
+pub fn can_hold_file(path: &Path) -> Done {
+    let folder = match path.parent() {
+        Some(p) if !p.as_os_str().is_empty() => p,
+        _ => Path::new("."),
+    };
+    let fault = |what: &str| Err(Error::usage(what).file(path).into());
+    match (path.file_name(), path.is_dir(), folder.is_dir()) {
+        (None, ..) | (_, true, _) => fault("a folder cannot be written as a file"),
+        (_, _, false) => fault("there is no such folder to write into"),
+        _ => Ok(()),
+    }
+}
+
+/// Writes a file whole or not at all: under another name first, then renamed.
+pub fn write_file(path: &Path, text: &str) -> Done {
+    let mut name = path.file_name().unwrap_or_default().to_os_string();
+    name.push(format!(".{}.part", std::process::id()));
+    let part = path.with_file_name(name);
+    let written = std::fs::File::create(&part).and_then(|mut file| {
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        std::fs::rename(&part, path)
+    });
+    written.map_err(|e| {
+        let _ = std::fs::remove_file(&part);
+        Fail::write(path, &e)
+    })
+}

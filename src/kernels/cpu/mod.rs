@@ -25,8 +25,9 @@ use std::ops::Range;
 use std::sync::Arc;
 
 pub use acts::{Acts, PARTNERS, Partner, partner};
-pub use types::{Act, Attention, KvBuf, LowRank, Precision, RopeTable, Weight};
+pub use types::{Act, Attention, KvBuf, LowRank, Precision, RopeTable, Weight, pairs};
 
+use super::op_times::OpTimes;
 use crate::Result;
 use crate::pool::{Executor, Team, physical_cores};
 use crate::quant::BlockFormat;
@@ -38,6 +39,7 @@ use types::Out;
 pub struct Cpu {
     isa: &'static Isa,
     team: Arc<dyn Executor>,
+    times: OpTimes,
 }
 
 /// Elements below which an elementwise operation is not worth waking a second thread.
@@ -60,7 +62,11 @@ impl Cpu {
     /// As [`new`](Self::new), for `GRAFT_ISA`.
     pub fn on(team: Arc<dyn Executor>) -> Result<Self> {
         let isa = isa::choose()?;
-        Ok(Cpu { isa, team })
+        Ok(Cpu {
+            isa,
+            team,
+            times: OpTimes::default(),
+        })
     }
 
     /// A backend of the level called `isa` (`scalar`, `avx2`, …), whatever `GRAFT_ISA` says.
@@ -71,6 +77,7 @@ impl Cpu {
         Ok(Cpu {
             isa: isa::named(isa)?,
             team: Arc::new(Team::new(threads.unwrap_or_else(physical_cores))?),
+            times: OpTimes::default(),
         })
     }
 
@@ -91,6 +98,11 @@ impl Cpu {
     /// Threads that work on an operation.
     pub fn threads(&self) -> usize {
         self.team.threads()
+    }
+
+    /// What the operations took, where the model calls them.
+    pub fn times(&self) -> &OpTimes {
+        &self.times
     }
 
     /// The threads, for other loops that want them.

@@ -115,6 +115,14 @@ impl KvBuf {
         }
     }
 
+    /// Bytes of an element.
+    pub fn value_size(&self) -> usize {
+        match self {
+            KvBuf::F16(_) => size_of::<u16>(),
+            KvBuf::F32(_) => size_of::<f32>(),
+        }
+    }
+
     /// Whether there are no elements.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
@@ -149,6 +157,14 @@ impl Attention {
         let window = self.window.unwrap_or(usize::MAX);
         (pos + 1).saturating_sub(window)..pos + 1
     }
+}
+
+/// Pairs of a query and a key that it sees, for `rows` queries from position `pos` on: the work of attention.
+pub fn pairs(pos: usize, rows: usize, window: Option<usize>) -> usize {
+    let window = window.unwrap_or(usize::MAX);
+    // The first of the rows see everything before them, one key more each; the others see a window.
+    let growing = window.saturating_sub(pos).min(rows);
+    growing * pos + growing * (growing + 1) / 2 + (rows - growing) * window
 }
 
 /// Low-rank update y += scale * B (A x) for f32 factors.

@@ -269,3 +269,24 @@ fn huge_and_broken_scores_end() {
         assert!(out.iter().all(|v| v.is_nan()));
     }
 }
+
+/// Oracle: the definition, row by row.
+#[test]
+fn pairs_are_what_the_rows_see() {
+    for window in [None, Some(1), Some(7), Some(100)] {
+        for (pos, m) in [(0, 0), (0, 1), (0, 9), (5, 4), (6, 1), (7, 3), (200, 3)] {
+            let a = Attention {
+                heads: 1,
+                kv_heads: 1,
+                head_dim: 8,
+                scale: 1.0,
+                softcap: None,
+                window,
+                capacity: 256,
+                pos,
+            };
+            let want: usize = (0..m).map(|t| a.visible(t).len()).sum();
+            assert_eq!(pairs(pos, m, window), want, "{m} rows from {pos}, window {window:?}");
+        }
+    }
+}

@@ -1,0 +1,341 @@
+//! `graft bench`: speed beside the limits of this machine.
+//!
+//! The limits come first: what the memory delivers when it is only read, and how many multiply-adds the cores do when they
+//! do nothing else. A generated token reads every weight once, so its limit is the memory; a prompt's tokens share that
+//! reading, so their limit is arithmetic. Start time and memory are those of a fresh `graft run`, from outside.
+
+mod ops;
+mod roofline;
+mod start;
+mod svg;
+mod work;
+
+use std::time::{Duration, Instant};
+
+use graft::kernels::Precision;
+use graft::{Error, Result, Session};
+use serde::Serialize;
+
+use crate::args::BenchArgs;
+use crate::load;
+use crate::machine::Limits;
+use crate::output::{Done, bytes, can_hold_file, print, print_json, write_file};
+use roofline::{GENERATION, Mark, PROMPT};
+use start::Start;
+use work::{Attention, Work};
+
+#[derive(Serialize)]
+struct Document {
+    pp: f64,
+    tg: f64,
+    model: String,
+    isa: &'static str,
+    threads: usize,
+    precision: &'static str,
+    limits: Limits,
+    prompt: Speed,
+    generation: Speed,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    depth: Option<Depth>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ops: Option<Ops>,
+    start: Start,
+}
+
+#[derive(Serialize)]
+struct Speed {
+    tokens: usize,
+    tokens_per_s: f64,
+    /// Of all repetitions, the slowest and the fastest.
+    range: (f64, f64),
+    gb_per_s: f64,
+    gmac_per_s: f64,
+    percent_of_limit: f64,
+}
+
+/// The same with tokens already in the context.
+#[derive(Serialize)]
+struct Depth {
+    tokens: usize,
+    prompt: Deep,
+    generation: Deep,
+}
+
+/// A speed beside the arithmetic law: time at a depth = time at depth 0 + the attention that comes with it, at the
+/// limits of the machine.
+#[derive(Serialize)]
+struct Deep {
+    tokens_per_s: f64,
+    range: (f64, f64),
+    /// By the law, from the measured speed at depth 0.
+    law_tokens_per_s: f64,
+    percent_of_law: f64,
+    /// What comes with the depth, for each token.
+    more_macs: usize,
+    more_kv_bytes: usize,
+}
+
+#[derive(Serialize)]
+struct Ops {
+    prompt: ops::Table,
+    generation: ops::Table,
+}
+
+/// What is timed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// Tokens that come all at once.
+    Prompt,
+    /// Tokens that come one by one.
+    Generation,
+}
+
+/// A session and what to run in it.
+struct Bench<'a> {
+    args: &'a BenchArgs,
+    session: Session,
+    /// Those of the depth, then those of a phase.
+    ids: Vec<u32>,
+}
+
+pub fn run(args: &BenchArgs) -> Done {
+    args.svg.as_deref().map_or(Ok(()), can_hold_file)?;
+    let (model, adapters) = load::model_and_adapters(&args.model)?;
+    let depth = args.depth as usize;
+    let ids = ids(model.spec().vocab_size, depth + args.prompt.max(args.n) as usize);
+    let most = model.spec().context_length;
+    if ids.len() > most {
+        Err(Error::usage("more tokens than the model's context")
+            .item("-p or -n, and -d")
+            .expected(format!("at most {most}"))
+            .found(ids.len()))?;
+    }
+    let threads = model.backend().threads();
+    let limits = Limits::measure(threads);
+    let precision = match args.model.precision() {
+        Precision::Exact => "exact",
+        Precision::Fast => "fast",
+    };
+    // Text comes as it is measured, a document at the end.
+    let say = |text: &str| if args.json { Ok(()) } else { print(text) };
+    say(&format!(
+        "{}: {}, {precision}, {} · {threads} threads\nlimits      {limits}\n",
+        args.model.model.display(),
+        bytes(model.gguf().tensors().iter().map(|t| t.range.len()).sum()),
+        model.backend().isa(),
+    ))?;
+
+    let mut bench = Bench {
+        args,
+        session: load::session(&model, &args.model, ids.len(), &adapters)?,
+        ids,
+    };
+    let work = Work::of(&model);
+    let prompt = bench.speed(Phase::Prompt, &work, &limits)?;
+    say(&prompt.line(Phase::Prompt))?;
+    let generation = bench.speed(Phase::Generation, &work, &limits)?;
+    say(&generation.line(Phase::Generation))?;
+    let mut deep = None;
+    if depth > 0 {
+        bench.fill(depth)?;
+        let prompt = bench.deep(Phase::Prompt, depth, &prompt, &limits)?;
+        say(&prompt.line(Phase::Prompt, depth))?;
+        let generation = bench.deep(Phase::Generation, depth, &generation, &limits)?;
+        say(&generation.line(Phase::Generation, depth))?;
+        deep = Some(Depth {
+            tokens: depth,
+            prompt,
+            generation,
+        });
+    }
+    let mut ops = None;
+    if args.ops {
+        let prompt = ops::measure(&mut bench, Phase::Prompt, depth, &limits)?;
+        say(&prompt.text("prompt"))?;
+        let generation = ops::measure(&mut bench, Phase::Generation, depth, &limits)?;
+        say(&generation.text("generation"))?;
+        ops = Some(Ops { prompt, generation });
+    }
+    drop(bench);
+    if let Some(path) = &args.svg {
+        let name = args.model.model.file_name().unwrap_or_default().to_string_lossy();
+        let title = format!("{name}, {precision}, {}, {threads} threads", model.backend().isa());
+        let mut marks = vec![prompt.mark("prompt", PROMPT), generation.mark("generation", GENERATION)];
+        if let Some(ops) = &ops {
+            marks.extend(Mark::operations(&ops.prompt, PROMPT));
+            marks.extend(Mark::operations(&ops.generation, GENERATION));
+        }
+        write_file(path, &roofline::draw(&title, &limits, &marks))?;
+    }
+
+    let start = start::measure(args)?;
+    if !args.json {
+        let anonymous = start.anonymous_bytes.map_or("unknown".into(), |n| bytes(n as usize));
+        return print(&format!(
+            "start       {:.0} ms from process start to the end of the first token, 5-token prompt · anonymous memory {anonymous}, KV cache {}\n",
+            start.start_ms,
+            bytes(start.kv_bytes as usize),
+        ));
+    }
+    print_json(&Document {
+        pp: prompt.tokens_per_s,
+        tg: generation.tokens_per_s,
+        model: args.model.model.display().to_string(),
+        isa: model.backend().isa(),
+        threads,
+        precision,
+        limits,
+        prompt,
+        generation,
+        depth: deep,
+        ops,
+        start,
+    })
+}
+
+/// Ids that are the same on every run and do not repeat one row of the embedding.
+fn ids(vocab: usize, n: usize) -> Vec<u32> {
+    (0..n).map(|i| (i.wrapping_mul(7919) % vocab) as u32).collect()
+}
+
+impl Bench<'_> {
+    /// Tokens of a phase.
+    fn tokens(&self, phase: Phase) -> usize {
+        match phase {
+            Phase::Prompt => self.args.prompt as usize,
+            Phase::Generation => self.args.n as usize,
+        }
+    }
+
+    /// Puts the first `depth` tokens into the session.
+    fn fill(&mut self, depth: usize) -> Result<()> {
+        self.session.reset();
+        self.session.eval(&self.ids[..depth]).map(|_| ())
+    }
+
+    /// A phase, once, behind `depth` tokens.
+    fn run(&mut self, phase: Phase, depth: usize) -> Result<()> {
+        let ids = &self.ids[depth..depth + self.tokens(phase)];
+        let chunk = match phase {
+            Phase::Prompt => ids.len(),
+            Phase::Generation => 1,
+        };
+        ids.chunks(chunk).try_for_each(|ids| self.session.eval(ids).map(|_| ()))
+    }
+
+    /// Times of a phase, once to warm up and then as often as asked, ascending.
+    fn times(&mut self, phase: Phase, depth: usize) -> Result<Vec<Duration>> {
+        let mut times = Vec::new();
+        for i in 0..=self.args.repeat {
+            self.session.truncate(depth)?;
+            let start = Instant::now();
+            self.run(phase, depth)?;
+            if i > 0 {
+                times.push(start.elapsed());
+            }
+        }
+        times.sort();
+        Ok(times)
+    }
+
+    fn speed(&mut self, phase: Phase, work: &Work, limits: &Limits) -> Result<Speed> {
+        let times = self.times(phase, 0)?;
+        let tokens = self.tokens(phase);
+        let (tokens_per_s, range) = per_second(tokens, &times);
+        // A prompt reads the weights once for many tokens, and asks for the logits of the last.
+        let heads = match phase {
+            Phase::Prompt => 1.0 / tokens as f64,
+            Phase::Generation => 1.0,
+        };
+        let gb_per_s = tokens_per_s * heads * work.bytes as f64 / 1e9;
+        let gmac_per_s = tokens_per_s * (work.layers as f64 + heads * work.head as f64) / 1e9;
+        let share = match (phase, self.session.precision()) {
+            (Phase::Generation, _) => gb_per_s / limits.read_gb_per_s,
+            (Phase::Prompt, Precision::Exact) => gmac_per_s / limits.f32_gmac_per_s,
+            (Phase::Prompt, Precision::Fast) => gmac_per_s / limits.int8_gmac_per_s,
+        };
+        Ok(Speed {
+            tokens,
+            tokens_per_s,
+            range,
+            gb_per_s,
+            gmac_per_s,
+            percent_of_limit: 100.0 * share,
+        })
+    }
+
+    fn deep(&mut self, phase: Phase, depth: usize, shallow: &Speed, limits: &Limits) -> Result<Deep> {
+        let times = self.times(phase, depth)?;
+        let tokens = self.tokens(phase);
+        let (tokens_per_s, range) = per_second(tokens, &times);
+        let (model, precision) = (self.session.model(), self.session.precision());
+        let attention = |depth| Attention::of(model, precision, phase, depth, tokens);
+        let more = attention(depth).beyond(attention(0));
+        let law_tokens_per_s = tokens as f64 / (tokens as f64 / shallow.tokens_per_s + more.seconds(limits));
+        Ok(Deep {
+            tokens_per_s,
+            range,
+            law_tokens_per_s,
+            percent_of_law: 100.0 * tokens_per_s / law_tokens_per_s,
+            more_macs: more.macs / tokens,
+            more_kv_bytes: more.bytes / tokens,
+        })
+    }
+}
+
+/// Tokens a second: in the middle of the ascending `times`, and from the slowest to the fastest.
+fn per_second(tokens: usize, times: &[Duration]) -> (f64, (f64, f64)) {
+    let per_s = |t: &Duration| tokens as f64 / t.as_secs_f64();
+    let (slowest, fastest) = (times.last().map_or(0.0, per_s), times.first().map_or(0.0, per_s));
+    (per_s(&times[times.len() / 2]), (slowest, fastest))
+}
+
+impl Phase {
+    fn name(self) -> &'static str {
+        match self {
+            Phase::Prompt => "prompt",
+            Phase::Generation => "generation",
+        }
+    }
+}
+
+impl Speed {
+    fn mark(&self, what: &str, color: roofline::Color) -> Mark {
+        let label = format!("{what} {:.0} tokens/s", self.tokens_per_s);
+        Mark::phase(label, self.gmac_per_s, self.gb_per_s, color)
+    }
+
+    fn line(&self, phase: Phase) -> String {
+        let limit = match phase {
+            Phase::Prompt => "arithmetic",
+            Phase::Generation => "reading",
+        };
+        format!(
+            "{:11} {:>9.1} tokens/s ({:.1} to {:.1}) · {:.2} GB/s · {:.1} GMAC/s · {:.0} % of the limit ({limit}), {} tokens\n",
+            phase.name(),
+            self.tokens_per_s,
+            self.range.0,
+            self.range.1,
+            self.gb_per_s,
+            self.gmac_per_s,
+            self.percent_of_limit,
+            self.tokens
+        )
+    }
+}
+
+impl Deep {
+    fn line(&self, phase: Phase, depth: usize) -> String {
+        format!(
+            "{:11} {:>9.1} tokens/s ({:.1} to {:.1}) behind {depth} tokens · {:.0} % of the law: {:.1} tokens/s with {:.1} MMAC of attention and {} of keys and values more a token\n",
+            phase.name(),
+            self.tokens_per_s,
+            self.range.0,
+            self.range.1,
+            self.percent_of_law,
+            self.law_tokens_per_s,
+            self.more_macs as f64 / 1e6,
+            bytes(self.more_kv_bytes),
+        )
+    }
+}
