@@ -11,6 +11,7 @@
 
 use std::any::Any;
 use std::cell::UnsafeCell;
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
 use std::sync::{Arc, Mutex};
@@ -66,8 +67,8 @@ pub struct Team {
 struct Shared {
     /// Epoch, stop, open, active: see the module's head.
     state: AtomicU64,
-    /// The next chunk that nobody has taken.
-    next: AtomicUsize,
+    /// For each thread, the leader first: the next chunk of its share that nobody has taken.
+    next: Vec<Cursor>,
     /// A leader is at work. Who finds it set runs its job alone.
     led: AtomicBool,
     /// Set by the first panic: the others take no further chunk.
@@ -78,6 +79,11 @@ struct Shared {
     /// One flag a worker: "I am about to park, wake me".
     parked: Vec<AtomicBool>,
 }
+
+/// A counter on a cache line of its own (two, as they are fetched in pairs).
+#[derive(Default)]
+#[repr(align(128))]
+struct Cursor(AtomicUsize);
 
 #[derive(Clone, Copy)]
 struct Job {
@@ -109,7 +115,7 @@ impl Team {
         let nothing: &'static (dyn Fn(usize) + Sync) = &nothing;
         let shared = Arc::new(Shared {
             state: AtomicU64::new(0),
-            next: AtomicUsize::new(0),
+            next: std::iter::repeat_with(Cursor::default).take(threads).collect(),
             led: AtomicBool::new(false),
             panicked: AtomicBool::new(false),
             panic: Mutex::new(None),
@@ -142,8 +148,9 @@ impl Team {
 
     /// Calls `work(0)`, …, `work(chunks - 1)`, each once, on any thread of the team and in any order; returns when all are done.
     ///
-    /// Chunks are handed out one by one from a counter, so slow and fast threads both stay busy. Allocates nothing. From
-    /// inside a job, or while another thread leads one, the caller does all chunks itself.
+    /// Each thread has a share of neighbouring chunks, which suits memory that is read ahead, and takes from the others' when its own
+    /// are done, so slow and fast threads both stay busy. Allocates nothing. From inside a job, or while another thread leads one,
+    /// the caller does all chunks itself.
     ///
     /// # Panics
     /// If a chunk panics, no further chunks are started and the first panic goes on in the caller, after every
@@ -181,7 +188,9 @@ impl Team {
         };
         // SAFETY: we lead, no job is open and nobody is active (the last leader waited for that): nobody reads `job`.
         unsafe { *shared.job.get() = Job { work, chunks } };
-        shared.next.store(0, Ordering::Relaxed);
+        for (thread, next) in shared.next.iter().enumerate() {
+            next.0.store(shared.share(thread, chunks).start, Ordering::Relaxed);
+        }
         let epoch = (shared.state.load(Ordering::Relaxed) & !(EPOCH - 1)).wrapping_add(EPOCH);
         // SeqCst here and in `worker`: either the worker sees the open job or we see that it is parked.
         shared.state.store(epoch | OPEN, Ordering::SeqCst);
@@ -192,7 +201,7 @@ impl Team {
             }
         }
         // SAFETY: the job is ours and open.
-        unsafe { shared.take_chunks() };
+        unsafe { shared.take_chunks(0) };
 
         // Close, then wait for those who joined. They are in the middle of a chunk: spin first, then give way.
         let mut state = shared.state.fetch_and(!OPEN, Ordering::AcqRel) & !OPEN;
@@ -227,22 +236,35 @@ impl Drop for Team {
 }
 
 impl Shared {
-    /// Does chunks until none is left.
+    /// The chunks that are `thread`'s first.
+    fn share(&self, thread: usize, chunks: usize) -> Range<usize> {
+        let threads = self.next.len();
+        thread * chunks / threads..(thread + 1) * chunks / threads
+    }
+
+    /// Does chunks until none is left: those of `thread`'s share, then what is left of the others'.
     ///
     /// # Safety
     /// The caller leads the open job or has joined it.
-    unsafe fn take_chunks(&self) {
+    unsafe fn take_chunks(&self, thread: usize) {
         // SAFETY: the caller's promise: the leader writes `job` only when nobody is active.
         let job = unsafe { *self.job.get() };
         // SAFETY: as above; the closure lives until the leader returns, and it waits for us.
         let work = unsafe { &*job.work };
+        let threads = self.next.len();
         let done = catch_unwind(AssertUnwindSafe(|| {
-            loop {
-                let chunk = self.next.fetch_add(1, Ordering::Relaxed);
-                if chunk >= job.chunks || self.panicked.load(Ordering::Relaxed) {
-                    break;
+            for whose in (thread..threads).chain(0..thread) {
+                let end = self.share(whose, job.chunks).end;
+                loop {
+                    let chunk = self.next[whose].0.fetch_add(1, Ordering::Relaxed);
+                    if chunk >= end {
+                        break;
+                    }
+                    if self.panicked.load(Ordering::Relaxed) {
+                        return;
+                    }
+                    work(chunk);
                 }
-                work(chunk);
             }
         }));
         if let Err(panic) = done {
@@ -269,7 +291,7 @@ impl Shared {
             {
                 seen = state >> 32;
                 // SAFETY: we have just joined the open job.
-                unsafe { self.take_chunks() };
+                unsafe { self.take_chunks(id + 1) };
                 self.state.fetch_sub(1, Ordering::AcqRel);
             }
         }

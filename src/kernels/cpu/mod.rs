@@ -351,9 +351,10 @@ impl Cpu {
         });
     }
 
-    /// Calls `f` for ranges that cover `0..n`, at least `grain` long, a few for each thread.
+    /// Calls `f` for ranges that cover `0..n`, at least `grain` long, several for each thread: neighbours one after the other, so that
+    /// what one fetches ahead the next one finds, and so many that no thread waits long for another's last.
     fn split(&self, n: usize, grain: usize, f: &(dyn Fn(Range<usize>) + Sync)) {
-        let pieces = (n / grain.max(1)).clamp(1, self.threads() * 4);
+        let pieces = (n / grain.max(1)).clamp(1, self.threads() * 16);
         let step = n.div_ceil(pieces).max(1);
         self.team
             .run(n.div_ceil(step), &|c| f(c * step..((c + 1) * step).min(n)));
@@ -362,8 +363,8 @@ impl Cpu {
     /// Calls `f(matrix, rows)` for ranges of output rows of matrices of k columns that meet m tokens; ranges start at multiples of
     /// the panels' height.
     fn split_rows(&self, rows: &[usize], k: usize, m: usize, f: &(dyn Fn(usize, Range<usize>) + Sync)) {
-        /// Multiply-adds that are worth a chunk of their own: a few microseconds on one core.
-        const WORTH: usize = 1 << 17;
+        /// Multiply-adds that are worth a chunk of their own: about a microsecond on one core.
+        const WORTH: usize = 1 << 15;
         let panel = self.isa.panel_rows;
         let grain = (WORTH / (panel * k * m).max(1)).max(1);
         let panels = rows.iter().map(|rows| rows.div_ceil(panel)).sum();
