@@ -5,6 +5,8 @@
 use std::ops::Range;
 
 use super::acts::{Acts, Outlier};
+#[cfg(target_arch = "aarch64")]
+use super::neon;
 use super::scalar;
 use super::types::{Act, Attention, KvBuf, Out, Weight};
 #[cfg(target_arch = "x86_64")]
@@ -14,6 +16,9 @@ use crate::{Error, Result};
 /// See [`Isa::pack_i8`].
 pub(crate) type PackI8 =
     unsafe fn(x: &[f32], k: usize, tile: usize, out: &mut [u32], outliers: &mut [Outlier]) -> usize;
+
+/// See [`Isa::matmul_int`].
+pub(crate) type MatmulInt = unsafe fn(w: Weight, acts: &Acts, y: Out, rows: Range<usize>);
 
 /// One level's kernels.
 ///
@@ -47,7 +52,7 @@ pub(crate) struct Isa {
     /// `w` is checked, `rows` is within it, nobody else uses these columns of `y`.
     pub matmul_f32: unsafe fn(w: Weight, x: &[f32], y: Out, add: bool, rows: Range<usize>),
     /// The same, = only, with the packed form of the format's [`partner`](super::acts::partner), which is I8 or I16 and present.
-    pub matmul_int: unsafe fn(w: Weight, acts: &Acts, y: Out, rows: Range<usize>),
+    pub matmul_int: MatmulInt,
     /// Unnormalized attention of one kv head: see [`AttentionPart`].
     pub attention: unsafe fn(part: AttentionPart),
 }
@@ -79,6 +84,12 @@ pub(crate) static LEVELS: &[&Isa] = &[
     &avx512::ISA,
     #[cfg(target_arch = "x86_64")]
     &avx2::ISA,
+    #[cfg(target_arch = "aarch64")]
+    &neon::I8MM,
+    #[cfg(target_arch = "aarch64")]
+    &neon::DOTPROD,
+    #[cfg(target_arch = "aarch64")]
+    &neon::NEON,
     &scalar::ISA,
 ];
 

@@ -14,6 +14,8 @@ mod avx2;
 mod avx512;
 mod isa;
 mod kv_buf;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 pub mod peaks;
 mod scalar;
 mod scratch;
