@@ -2,7 +2,8 @@
 //!
 //! Decode is limited by reading the weights once a token, prefill by multiply-adds; `graft bench` prints its figures beside these.
 //! The loops are the densest of their kind, on registers (multiply-adds) or on a buffer far larger than the caches (reading), run by
-//! as many threads as the model uses. They measure the instructions that the AVX2 kernels use; a CPU without them runs plain loops.
+//! as many threads as the model uses. They measure the instructions that the kernels of the CPU's best level use; a CPU without any
+//! runs plain loops.
 
 use std::hint::black_box;
 use std::sync::Barrier;
@@ -13,13 +14,13 @@ use std::time::{Duration, Instant};
 pub struct Peaks {
     /// Threads that ran.
     pub threads: usize,
-    /// `avx2`, or `scalar` where the plain loops ran: these do not show what the CPU could do.
+    /// The level whose instructions ran, or `scalar` where the plain loops ran: these do not show what the CPU could do.
     pub isa: &'static str,
     /// Bytes read from memory, in 10^9 a second.
     pub read_gb_s: f64,
     /// f32 fused multiply-adds, in 10^9 a second.
     pub fma_gmac_s: f64,
-    /// Multiply-adds of bytes into i32 (maddubs, madd, add), in 10^9 a second.
+    /// Multiply-adds of bytes into i32 (AVX2: maddubs, madd, add; arm64: smmla, sdot or smull and sadalp), in 10^9 a second.
     pub int8_gmac_s: f64,
 }
 
@@ -30,8 +31,8 @@ const READ_STEP: usize = 1 << 20;
 /// The best of so many windows counts: others may disturb some of them.
 const WINDOWS: usize = 5;
 const WINDOW: Duration = Duration::from_millis(40);
-/// Independent accumulators: latency times instructions a cycle, and still within 16 registers.
-const CHAINS: usize = 10;
+/// Independent accumulators: latency times instructions a cycle, and still within the registers.
+const CHAINS: usize = if cfg!(target_arch = "aarch64") { 16 } else { 10 };
 /// Rounds between two looks at the clock: some 0.1 ms.
 const ROUNDS: usize = 40_000;
 
@@ -117,6 +118,8 @@ struct Level {
 
 impl Level {
     fn of_this_cpu() -> Self {
+        #[cfg(target_arch = "aarch64")]
+        return neon::level();
         #[cfg(target_arch = "x86_64")]
         if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
             return Level {
@@ -131,6 +134,7 @@ impl Level {
                 int8_lanes: 32,
             };
         }
+        #[cfg(not(target_arch = "aarch64"))]
         Level {
             name: "scalar",
             sum,
@@ -154,6 +158,7 @@ fn sum(words: &[u64]) -> u64 {
     sums.iter().fold(0, |a, b| a.wrapping_add(*b))
 }
 
+#[cfg(any(test, not(target_arch = "aarch64")))]
 mod plain {
     use super::{CHAINS, ROUNDS, black_box};
 
@@ -224,6 +229,86 @@ mod avx2 {
             }
         }
         black_box(sums);
+    }
+}
+
+#[cfg(target_arch = "aarch64")]
+mod neon {
+    use std::arch::aarch64::*;
+    use std::arch::is_aarch64_feature_detected;
+    use std::array::from_fn;
+
+    use super::super::neon::dot::{sdot, smmla};
+    use super::{CHAINS, Level, black_box, sum};
+
+    /// The loops of this CPU's best level.
+    pub fn level() -> Level {
+        let level = |name, int8, int8_lanes| Level {
+            name,
+            sum,
+            // SAFETY: every CPU of the target has NEON.
+            fma: |rounds| unsafe { fma(rounds) },
+            int8,
+            fma_lanes: 4,
+            int8_lanes,
+        };
+        if is_aarch64_feature_detected!("i8mm") {
+            // SAFETY: the instruction was just detected.
+            level(
+                "neon-i8mm",
+                |rounds| unsafe { int8(rounds, |sum, x, y| smmla(sum, x, y)) },
+                32,
+            )
+        } else if is_aarch64_feature_detected!("dotprod") {
+            // SAFETY: the instruction was just detected.
+            level(
+                "neon-dotprod",
+                |rounds| unsafe { int8(rounds, |sum, x, y| sdot::<0>(sum, x, y)) },
+                16,
+            )
+        } else {
+            // SAFETY: every CPU of the target has NEON.
+            level(
+                "neon",
+                |rounds| unsafe { int8(rounds, |sum, x, y| smull(sum, x, y)) },
+                16,
+            )
+        }
+    }
+
+    /// The sums converge to 1: no overflow, no denormals.
+    #[target_feature(enable = "neon")]
+    fn fma(rounds: usize) {
+        let (x, y) = (vdupq_n_f32(black_box(0.999)), vdupq_n_f32(black_box(0.001)));
+        let mut sums: [float32x4_t; CHAINS] = from_fn(|_| vdupq_n_f32(black_box(0.0)));
+        for _ in 0..rounds {
+            for s in &mut sums {
+                *s = vfmaq_f32(y, *s, x);
+            }
+        }
+        black_box(sums);
+    }
+
+    /// The sums are their own operand, so that no product is loop-invariant.
+    #[inline]
+    #[target_feature(enable = "neon")]
+    fn int8(rounds: usize, add: impl Fn(int32x4_t, int8x16_t, int8x16_t) -> int32x4_t) {
+        let y = vdupq_n_s8(black_box(3));
+        let mut sums: [int32x4_t; CHAINS] = from_fn(|i| vdupq_n_s32(black_box(i as i32)));
+        for _ in 0..rounds {
+            for s in &mut sums {
+                *s = add(*s, vreinterpretq_s8_s32(*s), y);
+            }
+        }
+        black_box(sums);
+    }
+
+    /// sum + x * y, pairs of pairs of products to a lane.
+    #[inline]
+    #[target_feature(enable = "neon")]
+    fn smull(sum: int32x4_t, x: int8x16_t, y: int8x16_t) -> int32x4_t {
+        let sum = vpadalq_s16(sum, vmull_s8(vget_low_s8(x), vget_low_s8(y)));
+        vpadalq_s16(sum, vmull_high_s8(x, y))
     }
 }
 
