@@ -54,6 +54,18 @@ pub trait Backend: Send + Sync + Sized + 'static {
         precision: Precision,
         acts: &mut Self::Acts,
     );
+    /// [`rms_norm`](Self::rms_norm) of x to `normed`, and [`pack`](Self::pack) of that.
+    #[allow(clippy::too_many_arguments)] // those of two operations
+    fn norm_pack<const N: usize>(
+        &self,
+        x: &Self::Buf,
+        norm: &Self::Vector,
+        eps: f32,
+        normed: &mut Self::Buf,
+        weights: [&Self::Weight; N],
+        precision: Precision,
+        acts: &mut Self::Acts,
+    );
     /// y = x w^T for each (w, y): matrices that read the same activations are one step for the device.
     fn matmul<const N: usize>(&self, to: [(&Self::Weight, &mut Self::Buf); N], acts: &Self::Acts, precision: Precision);
     /// y += scale * (x a^T) b^T.

@@ -134,6 +134,23 @@ impl Backend for Cpu {
             .time(work, || Cpu::pack(self, x, cols, &formats, precision, acts));
     }
 
+    fn norm_pack<const N: usize>(
+        &self,
+        x: &Vec<f32>,
+        norm: &Vec<f32>,
+        eps: f32,
+        normed: &mut Vec<f32>,
+        weights: [&MappedWeight; N],
+        precision: Precision,
+        acts: &mut Acts,
+    ) {
+        let formats = weights.map(|w| w.format);
+        let work = Work::elements("norm_pack", 2 * size_of_val(&x[..]));
+        self.times().time(work, || {
+            Cpu::norm_pack(self, x, norm, eps, normed, &formats, precision, acts);
+        });
+    }
+
     fn matmul<const N: usize>(&self, to: [(&MappedWeight, &mut Vec<f32>); N], acts: &Acts, precision: Precision) {
         let weights = to.each_ref().map(|(w, _)| w.kind());
         let mut work = Work {

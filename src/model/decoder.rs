@@ -148,10 +148,8 @@ impl<B: Backend> Pass<'_, B> {
     /// x += post_norm(O attention(rope(norm(Q h)), rope(norm(K h)), V h)), h = norm(x)
     fn attention(&self, st: &mut State<B>, layer: &Layer<B>, index: usize, m: usize, pos: usize) {
         let (b, spec) = (self.backend, self.spec);
-        b.resize(&mut st.normed, m * spec.hidden_size);
-        b.rms_norm(&st.x, &layer.attn_norm, spec.norm_eps, &mut st.normed);
         let to = [(&layer.q, &mut st.q), (&layer.k, &mut st.k), (&layer.v, &mut st.v)];
-        self.linear(to, &st.normed, m, &mut st.work);
+        self.normed_linear(to, &layer.attn_norm, &st.x, &mut st.normed, m, &mut st.work);
         if let (Some(q_norm), Some(k_norm)) = (&layer.q_norm, &layer.k_norm) {
             b.rms_norm_inplace(&mut st.q, q_norm, spec.norm_eps);
             b.rms_norm_inplace(&mut st.k, k_norm, spec.norm_eps);
@@ -189,9 +187,8 @@ impl<B: Backend> Pass<'_, B> {
     /// x += post_norm(down(act(gate h) * up h)), h = norm(x)
     fn mlp(&self, st: &mut State<B>, layer: &Layer<B>, m: usize) {
         let (b, spec) = (self.backend, self.spec);
-        b.rms_norm(&st.x, &layer.ffn_norm, spec.norm_eps, &mut st.normed);
         let to = [(&layer.gate, &mut st.gate), (&layer.up, &mut st.up)];
-        self.linear(to, &st.normed, m, &mut st.work);
+        self.normed_linear(to, &layer.ffn_norm, &st.x, &mut st.normed, m, &mut st.work);
         b.gated(spec.act, &mut st.gate, &st.up);
         self.linear([(&layer.down, &mut st.projected)], &st.gate, m, &mut st.work);
         if let Some(norm) = &layer.ffn_post_norm {
@@ -200,15 +197,44 @@ impl<B: Backend> Pass<'_, B> {
         b.add(&mut st.x, &st.projected);
     }
 
+    /// [`linear`](Self::linear) maps of `normed` = norm(x).
+    fn normed_linear<const N: usize>(
+        &self,
+        to: [(&Linear<B>, &mut B::Buf); N],
+        norm: &B::Vector,
+        x: &B::Buf,
+        normed: &mut B::Buf,
+        m: usize,
+        work: &mut Work<B>,
+    ) {
+        let (b, spec) = (self.backend, self.spec);
+        b.resize(normed, m * spec.hidden_size);
+        let weights = to.each_ref().map(|(linear, _)| &linear.weight);
+        b.norm_pack(x, norm, spec.norm_eps, normed, weights, work.precision, &mut work.acts);
+        self.packed_linear(to, normed, m, work);
+    }
+
+    /// Linear maps `to` of the `m` rows x.
+    fn linear<const N: usize>(&self, to: [(&Linear<B>, &mut B::Buf); N], x: &B::Buf, m: usize, work: &mut Work<B>) {
+        let weights = to.each_ref().map(|(linear, _)| &linear.weight);
+        self.backend
+            .pack(x, to[0].0.cols, weights, work.precision, &mut work.acts);
+        self.packed_linear(to, x, m, work);
+    }
+
     /// The one seam where adapters meet the model: y = x w^T + bias + sum of the active adapters' updates at this site, for all
-    /// maps `to` that read the `m` rows x.
-    fn linear<const N: usize>(&self, mut to: [(&Linear<B>, &mut B::Buf); N], x: &B::Buf, m: usize, work: &mut Work<B>) {
+    /// maps `to` of x, which is packed in `work`.
+    fn packed_linear<const N: usize>(
+        &self,
+        mut to: [(&Linear<B>, &mut B::Buf); N],
+        x: &B::Buf,
+        m: usize,
+        work: &mut Work<B>,
+    ) {
         let b = self.backend;
         for (linear, y) in &mut to {
             b.resize(y, m * linear.rows);
         }
-        let weights = to.each_ref().map(|(linear, _)| &linear.weight);
-        b.pack(x, to[0].0.cols, weights, work.precision, &mut work.acts);
         let products = to.each_mut().map(|(linear, y)| (&linear.weight, &mut **y));
         b.matmul(products, &work.acts, work.precision);
         for (linear, y) in to {

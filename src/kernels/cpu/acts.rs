@@ -132,20 +132,34 @@ impl Acts {
         tile(self.m)
     }
 
-    /// Makes room for `m` rows of `k` in the forms `has`. Old contents are lost.
+    /// Makes room for `m` rows of `k` in the forms `has`. Old contents are lost. Buffers only grow: filling up again what was cut off
+    /// for narrower rows would cost more than packing.
     pub(crate) fn reserve(&mut self, m: usize, k: usize, has: Has) {
+        fn grow<T: Default + Clone>(buffer: &mut Vec<T>, len: usize) {
+            if buffer.len() < len {
+                buffer.resize(len, T::default());
+            }
+        }
         (self.m, self.k, self.has) = (m, k, has);
-        self.x.resize(if has.x { m * k } else { 0 }, 0.0);
-        let words = if m == 0 {
-            0
-        } else {
-            m.next_multiple_of(tile(m)) * (k / BLOCK)
-        };
-        self.i8.resize(if has.i8 { words * I8_LINES } else { 0 }, 0);
-        let tiles = if has.i8 { m.div_ceil(tile(m).max(1)) } else { 0 };
-        self.outliers.resize(tiles * self.outlier_room(), Outlier::default());
-        self.outlier_counts.resize(tiles, 0);
-        self.i16.resize(if has.i16 { words * I16_LINES } else { 0 }, 0);
+        let tiles = m.div_ceil(self.tile());
+        let words = tiles * self.tile() * (k / BLOCK);
+        if has.x {
+            grow(&mut self.x, m * k);
+        }
+        if has.i8 {
+            grow(&mut self.i8, words * I8_LINES);
+            let room = tiles * self.outlier_room();
+            grow(&mut self.outliers, room);
+            grow(&mut self.outlier_counts, tiles);
+        }
+        if has.i16 {
+            grow(&mut self.i16, words * I16_LINES);
+        }
+    }
+
+    /// The rows in f32, `[m][k]`.
+    pub(crate) fn rows_f32(&self) -> &[f32] {
+        &self.x[..self.m * self.k]
     }
 
     /// Outliers that a tile may have.

@@ -130,8 +130,12 @@ impl Cpu {
 
     /// Each row of `weight.len()`: x / sqrt(mean(x^2) + eps) * weight.
     pub fn rms_norm(&self, x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
-        out.copy_from_slice(x);
-        self.rms_norm_inplace(out, weight, eps);
+        assert_eq!(x.len(), out.len(), "rms_norm: lengths");
+        self.rows(out, weight.len(), 1, |t, row| {
+            row.copy_from_slice(&x[t * weight.len()..][..weight.len()]);
+            // SAFETY: the level was chosen for this CPU; equal lengths.
+            unsafe { (self.isa.rms_norm)(row, weight, eps) }
+        });
     }
 
     /// The same in place (q/k norm per head; post norms).
@@ -149,7 +153,55 @@ impl Cpu {
             "pack: {} elements are not rows of {k}",
             x.len()
         );
-        let m = x.len() / k;
+        self.pack_rows(x.len() / k, k, formats, precision, acts, &|rows| {
+            &x[rows.start * k..rows.end * k]
+        });
+    }
+
+    /// [`rms_norm`](Self::rms_norm) of `x` to `normed`, and [`pack`](Self::pack) of that, in one go: a row is packed while it is in the
+    /// cache of the core that normed it.
+    #[allow(clippy::too_many_arguments)] // those of two operations
+    pub fn norm_pack(
+        &self,
+        x: &[f32],
+        weight: &[f32],
+        eps: f32,
+        normed: &mut [f32],
+        formats: &[BlockFormat],
+        precision: Precision,
+        acts: &mut Acts,
+    ) {
+        let k = weight.len();
+        assert!(
+            k > 0 && x.len().is_multiple_of(k),
+            "norm_pack: {} elements are not rows of {k}",
+            x.len()
+        );
+        assert_eq!(x.len(), normed.len(), "norm_pack: lengths");
+        let len = normed.len();
+        let out = Out::new(normed, len.max(1));
+        self.pack_rows(len / k, k, formats, precision, acts, &|rows| {
+            // SAFETY: `pack_rows` asks for each row once.
+            let normed = unsafe { out.at(0, rows.start * k, rows.len() * k) };
+            normed.copy_from_slice(&x[rows.start * k..rows.end * k]);
+            for row in normed.chunks_exact_mut(k) {
+                // SAFETY: the level was chosen for this CPU; equal lengths.
+                unsafe { (self.isa.rms_norm)(row, weight, eps) }
+            }
+            normed
+        });
+    }
+
+    /// Packs m rows of k, which `rows` gives: each once, by tiles, on any thread.
+    fn pack_rows<'x>(
+        &self,
+        m: usize,
+        k: usize,
+        formats: &[BlockFormat],
+        precision: Precision,
+        acts: &mut Acts,
+        rows: &(dyn Fn(Range<usize>) -> &'x [f32] + Sync),
+    ) {
         let want = |p| precision == Precision::Fast && formats.iter().any(|&f| partner(f) == p);
         let has = Has {
             x: precision == Precision::Exact || want(Partner::F32),
@@ -164,9 +216,6 @@ impl Cpu {
         if m == 0 {
             return;
         }
-        if has.x {
-            acts.x.copy_from_slice(x);
-        }
         let (tile, room) = (acts.tile(), acts.outlier_room());
         let words = |lines: usize| tile * (k / BLOCK) * lines;
         let (i8, i16) = (
@@ -177,11 +226,18 @@ impl Cpu {
             Chunks::new(&mut acts.outliers, room),
             Chunks::new(&mut acts.outlier_counts, 1),
         );
+        let copies = Out::new(&mut acts.x[..if has.x { m * k } else { 0 }], k);
         self.split(m.div_ceil(tile), (GRAIN / (tile * k)).max(1), &|range| {
             for index in range {
-                let rows = &x[index * tile * k..((index + 1) * tile).min(m) * k];
+                let first = index * tile;
+                let rows = rows(first..(first + tile).min(m));
                 // SAFETY: `split` gives each tile to one chunk; the level fits the CPU; k is whole blocks.
                 unsafe {
+                    if has.x {
+                        for (t, row) in rows.chunks_exact(k).enumerate() {
+                            copies.at(first + t, 0, k).copy_from_slice(row);
+                        }
+                    }
                     if has.i8 {
                         let found = (self.isa.pack_i8)(rows, k, tile, i8.get(index), outliers.get(index));
                         counts.get(index)[0] = found as u32;
@@ -228,7 +284,7 @@ impl Cpu {
             // SAFETY: the weight was checked, `split_rows` gives each column of y to one chunk, the form is packed.
             unsafe {
                 match partner {
-                    Partner::F32 => (self.isa.matmul_f32)(w, &acts.x, y, false, rows),
+                    Partner::F32 => (self.isa.matmul_f32)(w, acts.rows_f32(), y, false, rows),
                     _ => (self.isa.matmul_int)(w, acts, y, rows),
                 }
             }

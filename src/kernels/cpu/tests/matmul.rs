@@ -340,7 +340,7 @@ fn packing_is_the_same_at_every_level() {
                     Precision::Fast,
                     &mut acts,
                 );
-                let outliers: Vec<_> = (0..acts.outlier_counts.len())
+                let outliers: Vec<_> = (0..m.div_ceil(acts.tile()))
                     .map(|t| acts.tile_outliers(t).to_vec())
                     .collect();
                 (acts.i8.clone(), acts.i16.clone(), outliers)
