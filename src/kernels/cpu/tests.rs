@@ -1,5 +1,9 @@
 //! Every level that this CPU has, against f64 formulas written out here and against the scalar level.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+
 use super::*;
 
 mod attention;
@@ -37,12 +41,18 @@ impl Random {
     }
 }
 
+thread_local! {
+    /// The backends of a test, by threads: starting threads for each product would cost more than the products.
+    static LEVELS: RefCell<HashMap<usize, Rc<[Cpu]>>> = RefCell::default();
+}
+
 /// One backend a level, on a team of `threads`.
-pub(super) fn levels(threads: usize) -> Vec<Cpu> {
-    Cpu::levels()
-        .into_iter()
-        .map(|isa| Cpu::with_isa(Some(threads), isa).unwrap())
-        .collect()
+pub(super) fn levels(threads: usize) -> Rc<[Cpu]> {
+    let start = || {
+        let start = |isa| Cpu::with_isa(Some(threads), isa).unwrap();
+        Cpu::levels().into_iter().map(start).collect()
+    };
+    LEVELS.with_borrow_mut(|levels| levels.entry(threads).or_insert_with(start).clone())
 }
 
 /// Largest |a - b| / scale, and panics with `what` if it is above `bound`.

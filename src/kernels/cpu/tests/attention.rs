@@ -73,7 +73,7 @@ fn check(c: &Case, seed: u64) {
     };
     for half in [false, true] {
         let mut bits: Vec<Vec<u32>> = Vec::new();
-        for cpu in levels(1).into_iter().chain(levels(3)) {
+        for cpu in levels(1).iter().chain(levels(3).iter()) {
             // What the ring no longer holds is NaN: it must not be read, or not count.
             let empty = || {
                 let len = c.capacity * width;
@@ -250,7 +250,7 @@ fn a_ring_that_lost_keys_is_refused() {
 
 #[test]
 fn huge_and_broken_scores_end() {
-    for cpu in levels(2) {
+    for cpu in levels(2).iter() {
         let a = Attention {
             heads: 1,
             kv_heads: 1,

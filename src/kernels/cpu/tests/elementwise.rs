@@ -10,7 +10,7 @@ fn rms_norm_matches_f64() {
     // f32 sums of up to 20,000 squares in lanes: relative error of the sum below 1e-6, half of it in the root.
     const BOUND: f64 = 2e-6;
     let mut random = Random::new(1);
-    for cpu in levels(2) {
+    for cpu in levels(2).iter() {
         for &n in LENGTHS {
             for m in [1, 3] {
                 let (x, w) = (random.activations(m * n), random.activations(n));
@@ -38,7 +38,7 @@ fn rope_matches_f64() {
     // Two rounded products and a sum.
     const BOUND: f64 = 2e-7;
     let mut random = Random::new(2);
-    for cpu in levels(2) {
+    for cpu in levels(2).iter() {
         for (heads, head_dim, dims) in [
             (1, 2, 2),
             (3, 64, 64),
@@ -111,7 +111,7 @@ fn gates_match_f64() {
     // hence absolute error against max(|x|, |result|) there.
     const BOUND: f64 = 6e-7;
     let mut random = Random::new(3);
-    for cpu in levels(2) {
+    for cpu in levels(2).iter() {
         for &n in LENGTHS {
             let (gate, up) = (gate_inputs(n, &mut random), random.activations(n));
             for act in [Act::Silu, Act::GeluTanh] {
@@ -149,7 +149,7 @@ fn softcap_matches_f64() {
     // tanh through exp: 1 - 2/(e^2x + 1) cancels for small x, where the error is absolute in x / cap.
     const BOUND: f64 = 6e-7;
     let mut random = Random::new(4);
-    for cpu in levels(2) {
+    for cpu in levels(2).iter() {
         for &n in LENGTHS {
             let x: Vec<f32> = (0..n).map(|_| 100.0 * random.unit()).collect();
             let mut found = x.clone();
@@ -163,7 +163,7 @@ fn softcap_matches_f64() {
 #[test]
 fn sums_are_exact() {
     let mut random = Random::new(5);
-    for cpu in levels(2) {
+    for cpu in levels(2).iter() {
         for &n in LENGTHS {
             let (y, x) = (random.activations(2 * n), random.activations(2 * n));
             let mut found = y.clone();
@@ -179,7 +179,7 @@ fn sums_are_exact() {
 #[test]
 fn kv_write_wraps_and_rounds_as_half() {
     let mut random = Random::new(6);
-    for cpu in levels(1) {
+    for cpu in levels(1).iter() {
         for width in [1, 8, 17, 64] {
             let x = random.activations(5 * width);
             let (mut half, mut full) = (KvBuf::F16(vec![0; 4 * width]), KvBuf::F32(vec![0.0; 4 * width]));

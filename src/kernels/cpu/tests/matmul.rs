@@ -109,7 +109,7 @@ fn check(matrix: &Matrix, x: &[f32], precision: Precision) {
             w.rows
         )
     };
-    for (cpu, other) in levels(1).iter().zip(levels(3)) {
+    for (cpu, other) in levels(1).iter().zip(levels(3).iter()) {
         let mut acts = Acts::default();
         cpu.pack(x, k, &[w.format], precision, &mut acts);
         let mut seen = x.to_vec();
@@ -197,7 +197,7 @@ fn every_half_comes_through() {
             data: &data,
         };
         for m in [1, 2, 3, 4] {
-            for cpu in levels(2) {
+            for cpu in levels(2).iter() {
                 let mut acts = Acts::default();
                 cpu.pack(&vec![1.0; m * K], K, &[format], Precision::Fast, &mut acts);
                 let mut y = vec![0.0; m << 16];
@@ -255,7 +255,7 @@ fn broken_scales_and_activations_stay_in_their_outputs() {
                 let broken_row = m - 1;
                 x[broken_row * matrix.cols + 5] = if bits == 0x7c00 { f32::INFINITY } else { f32::NAN };
                 for precision in [Precision::Fast, Precision::Exact] {
-                    for cpu in levels(1) {
+                    for cpu in levels(1).iter() {
                         let mut acts = Acts::default();
                         cpu.pack(&x, matrix.cols, &[info.format], precision, &mut acts);
                         let mut y = vec![0.0; m * 18];
@@ -293,7 +293,7 @@ fn fast_is_near_exact() {
         let x = random.activations(5 * 1024);
         let (expected, _) = reference(&matrix.values(), &x, 1024);
         let norm = expected.iter().map(|v| v * v).sum::<f64>().sqrt();
-        for cpu in levels(1) {
+        for cpu in levels(1).iter() {
             let mut acts = Acts::default();
             cpu.pack(&x, 1024, &[info.format], Precision::Fast, &mut acts);
             let mut y = vec![0.0; 5 * 64];
@@ -331,7 +331,8 @@ fn packing_is_the_same_at_every_level() {
                 x[3 * k + 1] = f32::INFINITY;
                 x[4 * k + 1] = f32::MAX;
             }
-            let packed = levels(2).into_iter().map(|cpu| {
+            let levels = levels(2);
+            let packed = levels.iter().map(|cpu| {
                 let mut acts = Acts::default();
                 cpu.pack(
                     &x,
@@ -354,7 +355,7 @@ fn packing_is_the_same_at_every_level() {
 #[test]
 fn low_rank_and_embed_match_f64() {
     let mut random = Random::new(17);
-    for cpu in levels(2) {
+    for cpu in levels(2).iter() {
         for (rank, k, n) in [(1, 5, 9), (8, 64, 33), (16, 576, 192), (3, 100, 16)] {
             for m in [1, 2, 4, 9] {
                 let l = LowRank {
