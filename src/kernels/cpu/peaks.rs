@@ -2,25 +2,27 @@
 //!
 //! Decode is limited by reading the weights once a token, prefill by multiply-adds; `graft bench` prints its figures beside these.
 //! The loops are the densest of their kind, on registers (multiply-adds) or on a buffer far larger than the caches (reading), run by
-//! as many threads as the model uses. They measure the instructions that the kernels of the CPU's best level use; a CPU without any
+//! as many threads as the model uses. They measure the instructions that the kernels of the level in use are made of; the scalar level
 //! runs plain loops.
 
 use std::hint::black_box;
 use std::sync::Barrier;
 use std::time::{Duration, Instant};
 
+use super::isa;
+
 /// The limits of a machine at one number of threads, all threads together.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Peaks {
     /// Threads that ran.
     pub threads: usize,
-    /// The level whose instructions ran, or `scalar` where the plain loops ran: these do not show what the CPU could do.
+    /// The level whose instructions ran; with `scalar` they do not show what the CPU could do.
     pub isa: &'static str,
     /// Bytes read from memory, in 10^9 a second.
     pub read_gb_s: f64,
     /// f32 fused multiply-adds, in 10^9 a second.
     pub fma_gmac_s: f64,
-    /// Multiply-adds of bytes into i32 (AVX2: maddubs, madd, add; arm64: smmla, sdot or smull and sadalp), in 10^9 a second.
+    /// Multiply-adds of bytes into i32 (AVX2: maddubs, madd, add; AVX-512: vpdpbusd; arm64: smmla, sdot or smull and sadalp), in 10^9 a second.
     pub int8_gmac_s: f64,
 }
 
@@ -39,7 +41,7 @@ const ROUNDS: usize = 40_000;
 /// Measures for about a second, with `threads` threads (at least 1).
 pub fn measure(threads: usize) -> Peaks {
     let threads = threads.max(1);
-    let level = Level::of_this_cpu();
+    let level = Level::in_use();
     let buffer = buffer();
     let read = |thread: usize| {
         let share = buffer.len() / threads;
@@ -117,31 +119,44 @@ struct Level {
 }
 
 impl Level {
-    fn of_this_cpu() -> Self {
-        #[cfg(target_arch = "aarch64")]
-        return neon::level();
-        #[cfg(target_arch = "x86_64")]
-        if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-            return Level {
-                name: "avx2",
-                // SAFETY: the features were just detected.
-                sum: |words| unsafe { avx2::sum(words) },
-                // SAFETY: the features were just detected.
-                fma: |rounds| unsafe { avx2::fma(rounds) },
-                // SAFETY: the features were just detected.
-                int8: |rounds| unsafe { avx2::int8(rounds) },
-                fma_lanes: 8,
-                int8_lanes: 32,
-            };
-        }
-        #[cfg(not(target_arch = "aarch64"))]
-        Level {
+    /// The loops of the level that [`Cpu`](super::Cpu) takes.
+    fn in_use() -> Self {
+        let plain = Level {
             name: "scalar",
             sum,
             fma: plain::fma,
             int8: plain::int8,
             fma_lanes: plain::LANES,
             int8_lanes: plain::LANES,
+        };
+        match isa::choose().map_or("scalar", |isa| isa.name) {
+            #[cfg(target_arch = "x86_64")]
+            name @ "avx512" => Level {
+                name,
+                // SAFETY: the level was chosen because the CPU has its features.
+                sum: |words| unsafe { avx2::sum(words) },
+                // SAFETY: the level was chosen because the CPU has its features.
+                fma: |rounds| unsafe { avx512::fma(rounds) },
+                // SAFETY: the level was chosen because the CPU has its features.
+                int8: |rounds| unsafe { avx512::int8(rounds) },
+                fma_lanes: 16,
+                int8_lanes: 64,
+            },
+            #[cfg(target_arch = "x86_64")]
+            name @ "avx2" => Level {
+                name,
+                // SAFETY: the level was chosen because the CPU has its features.
+                sum: |words| unsafe { avx2::sum(words) },
+                // SAFETY: the level was chosen because the CPU has its features.
+                fma: |rounds| unsafe { avx2::fma(rounds) },
+                // SAFETY: the level was chosen because the CPU has its features.
+                int8: |rounds| unsafe { avx2::int8(rounds) },
+                fma_lanes: 8,
+                int8_lanes: 32,
+            },
+            #[cfg(target_arch = "aarch64")]
+            name if name.starts_with("neon") => neon::level(name),
+            _ => plain,
         }
     }
 }
@@ -158,7 +173,6 @@ fn sum(words: &[u64]) -> u64 {
     sums.iter().fold(0, |a, b| a.wrapping_add(*b))
 }
 
-#[cfg(any(test, not(target_arch = "aarch64")))]
 mod plain {
     use super::{CHAINS, ROUNDS, black_box};
 
@@ -232,18 +246,51 @@ mod avx2 {
     }
 }
 
+#[cfg(target_arch = "x86_64")]
+mod avx512 {
+    use std::arch::x86_64::*;
+    use std::array::from_fn;
+
+    use super::{CHAINS, black_box};
+
+    /// As [`avx2::fma`](super::avx2::fma).
+    #[target_feature(enable = "avx512f")]
+    pub fn fma(rounds: usize) {
+        let (x, y) = (_mm512_set1_ps(black_box(0.999)), _mm512_set1_ps(black_box(0.001)));
+        let mut sums: [__m512; CHAINS] = from_fn(|_| _mm512_set1_ps(black_box(0.0)));
+        for _ in 0..rounds {
+            for s in &mut sums {
+                *s = _mm512_fmadd_ps(*s, x, y);
+            }
+        }
+        black_box(sums);
+    }
+
+    /// The sums are their own unsigned operand, as in AVX2.
+    #[target_feature(enable = "avx512f,avx512vnni")]
+    pub fn int8(rounds: usize) {
+        let y = _mm512_set1_epi8(black_box(3));
+        let mut sums: [__m512i; CHAINS] = from_fn(|i| _mm512_set1_epi32(black_box(i as i32)));
+        for _ in 0..rounds {
+            for s in &mut sums {
+                *s = _mm512_dpbusd_epi32(*s, *s, y);
+            }
+        }
+        black_box(sums);
+    }
+}
+
 #[cfg(target_arch = "aarch64")]
 mod neon {
     use std::arch::aarch64::*;
-    use std::arch::is_aarch64_feature_detected;
     use std::array::from_fn;
 
     use super::super::neon::dot::{sdot, smmla};
     use super::{CHAINS, Level, black_box, sum};
 
-    /// The loops of this CPU's best level.
-    pub fn level() -> Level {
-        let level = |name, int8, int8_lanes| Level {
+    /// The loops of the level `name`, which this CPU has.
+    pub fn level(name: &'static str) -> Level {
+        let level = |int8, int8_lanes| Level {
             name,
             sum,
             // SAFETY: every CPU of the target has NEON.
@@ -252,27 +299,13 @@ mod neon {
             fma_lanes: 4,
             int8_lanes,
         };
-        if is_aarch64_feature_detected!("i8mm") {
-            // SAFETY: the instruction was just detected.
-            level(
-                "neon-i8mm",
-                |rounds| unsafe { int8(rounds, |sum, x, y| smmla(sum, x, y)) },
-                32,
-            )
-        } else if is_aarch64_feature_detected!("dotprod") {
-            // SAFETY: the instruction was just detected.
-            level(
-                "neon-dotprod",
-                |rounds| unsafe { int8(rounds, |sum, x, y| sdot::<0>(sum, x, y)) },
-                16,
-            )
-        } else {
-            // SAFETY: every CPU of the target has NEON.
-            level(
-                "neon",
-                |rounds| unsafe { int8(rounds, |sum, x, y| smull(sum, x, y)) },
-                16,
-            )
+        match name {
+            // SAFETY: the caller's promise.
+            "neon-i8mm" => level(|rounds| unsafe { int8(rounds, |sum, x, y| smmla(sum, x, y)) }, 32),
+            // SAFETY: the caller's promise.
+            "neon-dotprod" => level(|rounds| unsafe { int8(rounds, |sum, x, y| sdot::<0>(sum, x, y)) }, 16),
+            // SAFETY: the caller's promise.
+            _ => level(|rounds| unsafe { int8(rounds, |sum, x, y| smull(sum, x, y)) }, 16),
         }
     }
 
@@ -325,7 +358,7 @@ mod tests {
         }
         let words: Vec<u64> = (0..READ_STEP as u64 / 8).collect();
         let want = words.iter().sum::<u64>();
-        assert_eq!((Level::of_this_cpu().sum)(&words), want);
+        assert_eq!((Level::in_use().sum)(&words), want);
         assert_eq!(sum(&words), want);
     }
 
