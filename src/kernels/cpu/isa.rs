@@ -10,7 +10,7 @@ use super::neon;
 use super::scalar;
 use super::types::{Act, Attention, KvBuf, Out, Weight};
 #[cfg(target_arch = "x86_64")]
-use super::{avx2, avx512};
+use super::{avx2, avx512, avxvnni};
 use crate::{Error, Result};
 
 /// See [`Isa::pack_i8`].
@@ -82,6 +82,10 @@ pub(crate) struct AttentionPart<'a> {
 pub(crate) static LEVELS: &[&Isa] = &[
     #[cfg(target_arch = "x86_64")]
     &avx512::ISA,
+    #[cfg(target_arch = "x86_64")]
+    &avxvnni::ISA,
+    #[cfg(all(test, target_arch = "x86_64"))]
+    &avxvnni::twin::ISA,
     #[cfg(target_arch = "x86_64")]
     &avx2::ISA,
     #[cfg(target_arch = "aarch64")]

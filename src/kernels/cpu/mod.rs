@@ -12,6 +12,8 @@ mod attention;
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+#[cfg(target_arch = "x86_64")]
+mod avxvnni;
 mod isa;
 mod kv_buf;
 #[cfg(target_arch = "aarch64")]

@@ -22,7 +22,7 @@ pub struct Peaks {
     pub read_gb_s: f64,
     /// f32 fused multiply-adds, in 10^9 a second.
     pub fma_gmac_s: f64,
-    /// Multiply-adds of bytes into i32 (AVX2: maddubs, madd, add; AVX-512: vpdpbusd; arm64: smmla, sdot or smull and sadalp), in 10^9 a second.
+    /// Multiply-adds of bytes into i32 (AVX2: maddubs, madd, add; AVX-VNNI and AVX-512: vpdpbusd; arm64: smmla, sdot or smull and sadalp), in 10^9 a second.
     pub int8_gmac_s: f64,
 }
 
@@ -141,6 +141,18 @@ impl Level {
                 int8: |rounds| unsafe { avx512::int8(rounds) },
                 fma_lanes: 16,
                 int8_lanes: 64,
+            },
+            #[cfg(target_arch = "x86_64")]
+            name @ "avxvnni" => Level {
+                name,
+                // SAFETY: the level was chosen because the CPU has its features.
+                sum: |words| unsafe { avx2::sum(words) },
+                // SAFETY: the level was chosen because the CPU has its features.
+                fma: |rounds| unsafe { avx2::fma(rounds) },
+                // SAFETY: the level was chosen because the CPU has its features.
+                int8: |rounds| unsafe { avxvnni(rounds) },
+                fma_lanes: 8,
+                int8_lanes: 32,
             },
             #[cfg(target_arch = "x86_64")]
             name @ "avx2" => Level {
@@ -278,6 +290,21 @@ mod avx512 {
         }
         black_box(sums);
     }
+}
+
+/// As [`avx512::int8`], on 256 bits.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,avxvnni")]
+fn avxvnni(rounds: usize) {
+    use std::arch::x86_64::*;
+    let y = _mm256_set1_epi8(black_box(3));
+    let mut sums: [__m256i; CHAINS] = std::array::from_fn(|i| _mm256_set1_epi32(black_box(i as i32)));
+    for _ in 0..rounds {
+        for s in &mut sums {
+            *s = _mm256_dpbusd_avx_epi32(*s, *s, y);
+        }
+    }
+    black_box(sums);
 }
 
 #[cfg(target_arch = "aarch64")]

@@ -38,7 +38,7 @@ pub(in crate::kernels::cpu) unsafe trait Dot {
 }
 
 /// Products of bytes in pairs, added in 16 bits: see the bounds in [`prefill`](super::prefill).
-struct Maddubs;
+pub(super) struct Maddubs;
 
 // SAFETY: AVX2.
 unsafe impl Dot for Maddubs {

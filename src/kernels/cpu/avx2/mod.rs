@@ -11,7 +11,7 @@ mod lanes;
 pub(super) mod matmul;
 mod norm;
 mod pack;
-mod prefill;
+pub(super) mod prefill;
 mod rope;
 pub(super) mod unpack;
 

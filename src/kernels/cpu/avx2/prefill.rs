@@ -26,6 +26,7 @@ use std::arch::x86_64::*;
 use std::hint::black_box;
 use std::ops::Range;
 
+use super::decode::{Dot, Maddubs};
 use super::matmul::some_rows;
 use super::unpack::{LINE, Unpack, column};
 use crate::kernels::cpu::acts::{Acts, BLOCK, I8_LINES, I16_LINES, Outlier, TILE};
@@ -47,58 +48,88 @@ type Sums = [[__m256; R]; TILE];
 /// As [`Isa::matmul_int`](crate::kernels::cpu::isa::Isa::matmul_int), with m >= 4 and F's format.
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(super) unsafe fn prefill<F: Unpack>(w: Weight, acts: &Acts, y: Out, rows: Range<usize>) {
+    // SAFETY: the caller's promise.
+    scratch::with_f32(panel_len::<F>(&w), |panel| unsafe {
+        panels::<F, Maddubs>(w, acts, y, rows, panel)
+    });
+}
+
+/// Bytes of a panel of 32 columns.
+const fn group_bytes<F: Unpack>() -> usize {
+    F::LINES * R * LINE
+}
+
+/// Groups of 32 columns in a panel, whole blocks.
+fn panel_groups<F: Unpack>(w: &Weight) -> usize {
+    (PANEL / group_bytes::<F>() / F::GROUPS * F::GROUPS).min(w.cols / BLOCK)
+}
+
+/// Floats that [`panels`] needs.
+pub(in crate::kernels::cpu) fn panel_len<F: Unpack>(w: &Weight) -> usize {
+    panel_groups::<F>(w) * group_bytes::<F>() / 4
+}
+
+/// [`prefill`] with D's arithmetic and room for a panel.
+///
+/// # Safety
+/// As `prefill`, and what [`Dot`] asks for.
+#[inline(always)]
+pub(in crate::kernels::cpu) unsafe fn panels<F: Unpack, D: Dot>(
+    w: Weight,
+    acts: &Acts,
+    y: Out,
+    rows: Range<usize>,
+    panel: &mut [f32],
+) {
     let stride = w.row_bytes();
     let groups = w.cols / BLOCK;
-    let group_bytes = F::LINES * R * LINE;
     let record = TILE * if F::WORDS { I16_LINES } else { I8_LINES };
-    assert_eq!(acts.tile(), TILE);
-    // Groups in a panel, whole blocks; tiles of tokens that stay in cache meanwhile.
-    let chunk = (PANEL / group_bytes / F::GROUPS * F::GROUPS).min(groups);
+    let chunk = panel_groups::<F>(&w);
+    assert!(acts.tile() == TILE && panel.len() >= panel_len::<F>(&w));
+    // Tiles of tokens that stay in cache meanwhile.
     let tiles = acts.m.div_ceil(TILE);
     let together = (ACTS / (groups * record * 4)).clamp(4, tiles.max(4));
     let (mut spare, mut spare2) = (Vec::new(), Vec::new());
-    scratch::with_f32(chunk * group_bytes / 4, |panel| {
-        let panel = panel.as_mut_ptr().cast::<u8>();
-        for first in (0..tiles).step_by(together) {
-            for row in rows.clone().step_by(8 * R) {
-                let strips = [
-                    some_rows::<8>(&w, row, &mut spare),
-                    some_rows::<8>(&w, row + 8, &mut spare2),
-                ];
-                for start in (0..groups).step_by(chunk) {
-                    let count = chunk.min(groups - start);
-                    for (r, strip) in strips.iter().enumerate() {
-                        for b in (0..count).step_by(F::GROUPS) {
-                            // SAFETY: blocks of the row; the panel has room for `chunk` groups of R strips.
-                            unsafe {
-                                let p = strip.as_ptr().add((start + b) / F::GROUPS * F::BYTES);
-                                F::unpack::<__m256i, R>(p, stride, panel.add(b * group_bytes + r * LINE));
-                            }
+    let panel = panel.as_mut_ptr().cast::<u8>();
+    for first in (0..tiles).step_by(together) {
+        for row in rows.clone().step_by(8 * R) {
+            let strips = [
+                some_rows::<8>(&w, row, &mut spare),
+                some_rows::<8>(&w, row + 8, &mut spare2),
+            ];
+            for start in (0..groups).step_by(chunk) {
+                let count = chunk.min(groups - start);
+                for (r, strip) in strips.iter().enumerate() {
+                    for b in (0..count).step_by(F::GROUPS) {
+                        // SAFETY: blocks of the row; the panel has room for `chunk` groups of R strips.
+                        unsafe {
+                            let p = strip.as_ptr().add((start + b) / F::GROUPS * F::BYTES);
+                            F::unpack::<__m256i, R>(p, stride, panel.add(b * group_bytes::<F>() + r * LINE));
                         }
                     }
-                    for tile in first..(first + together).min(tiles) {
-                        let x = if F::WORDS {
-                            acts.i16_tile(tile)
-                        } else {
-                            acts.i8_tile(tile)
-                        };
-                        let x = x[start * record..][..count * record].as_ptr();
+                }
+                for tile in first..(first + together).min(tiles) {
+                    let x = if F::WORDS {
+                        acts.i16_tile(tile)
+                    } else {
+                        acts.i8_tile(tile)
+                    };
+                    let x = x[start * record..][..count * record].as_ptr();
+                    // SAFETY: `count` groups of the panel and as many records; the columns of y are ours.
+                    unsafe {
                         let mut sums: Sums = [[_mm256_setzero_ps(); R]; TILE];
-                        // SAFETY: `count` groups of the panel and as many records; the columns of y are ours.
-                        unsafe {
-                            if F::WORDS {
-                                words::<F>(panel, x, count, &mut sums);
-                            } else {
-                                bytes::<F>(panel, x, count, &mut sums);
-                                lone::<F>(panel, acts.tile_outliers(tile), start..start + count, &mut sums);
-                            }
-                            put(y, tile * TILE, row, rows.end.min(row + 8 * R) - row, start > 0, &sums);
+                        if F::WORDS {
+                            words::<F, D>(panel, x, count, &mut sums);
+                        } else {
+                            bytes::<F, D>(panel, x, count, &mut sums);
+                            lone::<F>(panel, acts.tile_outliers(tile), start..start + count, &mut sums);
                         }
+                        put(y, tile * TILE, row, rows.end.min(row + 8 * R) - row, start > 0, &sums);
                     }
                 }
             }
         }
-    });
+    }
 }
 
 /// Stores (or adds, for later chunks of columns) the sums that exist.
@@ -125,62 +156,56 @@ unsafe fn put(y: Out, token: usize, row: usize, n: usize, add: bool, sums: &Sums
 /// The byte kernel: sums += panel . records, `groups` of each.
 ///
 /// # Safety
-/// They are readable.
-#[inline]
-#[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn bytes<F: Unpack>(panel: *const u8, x: *const u32, groups: usize, sums: &mut Sums) {
-    let ones = _mm256_set1_epi16(1);
-    let zero = _mm256_set1_epi16(-F::ZERO);
+/// They are readable; what [`Dot`] asks for.
+#[inline(always)]
+unsafe fn bytes<F: Unpack, D: Dot>(panel: *const u8, x: *const u32, groups: usize, sums: &mut Sums) {
     let steps = black_box(8 / F::HALVES);
     for g in 0..groups {
         // SAFETY: the caller's promise: groups and records up to `groups` are readable.
-        let (panel, x) = unsafe { (panel.add(g * F::LINES * R * LINE), x.add(g * I8_LINES * TILE)) };
-        // SAFETY: within this group's record or lines.
-        let word = |line: usize, t: usize| unsafe { _mm256_set1_epi32(x.add(line * TILE + t).read() as i32) };
-        // SAFETY: within this group's record or lines.
-        let real = |line: usize, t: usize| unsafe { _mm256_broadcast_ss(&*x.add(line * TILE + t).cast::<f32>()) };
-        // SAFETY: within this group's record or lines.
-        let line = |l: usize, r: usize| unsafe { _mm256_loadu_si256(panel.add((l * R + r) * LINE).cast()) };
-        for h in 0..F::HALVES {
-            let mut acc = [[_mm256_setzero_si256(); R]; TILE];
-            if F::ZERO != 0 {
-                for (t, acc) in acc.iter_mut().enumerate() {
-                    let sum = if F::HALVES == 1 {
-                        _mm256_add_epi16(word(8, t), word(9, t))
-                    } else {
-                        word(8 + h, t)
-                    };
-                    *acc = [_mm256_mullo_epi16(sum, zero); R];
+        unsafe {
+            let (panel, x) = (panel.add(g * group_bytes::<F>()), x.add(g * I8_LINES * TILE));
+            let word = |line: usize, t: usize| _mm256_set1_epi32(x.add(line * TILE + t).read() as i32);
+            let real = |line: usize, t: usize| _mm256_broadcast_ss(&*x.add(line * TILE + t).cast::<f32>());
+            let line = |l: usize, r: usize| _mm256_loadu_si256(panel.add((l * R + r) * LINE).cast());
+            for h in 0..F::HALVES {
+                let mut acc = [[_mm256_setzero_si256(); R]; TILE];
+                if F::ZERO != 0 {
+                    for (t, acc) in acc.iter_mut().enumerate() {
+                        let mut sum = D::start(word(8 + h, t), -F::ZERO);
+                        if F::HALVES == 1 {
+                            sum = D::join(sum, D::start(word(9, t), -F::ZERO));
+                        }
+                        *acc = [sum; R];
+                    }
                 }
-            }
-            for i in h * steps..(h + 1) * steps {
-                let codes = [line(i, 0), line(i, 1)];
-                for (t, acc) in acc.iter_mut().enumerate() {
-                    let a = word(i, t);
-                    for (acc, codes) in acc.iter_mut().zip(codes) {
-                        *acc = _mm256_add_epi16(*acc, _mm256_maddubs_epi16(codes, a));
+                for i in h * steps..(h + 1) * steps {
+                    let codes = [line(i, 0), line(i, 1)];
+                    for (t, acc) in acc.iter_mut().enumerate() {
+                        let a = word(i, t);
+                        for (acc, codes) in acc.iter_mut().zip(codes) {
+                            *acc = D::step(*acc, codes, a);
+                        }
+                    }
+                }
+                for (t, (sums, acc)) in sums.iter_mut().zip(acc).enumerate() {
+                    for (r, (sum, acc)) in sums.iter_mut().zip(acc).enumerate() {
+                        let scale = _mm256_mul_ps(_mm256_castsi256_ps(line(F::CODES + h, r)), real(10, t));
+                        *sum = _mm256_fmadd_ps(D::finish(acc), scale, *sum);
                     }
                 }
             }
-            for (t, (sums, acc)) in sums.iter_mut().zip(acc).enumerate() {
-                for (r, (sum, acc)) in sums.iter_mut().zip(acc).enumerate() {
-                    let scale = _mm256_mul_ps(_mm256_castsi256_ps(line(F::CODES + h, r)), real(10, t));
-                    *sum = _mm256_fmadd_ps(_mm256_cvtepi32_ps(_mm256_madd_epi16(acc, ones)), scale, *sum);
-                }
-            }
-        }
-        if F::MIN {
-            for (t, sums) in sums.iter_mut().enumerate() {
-                for h in 0..F::HALVES {
-                    let total = if F::HALVES == 1 {
-                        real(11, t)
-                    } else {
-                        let total = _mm256_madd_epi16(word(8 + h, t), ones);
-                        _mm256_mul_ps(_mm256_cvtepi32_ps(total), real(10, t))
-                    };
-                    for (r, sum) in sums.iter_mut().enumerate() {
-                        let min = _mm256_castsi256_ps(line(F::MINS + h, r));
-                        *sum = _mm256_fmadd_ps(min, total, *sum);
+            if F::MIN {
+                for (t, sums) in sums.iter_mut().enumerate() {
+                    for h in 0..F::HALVES {
+                        let total = if F::HALVES == 1 {
+                            real(11, t)
+                        } else {
+                            _mm256_mul_ps(D::finish(D::start(word(8 + h, t), 1)), real(10, t))
+                        };
+                        for (r, sum) in sums.iter_mut().enumerate() {
+                            let min = _mm256_castsi256_ps(line(F::MINS + h, r));
+                            *sum = _mm256_fmadd_ps(min, total, *sum);
+                        }
                     }
                 }
             }
@@ -220,33 +245,31 @@ unsafe fn lone<F: Unpack>(panel: *const u8, mut outliers: &[Outlier], groups: Ra
 ///
 /// # Safety
 /// As [`bytes`].
-#[inline]
-#[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn words<F: Unpack>(panel: *const u8, x: *const u32, groups: usize, sums: &mut Sums) {
+#[inline(always)]
+unsafe fn words<F: Unpack, D: Dot>(panel: *const u8, x: *const u32, groups: usize, sums: &mut Sums) {
     let steps = black_box(16);
     for g in 0..groups {
         // SAFETY: the caller's promise: groups and records up to `groups` are readable.
-        let (panel, x) = unsafe { (panel.add(g * F::LINES * R * LINE), x.add(g * I16_LINES * TILE)) };
-        // SAFETY: within this group's record or lines.
-        let word = |line: usize, t: usize| unsafe { _mm256_set1_epi32(x.add(line * TILE + t).read() as i32) };
-        // SAFETY: within this group's record or lines.
-        let real = |line: usize, t: usize| unsafe { _mm256_broadcast_ss(&*x.add(line * TILE + t).cast::<f32>()) };
-        // SAFETY: within this group's record or lines.
-        let line = |l: usize, r: usize| unsafe { _mm256_loadu_si256(panel.add((l * R + r) * LINE).cast()) };
-        let mut acc = [[_mm256_setzero_si256(); R]; TILE];
-        for i in 0..steps {
-            let codes = [line(i, 0), line(i, 1)];
-            for (t, acc) in acc.iter_mut().enumerate() {
-                let a = word(i, t);
-                for (acc, codes) in acc.iter_mut().zip(codes) {
-                    *acc = _mm256_add_epi32(*acc, _mm256_madd_epi16(codes, a));
+        unsafe {
+            let (panel, x) = (panel.add(g * group_bytes::<F>()), x.add(g * I16_LINES * TILE));
+            let word = |line: usize, t: usize| _mm256_set1_epi32(x.add(line * TILE + t).read() as i32);
+            let real = |line: usize, t: usize| _mm256_broadcast_ss(&*x.add(line * TILE + t).cast::<f32>());
+            let line = |l: usize, r: usize| _mm256_loadu_si256(panel.add((l * R + r) * LINE).cast());
+            let mut acc = [[_mm256_setzero_si256(); R]; TILE];
+            for i in 0..steps {
+                let codes = [line(i, 0), line(i, 1)];
+                for (t, acc) in acc.iter_mut().enumerate() {
+                    let a = word(i, t);
+                    for (acc, codes) in acc.iter_mut().zip(codes) {
+                        *acc = D::step_words(*acc, codes, a);
+                    }
                 }
             }
-        }
-        for (t, (sums, acc)) in sums.iter_mut().zip(acc).enumerate() {
-            for (r, (sum, acc)) in sums.iter_mut().zip(acc).enumerate() {
-                let scale = _mm256_mul_ps(_mm256_castsi256_ps(line(F::CODES, r)), real(16, t));
-                *sum = _mm256_fmadd_ps(_mm256_cvtepi32_ps(acc), scale, *sum);
+            for (t, (sums, acc)) in sums.iter_mut().zip(acc).enumerate() {
+                for (r, (sum, acc)) in sums.iter_mut().zip(acc).enumerate() {
+                    let scale = _mm256_mul_ps(_mm256_castsi256_ps(line(F::CODES, r)), real(16, t));
+                    *sum = _mm256_fmadd_ps(_mm256_cvtepi32_ps(acc), scale, *sum);
+                }
             }
         }
     }

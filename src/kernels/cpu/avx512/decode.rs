@@ -22,7 +22,7 @@ pub(super) unsafe fn blocks<F: Unpack, const T: usize>(w: Weight, acts: &Acts, y
 }
 
 /// Products of bytes in fours, added in 32 bits: no bound is near.
-struct Vnni;
+pub(in crate::kernels::cpu) struct Vnni;
 
 // SAFETY: AVX-512 VNNI and VL.
 unsafe impl Dot for Vnni {

@@ -8,6 +8,9 @@ mod matmul;
 mod prefill;
 mod rows;
 
+#[cfg(test)]
+pub(super) use decode::Vnni;
+
 use super::avx2;
 use super::isa::Isa;
 
