@@ -70,10 +70,13 @@ pub(super) fn attention(part: AttentionPart) {
         total.fill(0.0);
         for start in keys.clone().step_by(KEYS) {
             let count = KEYS.min(keys.end - start);
+            // Counted up, since a division a key would be felt.
+            let mut slot = start % a.capacity;
             for j in 0..count {
-                let at = ((start + j) % a.capacity * a.kv_heads + kv_head) * dim;
+                let at = (slot * a.kv_heads + kv_head) * dim;
                 widen(k, at, &mut key[j * dim..][..dim]);
                 widen(v, at, &mut value[j * wide..][..dim]);
+                slot = if slot + 1 == a.capacity { 0 } else { slot + 1 };
             }
             key[count * dim..].fill(0.0);
             if many {
@@ -124,17 +127,20 @@ fn widen(kv: &KvBuf, at: usize, out: &mut [f32]) {
         KvBuf::F32(kv) => out.copy_from_slice(&kv[at..][..out.len()]),
         KvBuf::F16(kv) => {
             let kv = &kv[at..][..out.len()];
-            for (out, kv) in out.chunks_mut(8).zip(kv.chunks(8)) {
-                let half = if kv.len() == 8 {
-                    // SAFETY: 8 elements of 2 bytes.
-                    unsafe { _mm_loadu_si128(kv.as_ptr().cast()) }
-                } else {
-                    let mut all = [0u16; 8];
-                    all[..kv.len()].copy_from_slice(kv);
-                    // SAFETY: as above.
-                    unsafe { _mm_loadu_si128(all.as_ptr().cast()) }
-                };
-                store(out, _mm256_cvtph_ps(half));
+            let (eights, rest) = kv.as_chunks::<8>();
+            let (wide, wide_rest) = out.as_chunks_mut::<8>();
+            for (out, kv) in wide.iter_mut().zip(eights) {
+                // SAFETY: 8 elements of 2 bytes, 8 of 4.
+                unsafe { _mm256_storeu_ps(out.as_mut_ptr(), _mm256_cvtph_ps(_mm_loadu_si128(kv.as_ptr().cast()))) };
+            }
+            if !rest.is_empty() {
+                let mut all = [0u16; 8];
+                all[..rest.len()].copy_from_slice(rest);
+                // SAFETY: 8 elements of 2 bytes.
+                store(
+                    wide_rest,
+                    _mm256_cvtph_ps(unsafe { _mm_loadu_si128(all.as_ptr().cast()) }),
+                );
             }
         }
     }
@@ -172,18 +178,27 @@ fn add_values<const T: usize>(p: &[f32], value: &[f32], wide: usize, count: usiz
     }
 }
 
-/// The same from keys as `[KEYS][dim]`.
+/// p[i][j] = query i . key j, keys as `[KEYS][dim]`.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 fn scores_by_dots(queries: &[f32], key: &[f32], dim: usize, p: &mut [f32]) {
+    let whole = dim / 8 * 8;
     for (q, p) in queries.chunks_exact(dim).zip(p.chunks_exact_mut(KEYS)) {
         for (key, p) in key.chunks_exact(8 * dim).zip(p.chunks_exact_mut(8)) {
             let mut f = [_mm256_setzero_ps(); 8];
-            for i in (0..dim).step_by(8) {
-                let n = 8.min(dim - i);
-                let q = load(&q[i..][..n]);
+            for i in (0..whole).step_by(8) {
+                // SAFETY: elements i .. i + 8 of `dim` that the query and each of the 8 keys have.
+                unsafe {
+                    let q = _mm256_loadu_ps(q.as_ptr().add(i));
+                    for (j, f) in f.iter_mut().enumerate() {
+                        *f = _mm256_fmadd_ps(q, _mm256_loadu_ps(key.as_ptr().add(j * dim + i)), *f);
+                    }
+                }
+            }
+            if whole < dim {
+                let q = load(&q[whole..]);
                 for (j, f) in f.iter_mut().enumerate() {
-                    *f = _mm256_fmadd_ps(q, load(&key[j * dim + i..][..n]), *f);
+                    *f = _mm256_fmadd_ps(q, load(&key[j * dim + whole..(j + 1) * dim]), *f);
                 }
             }
             store(p, sums(f));
