@@ -52,6 +52,23 @@ impl<'a> Weight<'a> {
         &self.data[row * bytes..][..bytes]
     }
 
+    /// The blocks of the N rows from `row` on, where they lie, or, at the end of the matrix, copied to `spare` and filled up with zero
+    /// blocks: kernels do so many rows at once.
+    pub(crate) fn rows_or_zeros<'s, const N: usize>(&self, row: usize, spare: &'s mut Vec<u8>) -> &'s [u8]
+    where
+        'a: 's,
+    {
+        let bytes = self.row_bytes();
+        let data = &self.data[(row * bytes).min(self.data.len())..];
+        if data.len() >= N * bytes {
+            return &data[..N * bytes];
+        }
+        spare.clear();
+        spare.extend_from_slice(data);
+        spare.resize(N * bytes, 0);
+        spare
+    }
+
     /// Panics unless the data is exactly what the shape needs: every unsafe kernel relies on this.
     pub(crate) fn check(&self) {
         let bytes = self.row_bytes().checked_mul(self.rows);

@@ -6,7 +6,6 @@
 use std::arch::x86_64::*;
 use std::ops::Range;
 
-use super::matmul::some_rows;
 use super::unpack::{LINE, Unpack, column, plain_operations};
 use crate::kernels::cpu::acts::{Acts, BLOCK, I8_LINES, I16_LINES, Outlier};
 use crate::kernels::cpu::types::{Out, Weight};
@@ -88,7 +87,7 @@ pub(in crate::kernels::cpu) unsafe fn by_eight_rows<F: Unpack, D: Dot, const T: 
     let ahead = (8 * stride).next_multiple_of(4096);
     let mut spare = Vec::new();
     for row in rows.clone().step_by(8) {
-        let data = some_rows::<8>(&w, row, &mut spare).as_ptr();
+        let data = w.rows_or_zeros::<8>(row, &mut spare).as_ptr();
         let mut outliers = outliers;
         // SAFETY: the caller's promise for all that follows: blocks and records are within their lengths, as asserted above, the strip
         // has room for a block, and these columns of y are ours.
@@ -201,7 +200,7 @@ unsafe fn words<F: Unpack, D: Dot>(group: *const u8, record: *const u32, f: __m2
 /// # Safety
 /// As [`Isa::matmul_int`](crate::kernels::cpu::isa::Isa::matmul_int), with `acts.m == T`, tiles of one token and Q8_0.
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(in crate::kernels::cpu) unsafe fn q8_0<const T: usize>(w: Weight, acts: &Acts, y: Out, rows: Range<usize>) {
+pub(super) unsafe fn q8_0<const T: usize>(w: Weight, acts: &Acts, y: Out, rows: Range<usize>) {
     const BYTES: usize = 34;
     const AHEAD: usize = 8192;
     let blocks = w.cols / BLOCK;

@@ -49,12 +49,17 @@ macro_rules! kernels {
 }
 pub(in crate::kernels::cpu) use kernels;
 
-/// Columns are lanes: nothing to unpack.
-static Q8_0: &[Kernels] = &[Kernels {
-    format: BlockFormat::Q8_0,
-    decode: [decode::q8_0::<1>, decode::q8_0::<2>, decode::q8_0::<3>],
-    prefill: prefill::prefill::<unpack::Q8_0>,
-}];
+/// Q8_0 with a level's prefill. Decode is the same for all: columns are lanes, so there is nothing to unpack, and it reads as fast as
+/// the memory gives.
+pub(in crate::kernels::cpu) const fn q8_0(prefill: Run) -> Kernels {
+    Kernels {
+        format: BlockFormat::Q8_0,
+        decode: [decode::q8_0::<1>, decode::q8_0::<2>, decode::q8_0::<3>],
+        prefill,
+    }
+}
+
+static Q8_0: &[Kernels] = &[q8_0(prefill::prefill::<unpack::Q8_0>)];
 static OTHERS: &[Kernels] = unpack::formats!(kernels);
 
 /// # Safety
@@ -62,21 +67,4 @@ static OTHERS: &[Kernels] = unpack::formats!(kernels);
 pub(super) unsafe fn matmul_int(w: Weight, acts: &Acts, y: Out, rows: Range<usize>) {
     // SAFETY: the caller's promises.
     unsafe { Kernels::run([Q8_0, OTHERS], w, acts, y, rows) }
-}
-
-/// The N rows from `row` on, where they lie, or, at the end of the matrix, copied to `spare` and filled up with zero blocks.
-pub(in crate::kernels::cpu) fn some_rows<'a, const N: usize>(
-    w: &Weight<'a>,
-    row: usize,
-    spare: &'a mut Vec<u8>,
-) -> &'a [u8] {
-    let bytes = w.row_bytes();
-    let data = &w.data[(row * bytes).min(w.data.len())..];
-    if data.len() >= N * bytes {
-        return &data[..N * bytes];
-    }
-    spare.clear();
-    spare.extend_from_slice(data);
-    spare.resize(N * bytes, 0);
-    spare
 }

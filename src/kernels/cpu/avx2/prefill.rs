@@ -27,7 +27,6 @@ use std::hint::black_box;
 use std::ops::Range;
 
 use super::decode::{Dot, Maddubs};
-use super::matmul::some_rows;
 use super::unpack::{LINE, Unpack, column};
 use crate::kernels::cpu::acts::{Acts, BLOCK, I8_LINES, I16_LINES, Outlier, TILE};
 use crate::kernels::cpu::scratch;
@@ -94,8 +93,8 @@ pub(in crate::kernels::cpu) unsafe fn panels<F: Unpack, D: Dot>(
     for first in (0..tiles).step_by(together) {
         for row in rows.clone().step_by(8 * R) {
             let strips = [
-                some_rows::<8>(&w, row, &mut spare),
-                some_rows::<8>(&w, row + 8, &mut spare2),
+                w.rows_or_zeros::<8>(row, &mut spare),
+                w.rows_or_zeros::<8>(row + 8, &mut spare2),
             ];
             for start in (0..groups).step_by(chunk) {
                 let count = chunk.min(groups - start);

@@ -10,7 +10,6 @@ use std::arch::x86_64::*;
 use std::ops::Range;
 
 use crate::kernels::cpu::acts::{Acts, BLOCK, I8_LINES, I16_LINES, Outlier, TILE};
-use crate::kernels::cpu::avx2::matmul::some_rows;
 use crate::kernels::cpu::avx2::unpack::{LINE, Unpack};
 use crate::kernels::cpu::scratch;
 use crate::kernels::cpu::types::{Out, Weight};
@@ -50,7 +49,7 @@ pub(super) unsafe fn prefill<F: Unpack>(w: Weight, acts: &Acts, y: Out, rows: Ra
                 let mut next = (row..).step_by(16);
                 let data = spare
                     .each_mut()
-                    .map(|spare| some_rows::<16>(&w, next.next().unwrap_or(row), spare));
+                    .map(|spare| w.rows_or_zeros::<16>(next.next().unwrap_or(row), spare));
                 for start in (0..groups).step_by(chunk) {
                     let count = chunk.min(groups - start);
                     for (v, data) in data.iter().enumerate() {

@@ -42,7 +42,7 @@ macro_rules! level {
 
         use crate::kernels::cpu::acts::Acts;
         use crate::kernels::cpu::avx2;
-        use crate::kernels::cpu::avx2::matmul::{Kernels, kernels};
+        use crate::kernels::cpu::avx2::matmul::{Kernels, kernels, q8_0};
         use crate::kernels::cpu::avx2::unpack::{self, Unpack};
         use crate::kernels::cpu::scratch;
         use crate::kernels::cpu::types::{Out, Weight};
@@ -75,16 +75,7 @@ macro_rules! level {
             }
         }
 
-        /// Decode is AVX2's: nothing to unpack.
-        static Q8_0: &[Kernels] = &[Kernels {
-            format: BlockFormat::Q8_0,
-            decode: [
-                avx2::decode::q8_0::<1>,
-                avx2::decode::q8_0::<2>,
-                avx2::decode::q8_0::<3>,
-            ],
-            prefill: prefill::prefill::<unpack::Q8_0>,
-        }];
+        static Q8_0: &[Kernels] = &[q8_0(prefill::prefill::<unpack::Q8_0>)];
         static OTHERS: &[Kernels] = unpack::formats!(kernels);
 
         /// # Safety

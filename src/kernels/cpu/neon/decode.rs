@@ -9,7 +9,6 @@ use std::ops::Range;
 
 use super::dot::{self, Dot, Rows};
 use super::lanes::{high_bytes, low_bytes, prefetch, store};
-use super::matmul::eight_rows;
 use super::unpack::{self, LINE, SCALES, TOTALS, Unpack, column};
 use crate::kernels::cpu::acts::{Acts, BLOCK, I8_LINES, I16_LINES, Outlier};
 use crate::kernels::cpu::types::{Out, Weight};
@@ -45,7 +44,7 @@ pub(super) unsafe fn blocks<F: Unpack, L: Dot, const T: usize>(w: Weight, acts: 
     let strip = strip.as_mut_ptr().cast::<u8>();
     const { assert!(F::GROUPS * F::LINES <= 8 * 12) };
     for row in rows.clone().step_by(8) {
-        let data = eight_rows(&w, row, &mut spare).as_ptr();
+        let data = w.rows_or_zeros::<8>(row, &mut spare).as_ptr();
         let mut f = [[vdupq_n_f32(0.0); 2]; T];
         let mut outliers = outliers;
         for b in 0..blocks {

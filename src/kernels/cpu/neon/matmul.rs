@@ -55,16 +55,3 @@ unsafe fn blocks<F: Unpack, L: Dot>(w: Weight, acts: &Acts, y: Out, rows: Range<
         }
     }
 }
-
-/// The 8 rows from `row` on, where they lie, or, at the end of the matrix, copied to `spare` and filled up with zero blocks.
-pub(super) fn eight_rows<'a>(w: &Weight<'a>, row: usize, spare: &'a mut Vec<u8>) -> &'a [u8] {
-    let bytes = w.row_bytes();
-    let data = &w.data[(row * bytes).min(w.data.len())..];
-    if data.len() >= 8 * bytes {
-        return &data[..8 * bytes];
-    }
-    spare.clear();
-    spare.extend_from_slice(data);
-    spare.resize(8 * bytes, 0);
-    spare
-}

@@ -11,7 +11,6 @@ use std::ops::Range;
 
 use super::dot::{Dot, Rows};
 use super::lanes::{high_bytes, load, low_bytes, store};
-use super::matmul::eight_rows;
 use super::unpack::{self, LINE, SCALES, TOTALS, Unpack, column};
 use crate::kernels::cpu::acts::{Acts, BLOCK, I8_LINES, I16_LINES, Outlier, TILE};
 use crate::kernels::cpu::scratch;
@@ -44,7 +43,7 @@ pub(super) unsafe fn prefill<F: Unpack, L: Dot>(w: Weight, acts: &Acts, y: Out, 
         let panel = panel.as_mut_ptr().cast::<u8>();
         for first in (0..tiles).step_by(together) {
             for row in rows.clone().step_by(8) {
-                let data = eight_rows(&w, row, &mut spare);
+                let data = w.rows_or_zeros::<8>(row, &mut spare);
                 for start in (0..groups).step_by(chunk) {
                     let count = chunk.min(groups - start);
                     for b in (0..count).step_by(F::GROUPS) {
