@@ -1,6 +1,6 @@
 //! Products of every block format beside this machine's limits: decode in GB/s of weight bytes, prefill in GMAC/s.
 //!
-//! `cargo bench --bench kernels [-- NAME…] [--threads N]`: all formats, or those whose names contain a NAME.
+//! `cargo bench --bench kernels [-- NAME…] [--threads N]`: all formats, or those whose names contain a NAME; `exact`: some in `Exact`.
 //! Figures are lower deciles of the time over half a second: other processes only ever add to it. Correctness is the tests' business.
 
 use std::time::{Duration, Instant};
@@ -35,8 +35,10 @@ fn main() {
         {
             line(&cpu, info.format, Precision::Fast);
         }
-        if names.is_empty() {
-            line(&cpu, BlockFormat::Q4_0, Precision::Exact);
+        for format in [BlockFormat::Q4_0, BlockFormat::Q4_K, BlockFormat::Q8_0] {
+            if names.is_empty() || names.iter().any(|n| "EXACT".contains(n.as_str())) {
+                line(&cpu, format, Precision::Exact);
+            }
         }
     }
 }

@@ -72,11 +72,21 @@ impl<B: Backend> Attached<B> {
         })
     }
 
-    /// y += weight * update(x) at `site`.
-    pub fn apply(&self, backend: &B, site: Site, weight: f32, x: &B::Buf, tmp: &mut B::Buf, y: &mut B::Buf) {
+    /// y += weight * update(x) at `site`; x is packed in `acts`, `tmp` is room for what lies between.
+    #[allow(clippy::too_many_arguments)] // those of a product, twice
+    pub fn apply(
+        &self,
+        backend: &B,
+        site: Site,
+        weight: f32,
+        x: &B::Buf,
+        acts: &mut B::Acts,
+        tmp: &mut B::Acts,
+        y: &mut B::Buf,
+    ) {
         for op in &self.sites[site.index(self.n_layers)] {
             match op {
-                Op::LowRank { factors, scale } => backend.low_rank(factors, scale * weight, x, tmp, y),
+                Op::LowRank { factors, scale } => backend.low_rank(factors, scale * weight, x, acts, tmp, y),
             }
         }
     }

@@ -68,8 +68,16 @@ pub trait Backend: Send + Sync + Sized + 'static {
     );
     /// y = x w^T for each (w, y): matrices that read the same activations are one step for the device.
     fn matmul<const N: usize>(&self, to: [(&Self::Weight, &mut Self::Buf); N], acts: &Self::Acts, precision: Precision);
-    /// y += scale * (x a^T) b^T.
-    fn low_rank(&self, l: &Self::LowRank, scale: f32, x: &Self::Buf, tmp: &mut Self::Buf, y: &mut Self::Buf);
+    /// y += scale * (x a^T) b^T; x is packed in `acts` for the weights at least, `tmp` is room for x a^T.
+    fn low_rank(
+        &self,
+        l: &Self::LowRank,
+        scale: f32,
+        x: &Self::Buf,
+        acts: &mut Self::Acts,
+        tmp: &mut Self::Acts,
+        y: &mut Self::Buf,
+    );
     /// Each row of y += bias.
     fn add_bias(&self, y: &mut Self::Buf, bias: &Self::Vector);
     /// y += x.

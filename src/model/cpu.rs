@@ -173,14 +173,15 @@ impl Backend for Cpu {
         });
     }
 
-    fn low_rank(&self, l: &cpu::LowRank, scale: f32, x: &Vec<f32>, tmp: &mut Vec<f32>, y: &mut Vec<f32>) {
+    fn low_rank(&self, l: &cpu::LowRank, scale: f32, x: &Vec<f32>, acts: &mut Acts, tmp: &mut Acts, y: &mut Vec<f32>) {
         let work = Work {
             op: "low_rank",
             macs: x.len() * l.rank + y.len() * l.rank,
             bytes: size_of_val(&l.a[..]) + size_of_val(&l.b[..]),
             ..Work::default()
         };
-        self.times().time(work, || Cpu::low_rank(self, l, scale, x, tmp, y));
+        self.times()
+            .time(work, || Cpu::low_rank(self, l, scale, x, acts, tmp, y));
     }
 
     fn add_bias(&self, y: &mut Vec<f32>, bias: &Vec<f32>) {

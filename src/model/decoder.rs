@@ -29,8 +29,8 @@ struct Work<B: Backend> {
     precision: Precision,
     /// The input, packed for the weights.
     acts: B::Acts,
-    /// A x of an adapter.
-    low_rank: B::Buf,
+    /// A x of an adapter, packed for its B.
+    low_rank: B::Acts,
 }
 
 /// Everything a conversation owns on the device: the cache and the buffers of a pass, which grow to the largest chunk
@@ -92,7 +92,7 @@ impl<B: Backend> State<B> {
             work: Work {
                 precision,
                 acts: B::Acts::default(),
-                low_rank: B::Buf::default(),
+                low_rank: B::Acts::default(),
             },
             rope: B::RopeTable::default(),
             rope_local: B::RopeTable::default(),
@@ -242,7 +242,7 @@ impl<B: Backend> Pass<'_, B> {
                 b.add_bias(y, bias);
             }
             for (adapter, weight) in self.active {
-                adapter.apply(b, linear.site, *weight, x, &mut work.low_rank, y);
+                adapter.apply(b, linear.site, *weight, x, &mut work.acts, &mut work.low_rank, y);
             }
         }
     }

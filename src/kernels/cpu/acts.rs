@@ -5,7 +5,10 @@
 //! outlier spoils only its own block. K-quants use them too: a scale for 256 elements, as their own dot products
 //! elsewhere have, was three times less accurate on rows with outliers.
 //!
-//! **Layout.** Rows (tokens) go in tiles of `T`: 4 from m = 4 on (rows past m are zero), else 1. For each tile and each
+//! f32 activations (`Exact`, dense weights, adapters) go in tiles too, of 6 rows from m = 4 on, rows past m zero: element c of row t
+//! of a tile at c * 6 + t, so that a kernel reads them in order through one pointer. Below, they are rows.
+//!
+//! **Layout.** Integer rows (tokens) go in tiles of `T`: 4 from m = 4 on (rows past m are zero), else 1. For each tile and each
 //! block of 32 elements there is a record of words (u32), each line of it one word a token:
 //!
 //! ```text
@@ -32,8 +35,13 @@ pub(crate) const BLOCK: usize = 32;
 pub(crate) const I8_LINES: usize = 12;
 /// Words a token of an int16 record.
 pub(crate) const I16_LINES: usize = 17;
-/// Tokens of a full tile.
+/// Tokens of a full tile of integers; from so many on there are tiles.
 pub(crate) const TILE: usize = 4;
+/// Tokens of a full tile in f32: 6 x 16 sums and what they are made of fill 16 vector registers of 8.
+pub(crate) const F32_TILE: usize = 6;
+/// Rows that are whole tiles of every kind.
+pub(crate) const WHOLE_TILES: usize = 12;
+const _: () = assert!(WHOLE_TILES.is_multiple_of(TILE) && WHOLE_TILES.is_multiple_of(F32_TILE));
 /// Blocks whose largest magnitude is below this are taken as zero: 127 / amax would overflow.
 pub(crate) const TINY: f32 = 1e-30;
 
@@ -97,7 +105,6 @@ pub fn partner(format: BlockFormat) -> Partner {
 pub struct Acts {
     pub(crate) m: usize,
     pub(crate) k: usize,
-    /// `[m][k]`, if wanted.
     pub(crate) x: Vec<f32>,
     pub(crate) i8: Vec<u32>,
     pub(crate) i16: Vec<u32>,
@@ -121,30 +128,52 @@ pub(crate) fn tile(m: usize) -> usize {
     if m < TILE { 1 } else { TILE }
 }
 
+fn grow<T: Default + Clone>(buffer: &mut Vec<T>, len: usize) {
+    if buffer.len() < len {
+        buffer.resize(len, T::default());
+    }
+}
+
+/// At most `tile` rows of `k` as one tile: element c of row t at `c * tile + t`; missing rows are zero.
+pub(crate) fn interleave(rows: &[f32], k: usize, tile: usize, out: &mut [f32]) {
+    if tile == 1 {
+        out.copy_from_slice(rows);
+        return;
+    }
+    if rows.len() < tile * k {
+        out.fill(0.0);
+    }
+    for (t, row) in rows.chunks_exact(k).enumerate() {
+        for (out, x) in out[t..].iter_mut().step_by(tile).zip(row) {
+            *out = *x;
+        }
+    }
+}
+
 impl Acts {
     /// Rows.
     pub fn rows(&self) -> usize {
         self.m
     }
 
-    /// Tokens of a tile.
+    /// Tokens of a tile of integers.
     pub(crate) fn tile(&self) -> usize {
         tile(self.m)
+    }
+
+    /// Tokens of a tile in f32.
+    pub(crate) fn f32_tile(&self) -> usize {
+        if self.m < TILE { 1 } else { F32_TILE }
     }
 
     /// Makes room for `m` rows of `k` in the forms `has`. Old contents are lost. Buffers only grow: filling up again what was cut off
     /// for narrower rows would cost more than packing.
     pub(crate) fn reserve(&mut self, m: usize, k: usize, has: Has) {
-        fn grow<T: Default + Clone>(buffer: &mut Vec<T>, len: usize) {
-            if buffer.len() < len {
-                buffer.resize(len, T::default());
-            }
-        }
         (self.m, self.k, self.has) = (m, k, has);
         let tiles = m.div_ceil(self.tile());
         let words = tiles * self.tile() * (k / BLOCK);
         if has.x {
-            grow(&mut self.x, m * k);
+            self.reserve_f32();
         }
         if has.i8 {
             grow(&mut self.i8, words * I8_LINES);
@@ -157,9 +186,17 @@ impl Acts {
         }
     }
 
-    /// The rows in f32, `[m][k]`.
-    pub(crate) fn rows_f32(&self) -> &[f32] {
-        &self.x[..self.m * self.k]
+    /// Makes room for the f32 form beside the others.
+    pub(crate) fn reserve_f32(&mut self) {
+        self.has.x = true;
+        let tile = self.f32_tile();
+        grow(&mut self.x, self.m.div_ceil(tile) * tile * self.k);
+    }
+
+    /// Tile `index` in f32: element c of row t at `c * f32_tile() + t`.
+    pub(crate) fn f32_tile_at(&self, index: usize) -> &[f32] {
+        let len = self.f32_tile() * self.k;
+        &self.x[index * len..][..len]
     }
 
     /// Outliers that a tile may have.

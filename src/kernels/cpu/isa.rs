@@ -48,9 +48,9 @@ pub(crate) struct Isa {
     pub pack_i8: PackI8,
     /// The same to int16 records, without outliers.
     pub pack_i16: unsafe fn(x: &[f32], k: usize, tile: usize, out: &mut [u32]),
-    /// Columns `rows` of y = x w^T (or += if `add`), x = `[y.m()][k]`.
+    /// Columns `rows` of y = x w^T (or += if `add`), x being the f32 form of `acts`, which is present, of as many rows as y.
     /// `w` is checked, `rows` is within it, nobody else uses these columns of `y`.
-    pub matmul_f32: unsafe fn(w: Weight, x: &[f32], y: Out, add: bool, rows: Range<usize>),
+    pub matmul_f32: unsafe fn(w: Weight, acts: &Acts, y: Out, add: bool, rows: Range<usize>),
     /// The same, = only, with the packed form of the format's [`partner`](super::acts::partner), which is I8 or I16 and present.
     pub matmul_int: MatmulInt,
     /// Unnormalized attention of one kv head: see [`AttentionPart`].

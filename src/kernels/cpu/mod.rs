@@ -35,7 +35,7 @@ use super::op_times::OpTimes;
 use crate::Result;
 use crate::pool::{Executor, Team, physical_cores};
 use crate::quant::BlockFormat;
-use acts::{BLOCK, Has, I8_LINES, I16_LINES};
+use acts::{BLOCK, Has, I8_LINES, I16_LINES, TILE, WHOLE_TILES, interleave};
 use isa::Isa;
 use types::Out;
 
@@ -218,7 +218,7 @@ impl Cpu {
         if m == 0 {
             return;
         }
-        let (tile, room) = (acts.tile(), acts.outlier_room());
+        let (tile, f32_tile, room) = (acts.tile(), acts.f32_tile(), acts.outlier_room());
         let words = |lines: usize| tile * (k / BLOCK) * lines;
         let (i8, i16) = (
             Chunks::new(&mut acts.i8, words(I8_LINES)),
@@ -228,26 +228,45 @@ impl Cpu {
             Chunks::new(&mut acts.outliers, room),
             Chunks::new(&mut acts.outlier_counts, 1),
         );
-        let copies = Out::new(&mut acts.x[..if has.x { m * k } else { 0 }], k);
-        self.split(m.div_ceil(tile), (GRAIN / (tile * k)).max(1), &|range| {
-            for index in range {
-                let first = index * tile;
-                let rows = rows(first..(first + tile).min(m));
-                // SAFETY: `split` gives each tile to one chunk; the level fits the CPU; k is whole blocks.
-                unsafe {
-                    if has.x {
-                        for (t, row) in rows.chunks_exact(k).enumerate() {
-                            copies.at(first + t, 0, k).copy_from_slice(row);
-                        }
-                    }
-                    if has.i8 {
-                        let found = (self.isa.pack_i8)(rows, k, tile, i8.get(index), outliers.get(index));
-                        counts.get(index)[0] = found as u32;
-                    }
-                    if has.i16 {
-                        (self.isa.pack_i16)(rows, k, tile, i16.get(index));
+        let x = Chunks::new(&mut acts.x, f32_tile * k);
+        let unit = if m < TILE { 1 } else { WHOLE_TILES };
+        self.split(m.div_ceil(unit), (GRAIN / (unit * k)).max(1), &|range| {
+            for first in range.map(|index| index * unit) {
+                let rows = rows(first..(first + unit).min(m));
+                if has.x {
+                    for (i, rows) in rows.chunks(f32_tile * k).enumerate() {
+                        // SAFETY: `split` gives each unit, which is whole tiles, to one chunk.
+                        interleave(rows, k, f32_tile, unsafe { x.get(first / f32_tile + i) });
                     }
                 }
+                for (i, rows) in rows.chunks(tile * k).enumerate() {
+                    let index = first / tile + i;
+                    // SAFETY: as above; the level fits the CPU; k is whole blocks.
+                    unsafe {
+                        if has.i8 {
+                            let found = (self.isa.pack_i8)(rows, k, tile, i8.get(index), outliers.get(index));
+                            counts.get(index)[0] = found as u32;
+                        }
+                        if has.i16 {
+                            (self.isa.pack_i16)(rows, k, tile, i16.get(index));
+                        }
+                    }
+                }
+            }
+        });
+    }
+
+    /// Makes the f32 form of `x`, whose other forms `acts` has already.
+    fn pack_f32(&self, x: &[f32], acts: &mut Acts) {
+        let (k, tile) = (acts.k, acts.f32_tile());
+        assert_eq!(x.len(), acts.m * k, "pack: the rows are others than those packed");
+        acts.reserve_f32();
+        let tiles = Chunks::new(&mut acts.x, tile * k);
+        self.split(acts.m.div_ceil(tile), (GRAIN / (tile * k)).max(1), &|range| {
+            for index in range {
+                let rows = &x[index * tile * k..x.len().min((index + 1) * tile * k)];
+                // SAFETY: `split` gives each tile to one chunk.
+                interleave(rows, k, tile, unsafe { tiles.get(index) });
             }
         });
     }
@@ -286,39 +305,44 @@ impl Cpu {
             // SAFETY: the weight was checked, `split_rows` gives each column of y to one chunk, the form is packed.
             unsafe {
                 match partner {
-                    Partner::F32 => (self.isa.matmul_f32)(w, acts.rows_f32(), y, false, rows),
+                    Partner::F32 => (self.isa.matmul_f32)(w, acts, y, false, rows),
                     _ => (self.isa.matmul_int)(w, acts, y, rows),
                 }
             }
         });
     }
 
-    /// y[m][n] (+)= x w^T in f32, without packing.
-    fn matmul_f32(&self, w: Weight, x: &[f32], y: &mut [f32], add: bool) {
+    /// y[m][n] (+)= x w^T in f32.
+    fn matmul_f32(&self, w: Weight, acts: &Acts, y: &mut [f32], add: bool) {
         w.check();
-        if y.is_empty() {
-            return;
-        }
+        assert!(
+            acts.has.x && acts.k == w.cols,
+            "matmul: the input was not packed for f32"
+        );
+        assert_eq!(y.len(), acts.m * w.rows, "matmul: output length");
         let y = Out::new(y, w.rows);
-        assert_eq!(x.len(), y.m() * w.cols, "matmul: input length");
         self.split_rows(&[w.rows], w.cols, y.m(), &|_, rows| {
             // SAFETY: as in `matmul_all`.
-            unsafe { (self.isa.matmul_f32)(w, x, y, add, rows) }
+            unsafe { (self.isa.matmul_f32)(w, acts, y, add, rows) }
         });
     }
 
-    /// `y[m][n] += scale * (x a^T) b^T`; x `[m][k]` f32.
-    pub fn low_rank(&self, l: &LowRank, scale: f32, x: &[f32], tmp: &mut Vec<f32>, y: &mut [f32]) {
+    /// `y[m][n] += scale * (x a^T) b^T`; x `[m][k]`, which `acts` has in some forms; that in f32 is added to them, once for all
+    /// updates that read it. `tmp` is room for x a^T.
+    pub fn low_rank(&self, l: &LowRank, scale: f32, x: &[f32], acts: &mut Acts, tmp: &mut Acts, y: &mut [f32]) {
         if l.rank == 0 || x.is_empty() {
             return;
         }
-        let (k, n) = (l.a.len() / l.rank, l.b.len() / l.rank);
-        let m = x.len() / k;
-        assert_eq!(x.len(), m * k, "low_rank: input length");
+        let (k, n, m) = (l.a.len() / l.rank, l.b.len() / l.rank, acts.m);
         assert_eq!(y.len(), m * n, "low_rank: output length");
-        tmp.resize(m * l.rank, 0.0);
-        self.matmul_f32(Weight::f32(l.rank, k, &l.a), x, tmp, false);
-        tmp.iter_mut().for_each(|v| *v *= scale);
+        if !acts.has.x {
+            self.pack_f32(x, acts);
+        }
+        scratch::with_f32(m * l.rank, |u| {
+            self.matmul_f32(Weight::f32(l.rank, k, &l.a), acts, u, false);
+            u.iter_mut().for_each(|v| *v *= scale);
+            self.pack(u, l.rank, &[BlockFormat::F32], Precision::Exact, tmp);
+        });
         self.matmul_f32(Weight::f32(n, l.rank, &l.b), tmp, y, true);
     }
 

@@ -1,14 +1,16 @@
 //! f32 products: `Exact`, dense weights, formats without an integer kernel, adapters, and attention's tiles.
 //!
 //! From 4 tokens on, 16 weight rows are expanded to a panel `[columns][16]`, which meets 6 tokens at a time (12 sums, 2 weight
-//! vectors and 1 broadcast fill the 16 registers). Below, each row is expanded by pieces and multiplied at once. F32, F16 and BF16
+//! vectors and 1 broadcast fill the 16 registers). Below, 8 rows are expanded by pieces and multiplied at once. F32, F16 and BF16
 //! are widened in registers on both ways: with few tokens memory is the limit.
 
 use std::arch::x86_64::*;
 use std::ops::Range;
 
 use super::decode::prefetch;
+use super::expand;
 use super::lanes::{load, store, sum, transpose};
+use crate::kernels::cpu::acts::{Acts, F32_TILE as TOKENS, TILE};
 use crate::kernels::cpu::scratch;
 use crate::kernels::cpu::types::{Out, Weight};
 use crate::quant::BlockFormat;
@@ -17,34 +19,39 @@ use crate::quant::BlockFormat;
 const COLUMNS: usize = 256;
 /// Rows of a panel.
 const ROWS: usize = 16;
-/// Tokens of a tile.
-pub(super) const TOKENS: usize = 6;
 /// Tokens that use a panel before it is expanded again, so that their activations stay in the second-level cache.
 const TOGETHER: usize = 32 * TOKENS;
-/// Tokens from which a panel pays.
-const FEW: usize = 4;
+/// Tokens from which a panel pays: activations come in tiles.
+const FEW: usize = TILE;
 
 /// # Safety
 /// As [`Isa::matmul_f32`](crate::kernels::cpu::isa::Isa::matmul_f32).
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) unsafe fn matmul_f32(w: Weight, x: &[f32], y: Out, add: bool, rows: Range<usize>) {
+pub(super) unsafe fn matmul_f32(w: Weight, acts: &Acts, y: Out, add: bool, rows: Range<usize>) {
+    assert!(acts.m == y.m() && acts.k == w.cols);
     // SAFETY: the caller's promise.
     unsafe {
-        match (y.m(), w.format) {
-            (FEW.., _) => many(w, x, y, add, rows),
-            (_, BlockFormat::F32) => by_tokens::<F32>(w, x, y, add, rows),
-            (_, BlockFormat::F16) => by_tokens::<F16>(w, x, y, add, rows),
-            (_, BlockFormat::BF16) => by_tokens::<BF16>(w, x, y, add, rows),
-            (1, _) => few::<1>(w, x, y, add, rows),
-            (2, _) => few::<2>(w, x, y, add, rows),
-            _ => few::<3>(w, x, y, add, rows),
+        match (acts.m, w.format) {
+            (FEW.., _) => many(w, acts, y, add, rows),
+            (_, BlockFormat::F32) => by_tokens::<F32>(w, acts, y, add, rows),
+            (_, BlockFormat::F16) => by_tokens::<F16>(w, acts, y, add, rows),
+            (_, BlockFormat::BF16) => by_tokens::<BF16>(w, acts, y, add, rows),
+            (1, _) => few::<1>(w, acts, y, add, rows),
+            (2, _) => few::<2>(w, acts, y, add, rows),
+            _ => few::<3>(w, acts, y, add, rows),
         }
     }
     const { assert!(FEW == 4) };
 }
 
+/// The rows of fewer than FEW, which are tiles of their own.
+fn rows_of<const T: usize>(acts: &Acts) -> [&[f32]; T] {
+    assert!(acts.m == T && acts.f32_tile() == 1);
+    std::array::from_fn(|t| acts.f32_tile_at(t))
+}
+
 /// A format of one number an element.
-trait Dense {
+pub(super) trait Dense {
     /// Bytes of a number.
     const BYTES: usize;
 
@@ -55,7 +62,7 @@ trait Dense {
     unsafe fn eight(p: *const u8) -> __m256;
 }
 
-struct F32;
+pub(super) struct F32;
 
 impl Dense for F32 {
     const BYTES: usize = 4;
@@ -68,7 +75,7 @@ impl Dense for F32 {
     }
 }
 
-struct F16;
+pub(super) struct F16;
 
 impl Dense for F16 {
     const BYTES: usize = 2;
@@ -98,7 +105,7 @@ impl Dense for BF16 {
 /// The first 8 numbers of `data`, or all of a shorter one and zeros.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-fn eight<D: Dense>(data: &[u8]) -> __m256 {
+pub(super) fn eight<D: Dense>(data: &[u8]) -> __m256 {
     let mut all = [0u8; 32];
     let p = if data.len() >= 8 * D::BYTES {
         data.as_ptr()
@@ -121,13 +128,13 @@ fn piece<'a>(w: &Weight<'a>, row: usize, start: usize, len: usize) -> &'a [u8] {
 /// # Safety
 /// As [`matmul_f32`], with D's format.
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn by_tokens<D: Dense>(w: Weight, x: &[f32], y: Out, add: bool, rows: Range<usize>) {
+unsafe fn by_tokens<D: Dense>(w: Weight, acts: &Acts, y: Out, add: bool, rows: Range<usize>) {
     // SAFETY: the caller's promise.
     unsafe {
         match y.m() {
-            1 => dense::<D, 1>(w, x, y, add, rows),
-            2 => dense::<D, 2>(w, x, y, add, rows),
-            _ => dense::<D, 3>(w, x, y, add, rows),
+            1 => dense::<D, 1>(w, acts, y, add, rows),
+            2 => dense::<D, 2>(w, acts, y, add, rows),
+            _ => dense::<D, 3>(w, acts, y, add, rows),
         }
     }
 }
@@ -137,12 +144,11 @@ unsafe fn by_tokens<D: Dense>(w: Weight, x: &[f32], y: Out, add: bool, rows: Ran
 /// # Safety
 /// As [`matmul_f32`], with D's format and `y.m() == T`.
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn dense<D: Dense, const T: usize>(w: Weight, x: &[f32], y: Out, add: bool, rows: Range<usize>) {
+unsafe fn dense<D: Dense, const T: usize>(w: Weight, acts: &Acts, y: Out, add: bool, rows: Range<usize>) {
     /// Bytes of weights fetched ahead.
     const AHEAD: usize = 8192;
     let k = w.cols;
-    assert_eq!(x.len(), T * k);
-    let x: [&[f32]; T] = std::array::from_fn(|t| &x[t * k..][..k]);
+    let x: [&[f32]; T] = rows_of(acts);
     let whole = k / 32 * 32;
     for row in rows {
         let data = w.row(row);
@@ -185,32 +191,76 @@ unsafe fn put<const T: usize>(y: Out, row: usize, f: [[__m256; 4]; T], add: bool
     }
 }
 
-/// T tokens, row by row, of blocks.
+/// T tokens of blocks, 8 rows at a time.
 ///
 /// # Safety
 /// As [`matmul_f32`].
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn few<const T: usize>(w: Weight, x: &[f32], y: Out, add: bool, rows: Range<usize>) {
+unsafe fn few<const T: usize>(w: Weight, acts: &Acts, y: Out, add: bool, rows: Range<usize>) {
     let k = w.cols;
-    let mut wide = [0.0f32; COLUMNS];
-    for row in rows {
-        // Four chains a token.
-        let mut f = [[_mm256_setzero_ps(); 4]; T];
-        for start in (0..k).step_by(COLUMNS) {
-            let wide = &mut wide[..COLUMNS.min(k - start)];
-            w.format.dequantize(piece(&w, row, start, wide.len()), wide);
-            for (t, f) in f.iter_mut().enumerate() {
-                let x = &x[t * k + start..][..wide.len()];
-                for (w, x) in wide.chunks(32).zip(x.chunks(32)) {
-                    for ((w, x), f) in w.chunks(8).zip(x.chunks(8)).zip(f.iter_mut()) {
-                        *f = _mm256_fmadd_ps(load(w), load(x), *f);
+    let x: [&[f32]; T] = rows_of(acts);
+    let ahead = (8 * w.row_bytes()).next_multiple_of(4096);
+    scratch::with_f32(8 * COLUMNS, |panel| {
+        let (mut spare, mut wide) = (Vec::new(), Vec::new());
+        for row in rows.clone().step_by(8) {
+            let n = 8.min(rows.end - row);
+            // Four chains a token.
+            let mut f = [[_mm256_setzero_ps(); 4]; T];
+            let blocks = w.rows_or_zeros::<8>(row, &mut spare);
+            for start in (0..k).step_by(COLUMNS) {
+                let count = COLUMNS.min(k - start);
+                // The next 8 rows, a share with each piece.
+                let share = |columns: usize| 8 * w.format.bytes_for(columns).unwrap_or(0);
+                prefetch(blocks.as_ptr().wrapping_add(share(start)), ahead, share(count));
+                eight_rows(&w, blocks, start, count, panel, 8, &mut wide);
+                for (c, w) in panel.chunks_exact(8 * 4).enumerate().take(count / 4) {
+                    for (i, w) in w.chunks_exact(8).enumerate() {
+                        let w = load(w);
+                        for (x, f) in x.iter().zip(&mut f) {
+                            f[i] = _mm256_fmadd_ps(w, _mm256_set1_ps(x[start + 4 * c + i]), f[i]);
+                        }
                     }
                 }
             }
+            for (t, [a, b, c, d]) in f.into_iter().enumerate() {
+                let sums = _mm256_add_ps(_mm256_add_ps(a, b), _mm256_add_ps(c, d));
+                // SAFETY: these columns are ours.
+                let out = unsafe { y.at(t, row, n) };
+                store(out, if add { _mm256_add_ps(load(out), sums) } else { sums });
+            }
         }
-        // SAFETY: this column is ours.
-        unsafe { put(y, row, f, add) };
+    });
+}
+
+/// `out[c * pitch + r]` = column `start + c` of row r of `blocks`, 8 rows of w or what stands for them; `count` columns, whole blocks.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn eight_rows(
+    w: &Weight,
+    blocks: &[u8],
+    start: usize,
+    count: usize,
+    out: &mut [f32],
+    pitch: usize,
+    wide: &mut Vec<f32>,
+) {
+    let stride = w.row_bytes();
+    let bytes = |len: usize| w.format.bytes_for(len).unwrap_or(usize::MAX);
+    assert!(blocks.len() >= 7 * stride + bytes(start) + bytes(count) && out.len() >= (count - 1) * pitch + 8);
+    if let Some(expand) = expand::of(w.format) {
+        // SAFETY: as just checked.
+        unsafe {
+            let p = blocks.as_ptr().add(bytes(start));
+            expand(p, stride, count / w.format.info().block_len, out.as_mut_ptr(), pitch);
+        }
+        return;
     }
+    wide.resize(8 * COLUMNS, 0.0);
+    for (wide, row) in wide.chunks_exact_mut(COLUMNS).zip(blocks.chunks_exact(stride)) {
+        w.format
+            .dequantize(&row[bytes(start)..][..bytes(count)], &mut wide[..count]);
+    }
+    columns(wide, COLUMNS, count, out, pitch);
 }
 
 /// Panels and tiles.
@@ -218,16 +268,13 @@ unsafe fn few<const T: usize>(w: Weight, x: &[f32], y: Out, add: bool, rows: Ran
 /// # Safety
 /// As [`matmul_f32`].
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn many(w: Weight, x: &[f32], y: Out, add: bool, rows: Range<usize>) {
-    let (k, m) = (w.cols, y.m());
-    assert_eq!(x.len(), m * k);
-    let together = TOGETHER.min(m.next_multiple_of(TOKENS));
-    scratch::with_f32(2 * COLUMNS * ROWS + together * k, |buffer| {
-        let (wide, rest) = buffer.split_at_mut(COLUMNS * ROWS);
-        let (panel, packed) = rest.split_at_mut(COLUMNS * ROWS);
+unsafe fn many(w: Weight, acts: &Acts, y: Out, add: bool, rows: Range<usize>) {
+    let (k, m) = (w.cols, acts.m);
+    let mut spare: [Vec<u8>; ROWS / 8] = Default::default();
+    let mut wide = Vec::new();
+    scratch::with_f32(COLUMNS * ROWS, |panel| {
         for from in (0..m).step_by(TOGETHER) {
             let tokens = from..m.min(from + TOGETHER);
-            interleave(&x[from * k..tokens.end * k], k, packed);
             for row in rows.clone().step_by(ROWS) {
                 let n = ROWS.min(rows.end - row);
                 for start in (0..k).step_by(COLUMNS) {
@@ -236,20 +283,16 @@ unsafe fn many(w: Weight, x: &[f32], y: Out, add: bool, rows: Range<usize>) {
                         BlockFormat::F32 => fill::<F32>(&w, row..row + n, start, count, panel),
                         BlockFormat::F16 => fill::<F16>(&w, row..row + n, start, count, panel),
                         BlockFormat::BF16 => fill::<BF16>(&w, row..row + n, start, count, panel),
-                        format => {
-                            for (r, out) in wide.chunks_exact_mut(COLUMNS).enumerate().take(n) {
-                                format.dequantize(piece(&w, row + r, start, count), &mut out[..count]);
-                            }
-                            wide[n * COLUMNS..].fill(0.0);
-                            for half in 0..ROWS / 8 {
-                                let wide = &wide[half * 8 * COLUMNS..][..8 * COLUMNS];
-                                columns(wide, COLUMNS, count, &mut panel[8 * half..], ROWS);
+                        _ => {
+                            for (half, spare) in spare.iter_mut().enumerate() {
+                                let blocks = w.rows_or_zeros::<8>(row + 8 * half, spare);
+                                eight_rows(&w, blocks, start, count, &mut panel[8 * half..], ROWS, &mut wide);
                             }
                         }
                     }
                     for token in tokens.clone().step_by(TOKENS) {
                         let count_t = TOKENS.min(tokens.end - token);
-                        let x = &packed[(token - from) * k + start * TOKENS..][..count * TOKENS];
+                        let x = &acts.f32_tile_at(token / TOKENS)[start * TOKENS..][..count * TOKENS];
                         let mut sums = [[_mm256_setzero_ps(); 2]; TOKENS];
                         for (t, sums) in sums.iter_mut().enumerate().take(count_t) {
                             if add || start > 0 {
@@ -258,7 +301,8 @@ unsafe fn many(w: Weight, x: &[f32], y: Out, add: bool, rows: Range<usize>) {
                                 *sums = [load(old), load(old.get(8..).unwrap_or_default())];
                             }
                         }
-                        tile::<TOKENS, 1, TOKENS>(x, panel, ROWS, count, &mut sums);
+                        // SAFETY: the panel has `count` <= COLUMNS columns of ROWS.
+                        unsafe { tile::<F32, TOKENS, 1, TOKENS>(x, panel.as_ptr().cast(), 4 * ROWS, count, &mut sums) };
                         for (t, sums) in sums.into_iter().enumerate().take(count_t) {
                             // SAFETY: as above.
                             let out = unsafe { y.at(token + t, row, n) };
@@ -269,19 +313,6 @@ unsafe fn many(w: Weight, x: &[f32], y: Out, add: bool, rows: Range<usize>) {
             }
         }
     });
-}
-
-/// Rows of `k` by tiles of [`TOKENS`]: element c of row t of a tile at `c * TOKENS + t`; rows that a last tile lacks are zero.
-#[inline]
-#[target_feature(enable = "avx2,fma,f16c")]
-pub(super) fn interleave(x: &[f32], k: usize, out: &mut [f32]) {
-    for (x, out) in x.chunks(TOKENS * k).zip(out.chunks_exact_mut(TOKENS * k)) {
-        for (c, out) in out.as_chunks_mut::<TOKENS>().0.iter_mut().enumerate() {
-            for (t, out) in out.iter_mut().enumerate() {
-                *out = x.get(t * k + c).copied().unwrap_or(0.0);
-            }
-        }
-    }
 }
 
 /// panel[c][r] = column `start + c` of row r of `rows`; where rows are missing the last one again, whose sums nobody stores.
@@ -298,7 +329,7 @@ fn fill<D: Dense>(w: &Weight, rows: Range<usize>, start: usize, count: usize, pa
 /// out[c][r] = rows[r][c] for 8 rows with `pitch` elements between them and `count` columns, `stride` between those of `out`.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) fn columns(rows: &[f32], pitch: usize, count: usize, out: &mut [f32], stride: usize) {
+fn columns(rows: &[f32], pitch: usize, count: usize, out: &mut [f32], stride: usize) {
     let row = |r: usize| rows[r * pitch..][..count].as_ptr().cast();
     // SAFETY: `count` elements each, as just checked.
     unsafe { turn::<F32>(std::array::from_fn(row), count, out, stride) };
@@ -310,13 +341,18 @@ pub(super) fn columns(rows: &[f32], pitch: usize, count: usize, out: &mut [f32],
 /// Each row has `count` numbers.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn turn<D: Dense>(rows: [*const u8; 8], count: usize, out: &mut [f32], stride: usize) {
+pub(super) unsafe fn turn<D: Dense>(rows: [*const u8; 8], count: usize, out: &mut [f32], stride: usize) {
     assert!(count > 0 && out.len() >= (count - 1) * stride + 8);
     let whole = count / 8 * 8;
     for c in (0..whole).step_by(8) {
         // SAFETY: columns c .. c + 8 of `count` that the rows and, as just checked, `out` have.
         unsafe {
-            let v = transpose(rows.map(|row| D::eight(row.add(c * D::BYTES))));
+            // Not `map`: where it is not inlined, its closure calls each instruction as a function.
+            let mut v = [_mm256_setzero_ps(); 8];
+            for (v, row) in v.iter_mut().zip(rows) {
+                *v = D::eight(row.add(c * D::BYTES));
+            }
+            let v = transpose(v);
             for (i, v) in v.into_iter().enumerate() {
                 _mm256_storeu_ps(out.as_mut_ptr().add((c + i) * stride), v);
             }
@@ -335,27 +371,27 @@ unsafe fn turn<D: Dense>(rows: [*const u8; 8], count: usize, out: &mut [f32], st
 }
 
 /// sums[t] += x[t] . columns of `panel` for T rows of x, over `count` columns: element c of row t of `x` at `t * XT + c * XC` (constants, so that
-/// one pointer serves all rows); panel `[count][>= 16]` with `stride` between its rows.
+/// one pointer serves all rows); panel `[count][>= 16]` numbers with `pitch` bytes between its rows.
+///
+/// # Safety
+/// They are readable.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) fn tile<const T: usize, const XT: usize, const XC: usize>(
+pub(super) unsafe fn tile<D: Dense, const T: usize, const XT: usize, const XC: usize>(
     x: &[f32],
-    panel: &[f32],
-    stride: usize,
+    panel: *const u8,
+    pitch: usize,
     count: usize,
     sums: &mut [[__m256; 2]; T],
 ) {
     assert!(count > 0 && x.len() > (T - 1) * XT + (count - 1) * XC);
-    assert!(panel.len() >= (count - 1) * stride + 16);
-    let (x, panel) = (x.as_ptr(), panel.as_ptr());
+    let x = x.as_ptr();
     let mut f = *sums;
     for c in 0..count {
-        // SAFETY: lengths just checked.
+        // SAFETY: the length of `x` was just checked, the panel is the caller's promise.
         unsafe {
-            let w = [
-                _mm256_loadu_ps(panel.add(c * stride)),
-                _mm256_loadu_ps(panel.add(c * stride + 8)),
-            ];
+            let w = panel.add(c * pitch);
+            let w = [D::eight(w), D::eight(w.add(8 * D::BYTES))];
             for (t, f) in f.iter_mut().enumerate() {
                 let x = _mm256_broadcast_ss(&*x.add(t * XT + c * XC));
                 f[0] = _mm256_fmadd_ps(w[0], x, f[0]);

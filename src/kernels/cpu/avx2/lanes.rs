@@ -23,15 +23,10 @@ pub(super) fn max(v: __m256) -> f32 {
 /// Lane i = sum of the lanes of `v[i]`.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) fn sums(v: [__m256; 8]) -> __m256 {
-    let pairs = |i: usize| _mm256_hadd_ps(v[i], v[i + 1]);
-    let low = _mm256_hadd_ps(pairs(0), pairs(2));
-    let high = _mm256_hadd_ps(pairs(4), pairs(6));
-    // Each has the sums of its low halves in lanes 0..4 and of its high halves in 4..8.
-    _mm256_add_ps(
-        _mm256_permute2f128_ps(low, high, 0x20),
-        _mm256_permute2f128_ps(low, high, 0x31),
-    )
+pub(super) fn sum_each(v: [__m256; 4]) -> __m128 {
+    // Sums of the low halves, then of the high ones.
+    let sums = _mm256_hadd_ps(_mm256_hadd_ps(v[0], v[1]), _mm256_hadd_ps(v[2], v[3]));
+    _mm_add_ps(_mm256_castps256_ps128(sums), _mm256_extractf128_ps(sums, 1))
 }
 
 /// A mask of the first `n` lanes, for the masked loads and stores of a tail.

@@ -7,6 +7,7 @@ mod attention;
 pub(super) mod decode;
 mod dense;
 mod elementwise;
+mod expand;
 mod lanes;
 pub(super) mod matmul;
 mod norm;

@@ -7,6 +7,7 @@ use std::arch::aarch64::*;
 use std::ops::Range;
 
 use super::lanes::{load, store, transpose, widen};
+use crate::kernels::cpu::acts::{Acts, F32_TILE as TOKENS, TILE};
 use crate::kernels::cpu::scratch;
 use crate::kernels::cpu::types::{Out, Weight};
 use crate::quant::BlockFormat;
@@ -15,12 +16,10 @@ use crate::quant::BlockFormat;
 const COLUMNS: usize = 256;
 /// Rows of a panel.
 const ROWS: usize = 16;
-/// Tokens of a full tile.
-const TOKENS: usize = 6;
 /// Tokens that use a panel before it is expanded again, so that their activations stay in the second-level cache.
 const TOGETHER: usize = 32 * TOKENS;
-/// Tokens from which a panel pays.
-const FEW: usize = 4;
+/// Tokens from which a panel pays: activations come in tiles.
+const FEW: usize = TILE;
 
 /// Sums of 16 rows for one token.
 pub(super) type Sums = [float32x4_t; 4];
@@ -28,14 +27,15 @@ pub(super) type Sums = [float32x4_t; 4];
 /// # Safety
 /// As [`Isa::matmul_f32`](crate::kernels::cpu::isa::Isa::matmul_f32).
 #[target_feature(enable = "neon")]
-pub(super) unsafe fn matmul_f32(w: Weight, x: &[f32], y: Out, add: bool, rows: Range<usize>) {
+pub(super) unsafe fn matmul_f32(w: Weight, acts: &Acts, y: Out, add: bool, rows: Range<usize>) {
+    assert!(acts.m == y.m() && acts.k == w.cols);
     // SAFETY: the caller's promise.
     unsafe {
-        match y.m() {
-            1 => few::<1>(w, x, y, add, rows),
-            2 => few::<2>(w, x, y, add, rows),
-            3 => few::<3>(w, x, y, add, rows),
-            _ => many(w, x, y, add, rows),
+        match acts.m {
+            1 => few::<1>(w, acts, y, add, rows),
+            2 => few::<2>(w, acts, y, add, rows),
+            3 => few::<3>(w, acts, y, add, rows),
+            _ => many(w, acts, y, add, rows),
         }
     }
     const { assert!(FEW == 4) };
@@ -75,7 +75,7 @@ fn expand(w: &Weight, row: usize, start: usize, out: &mut [f32]) {
 /// # Safety
 /// As [`matmul_f32`].
 #[target_feature(enable = "neon")]
-unsafe fn few<const T: usize>(w: Weight, x: &[f32], y: Out, add: bool, rows: Range<usize>) {
+unsafe fn few<const T: usize>(w: Weight, acts: &Acts, y: Out, add: bool, rows: Range<usize>) {
     let k = w.cols;
     let mut piece = [0.0f32; COLUMNS];
     for row in rows {
@@ -85,7 +85,7 @@ unsafe fn few<const T: usize>(w: Weight, x: &[f32], y: Out, add: bool, rows: Ran
             let piece = &mut piece[..COLUMNS.min(k - start)];
             expand(&w, row, start, piece);
             for (t, f) in f.iter_mut().enumerate() {
-                let x = &x[t * k + start..][..piece.len()];
+                let x = &acts.f32_tile_at(t)[start..][..piece.len()];
                 for (w, x) in piece.chunks(16).zip(x.chunks(16)) {
                     for ((w, x), f) in w.chunks(4).zip(x.chunks(4)).zip(f.iter_mut()) {
                         *f = vfmaq_f32(*f, load(w), load(x));
@@ -107,9 +107,8 @@ unsafe fn few<const T: usize>(w: Weight, x: &[f32], y: Out, add: bool, rows: Ran
 /// # Safety
 /// As [`matmul_f32`].
 #[target_feature(enable = "neon")]
-unsafe fn many(w: Weight, x: &[f32], y: Out, add: bool, rows: Range<usize>) {
-    let (k, m) = (w.cols, y.m());
-    assert_eq!(x.len(), m * k);
+unsafe fn many(w: Weight, acts: &Acts, y: Out, add: bool, rows: Range<usize>) {
+    let (k, m) = (w.cols, acts.m);
     scratch::with_f32(2 * COLUMNS * ROWS, |buffer| {
         let (wide, panel) = buffer.split_at_mut(COLUMNS * ROWS);
         for from in (0..m).step_by(TOGETHER) {
@@ -128,7 +127,7 @@ unsafe fn many(w: Weight, x: &[f32], y: Out, add: bool, rows: Range<usize>) {
                     }
                     for token in tokens.clone().step_by(TOKENS) {
                         let count_t = TOKENS.min(tokens.end - token);
-                        let x = &x[token * k + start..(token + count_t - 1) * k + start + count];
+                        let x = &acts.f32_tile_at(token / TOKENS)[start * TOKENS..][..count * TOKENS];
                         let mut sums = [[vdupq_n_f32(0.0); 4]; TOKENS];
                         for (t, sums) in sums.iter_mut().enumerate().take(count_t) {
                             if add || start > 0 {
@@ -139,7 +138,10 @@ unsafe fn many(w: Weight, x: &[f32], y: Out, add: bool, rows: Range<usize>) {
                                     .for_each(|(sum, old)| *sum = load(old));
                             }
                         }
-                        tile(count_t, x, k, panel, ROWS, count, &mut sums);
+                        // SAFETY: the panel has `count` <= COLUMNS columns of ROWS.
+                        unsafe {
+                            tile::<false, TOKENS, 1, TOKENS>(x, panel.as_ptr().cast(), 4 * ROWS, count, &mut sums)
+                        };
                         for (t, sums) in sums.into_iter().enumerate().take(count_t) {
                             // SAFETY: as above.
                             let out = unsafe { y.at(token + t, row, n) };
@@ -155,7 +157,7 @@ unsafe fn many(w: Weight, x: &[f32], y: Out, add: bool, rows: Range<usize>) {
 /// out[c][r] = rows[r][c] for 4 rows with `pitch` elements between them and `count` columns, `stride` between those of `out`.
 #[inline]
 #[target_feature(enable = "neon")]
-pub(super) fn columns(rows: &[f32], pitch: usize, count: usize, out: &mut [f32], stride: usize) {
+fn columns(rows: &[f32], pitch: usize, count: usize, out: &mut [f32], stride: usize) {
     for start in (0..count).step_by(4) {
         let n = 4.min(count - start);
         let v = transpose(std::array::from_fn(|r| load(&rows[r * pitch + start..][..n])));
@@ -165,61 +167,51 @@ pub(super) fn columns(rows: &[f32], pitch: usize, count: usize, out: &mut [f32],
     }
 }
 
-/// sums[t] += x[t] . columns of `panel`: `tokens` rows of `x` with `pitch` between them, `count` long; panel `[count][>= 16]` with
-/// `stride` between its rows.
-#[inline]
-#[target_feature(enable = "neon")]
-pub(super) fn tile(
-    tokens: usize,
-    x: &[f32],
-    pitch: usize,
-    panel: &[f32],
-    stride: usize,
-    count: usize,
-    sums: &mut [Sums; TOKENS],
-) {
-    assert!(count > 0 && tokens > 0 && x.len() >= (tokens - 1) * pitch + count);
-    assert!(panel.len() >= (count - 1) * stride + 16);
-    // SAFETY: lengths just checked.
-    unsafe {
-        match tokens {
-            1 => fixed::<1>(x, pitch, panel, stride, count, sums),
-            2 => fixed::<2>(x, pitch, panel, stride, count, sums),
-            3 => fixed::<3>(x, pitch, panel, stride, count, sums),
-            4 => fixed::<4>(x, pitch, panel, stride, count, sums),
-            5 => fixed::<5>(x, pitch, panel, stride, count, sums),
-            _ => fixed::<TOKENS>(x, pitch, panel, stride, count, sums),
-        }
-    }
-}
-
-/// [`tile`] for T tokens.
+/// sums[t] += x[t] . columns of `panel` for T rows of x, over `count` columns: element c of row t of `x` at `t * XT + c * XC` (constants, so that
+/// one pointer serves all rows); panel `[count][>= 16]` numbers, f16 if HALF, else f32, with `pitch` bytes between its rows.
 ///
 /// # Safety
-/// The lengths are as `tile` checks.
+/// They are readable.
 #[inline]
 #[target_feature(enable = "neon")]
-unsafe fn fixed<const T: usize>(
+pub(super) unsafe fn tile<const HALF: bool, const T: usize, const XT: usize, const XC: usize>(
     x: &[f32],
+    panel: *const u8,
     pitch: usize,
-    panel: &[f32],
-    stride: usize,
     count: usize,
-    sums: &mut [Sums; TOKENS],
+    sums: &mut [Sums; T],
 ) {
-    let (x, panel) = (x.as_ptr(), panel.as_ptr());
-    let mut f: [Sums; T] = std::array::from_fn(|t| sums[t]);
+    assert!(count > 0 && x.len() > (T - 1) * XT + (count - 1) * XC);
+    let x = x.as_ptr();
+    let mut f = *sums;
     for c in 0..count {
-        // SAFETY: the caller's promise.
+        // SAFETY: the length of `x` was just checked, the panel is the caller's promise.
         unsafe {
-            let w: Sums = std::array::from_fn(|i| vld1q_f32(panel.add(c * stride + 4 * i)));
+            let w: Sums = std::array::from_fn(|i| four::<HALF>(panel.add(c * pitch), 4 * i));
             for (t, f) in f.iter_mut().enumerate() {
-                let x = x.add(t * pitch + c).read();
+                let x = x.add(t * XT + c * XC).read();
                 for (f, w) in f.iter_mut().zip(w) {
                     *f = vfmaq_n_f32(*f, w, x);
                 }
             }
         }
     }
-    sums[..T].copy_from_slice(&f);
+    *sums = f;
+}
+
+/// Numbers `at .. at + 4` of a row that begins at `p`, f16 if HALF, else f32.
+///
+/// # Safety
+/// They are readable.
+#[inline]
+#[target_feature(enable = "neon")]
+pub(super) unsafe fn four<const HALF: bool>(p: *const u8, at: usize) -> float32x4_t {
+    // SAFETY: the caller's promise.
+    unsafe {
+        if HALF {
+            widen(vld1_u16(p.cast::<u16>().add(at)))
+        } else {
+            vld1q_f32(p.cast::<f32>().add(at))
+        }
+    }
 }

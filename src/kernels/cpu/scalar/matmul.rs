@@ -11,8 +11,14 @@ use crate::kernels::cpu::types::{Out, Weight};
 
 /// # Safety
 /// As [`Isa::matmul_f32`](crate::kernels::cpu::isa::Isa::matmul_f32).
-pub(crate) unsafe fn matmul_f32(w: Weight, x: &[f32], y: Out, add: bool, rows: Range<usize>) {
-    scratch::with_f32(w.cols, |row| {
+pub(crate) unsafe fn matmul_f32(w: Weight, acts: &Acts, y: Out, add: bool, rows: Range<usize>) {
+    scratch::with_f32(w.cols * (acts.m + 1), |buffer| {
+        let (row, x) = buffer.split_at_mut(w.cols);
+        let tile = acts.f32_tile();
+        for (t, x) in x.chunks_exact_mut(w.cols.max(1)).enumerate() {
+            let tile_x = acts.f32_tile_at(t / tile)[t % tile..].iter().step_by(tile);
+            x.iter_mut().zip(tile_x).for_each(|(x, v)| *x = *v);
+        }
         for r in rows {
             w.format.dequantize(w.row(r), row);
             for t in 0..y.m() {

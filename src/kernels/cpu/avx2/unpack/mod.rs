@@ -145,14 +145,20 @@ unsafe fn and<W: Rows>(v: W, byte: u8) -> W {
 unsafe fn nibbles<W: Rows>(p: *const u8, stride: usize) -> [W; 8] {
     // SAFETY: the caller's promise.
     unsafe {
-        let v = W::transpose(p, stride);
-        std::array::from_fn(|l| {
-            if l < 4 {
-                and(v[l], 15)
-            } else {
-                and(v[l - 4].shr16(4), 15)
-            }
-        })
+        let [a, b, c, d] = W::transpose(p, stride);
+        // Not `from_fn`: where it is not inlined, its closure calls each instruction as a function.
+        let high = [a.shr16(4), b.shr16(4), c.shr16(4), d.shr16(4)];
+        let [e, f, g, h] = high;
+        [
+            and(a, 15),
+            and(b, 15),
+            and(c, 15),
+            and(d, 15),
+            and(e, 15),
+            and(f, 15),
+            and(g, 15),
+            and(h, 15),
+        ]
     }
 }
 

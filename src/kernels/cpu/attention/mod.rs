@@ -1,5 +1,7 @@
 //! Attention: checks, the split into parts, and putting parts together. The parts themselves are the levels' business.
 
+pub(in crate::kernels::cpu) mod part;
+
 use super::isa::AttentionPart;
 use super::types::Out;
 use super::{Attention, Cpu, KvBuf, scratch};

@@ -1,0 +1,209 @@
+//! Attention of one kv head: blocks of 64 keys against all queries of the part, softmax as it goes (Flash attention's one pass:
+//! Dao et al. 2022, arXiv:2205.14135). One loop for all levels; what they do in vectors is [`Vectors`].
+//!
+//! A block is used by all heads of the group and all rows. Many queries: the block's keys are transposed, its values widened, and both
+//! products are f32 tiles. Few (decode): scores are dot products along the head, and keys and values are widened in registers, from
+//! where they lie: memory is the limit.
+
+use super::super::acts::{F32_TILE as TILE, interleave};
+use super::super::isa::AttentionPart;
+use super::super::scratch;
+use super::super::types::KvBuf;
+
+/// Keys of a block.
+pub(in crate::kernels::cpu) const KEYS: usize = 64;
+/// Columns of a tile; rows of values are padded to whole tiles.
+pub(in crate::kernels::cpu) const COLUMNS: usize = 16;
+/// Queries from which transposing the keys pays.
+const MANY: usize = 12;
+
+/// A level's vectors. `HALF`: elements of the cache are f16 bits, else f32.
+///
+/// # Safety
+/// The methods are for CPUs with the level's features. Pointers are readable as far as the method says.
+pub(in crate::kernels::cpu) unsafe trait Vectors {
+    /// x *= by.
+    unsafe fn scale(x: &mut [f32], by: f32);
+    /// `out` = as many elements at `p`.
+    unsafe fn widen<const HALF: bool>(p: *const u8, out: &mut [f32]);
+    /// `out[c * KEYS + r]` = element c of row r, `count` elements each.
+    unsafe fn turn<const HALF: bool>(rows: [*const u8; 8], count: usize, out: &mut [f32]);
+    /// `p[t * KEYS + j]` = query t . column j, for the rows of one tile of queries, of `dim` elements, and the first `columns` columns of
+    /// `keys`, `[dim][KEYS]`. `columns` are whole tiles.
+    unsafe fn scores(queries: &[f32], keys: &[f32], dim: usize, columns: usize, p: &mut [f32]);
+    /// The same for `queries`, rows of `dim` (whole tiles), and `count` keys of `dim` elements, `pitch` bytes apart.
+    unsafe fn dots<const HALF: bool>(
+        queries: &[f32],
+        dim: usize,
+        keys: *const u8,
+        pitch: usize,
+        count: usize,
+        p: &mut [f32],
+    );
+    /// `acc[t]` += sum over j < `count` of `p[t * KEYS + j]` value j, for `n` <= TILE rows of `acc`, of `wide` elements (whole tiles), and
+    /// values of as many, `pitch` bytes apart.
+    unsafe fn add_values<const HALF: bool>(
+        n: usize,
+        p: &[f32],
+        values: *const u8,
+        pitch: usize,
+        count: usize,
+        wide: usize,
+        acc: &mut [f32],
+    );
+    /// Scores to exp(score - maximum) where `seen`, 0 elsewhere, `p` being whole tiles; updates maximum and total; returns what older
+    /// sums are to be multiplied with.
+    unsafe fn softmax(
+        p: &mut [f32],
+        seen: std::ops::Range<usize>,
+        softcap: Option<f32>,
+        top: &mut f32,
+        total: &mut f32,
+    ) -> f32;
+}
+
+/// One part with V's vectors.
+///
+/// # Safety
+/// The CPU has V's features; lengths, types and the ring are as [`Cpu::attention`](super::super::Cpu::attention) checks.
+pub(in crate::kernels::cpu) unsafe fn part<V: Vectors>(part: AttentionPart) {
+    let heads = |kv: &KvBuf| match kv {
+        KvBuf::F16(kv) => kv.as_ptr().cast::<u8>(),
+        KvBuf::F32(kv) => kv.as_ptr().cast::<u8>(),
+    };
+    let (k, v) = (heads(part.k), heads(part.v));
+    // SAFETY: the caller's promise.
+    unsafe {
+        match part.k {
+            KvBuf::F16(_) => blocks::<V, true>(part, k, v),
+            KvBuf::F32(_) => blocks::<V, false>(part, k, v),
+        }
+    }
+}
+
+/// See [`part`]; the rings begin at `k` and `v`.
+unsafe fn blocks<V: Vectors, const HALF: bool>(part: AttentionPart, k: *const u8, v: *const u8) {
+    let AttentionPart {
+        a,
+        q,
+        kv_head,
+        rows,
+        keys,
+        out,
+        ..
+    } = part;
+    let (group, dim) = (a.heads / a.kv_heads, a.head_dim);
+    let wide = dim.next_multiple_of(COLUMNS);
+    let units = rows.len() * group;
+    let many = units >= MANY;
+    // In place only if it is whole tiles.
+    let copied = many || dim < wide;
+    let padded = units.next_multiple_of(TILE);
+    let tile = if many {
+        TILE
+    } else {
+        units.div_ceil(units.div_ceil(TILE))
+    };
+    // Bytes of an element, and between positions; slot s of the ring.
+    let size = if HALF { 2 } else { 4 };
+    let pitch = a.kv_heads * dim * size;
+    let at = |ring: *const u8, slot: usize| ring.wrapping_add(slot * pitch + kv_head * dim * size);
+    let sizes = [
+        padded * wide,
+        if many { padded * wide } else { 0 },
+        if many { wide * KEYS } else { 0 },
+        if copied && !many { KEYS * wide } else { 0 },
+        if copied { KEYS * wide } else { 0 },
+        padded * KEYS,
+        units * wide,
+        units,
+        units,
+    ];
+    scratch::with_f32(sizes.iter().sum(), |buffer| {
+        let mut rest = buffer;
+        let [queries, tiles, turned, key, value, p, acc, top, total] = sizes.map(|len| {
+            let (first, tail) = std::mem::take(&mut rest).split_at_mut(len);
+            rest = tail;
+            first
+        });
+        for zeros in [&mut *queries, turned, key, value, acc, total] {
+            zeros.fill(0.0);
+        }
+        top.fill(f32::NEG_INFINITY);
+        for (i, out) in queries.chunks_exact_mut(wide).enumerate().take(units) {
+            let (row, head) = (rows.start + i / group, kv_head * group + i % group);
+            out[..dim].copy_from_slice(&q[(row * a.heads + head) * dim..][..dim]);
+        }
+        // SAFETY: the caller's promise, here and below: slots are in the ring and hold `dim` elements of this head.
+        unsafe { V::scale(queries, a.scale) };
+        if many {
+            let in_tiles = tiles.chunks_exact_mut(TILE * wide);
+            for (tile, queries) in in_tiles.zip(queries.chunks_exact(TILE * wide)) {
+                interleave(queries, wide, TILE, tile);
+            }
+        }
+        for start in keys.clone().step_by(KEYS) {
+            let count = KEYS.min(keys.end - start);
+            let columns = count.next_multiple_of(COLUMNS);
+            let first = start % a.capacity;
+            let slot = |j: usize| {
+                let slot = first + j.min(count - 1);
+                if slot < a.capacity { slot } else { slot - a.capacity }
+            };
+            // The block is one run of slots, or two where the ring ends.
+            let run = count.min(a.capacity - first);
+            let runs = [(0, run), (run, count - run)];
+            // SAFETY: as above.
+            unsafe {
+                if many {
+                    for j in (0..columns).step_by(8) {
+                        let rows = std::array::from_fn(|r| at(k, slot(j + r)));
+                        V::turn::<HALF>(rows, dim, &mut turned[j..]);
+                    }
+                    for (q, p) in tiles.chunks_exact(TILE * wide).zip(p.chunks_exact_mut(TILE * KEYS)) {
+                        V::scores(q, turned, wide, columns, p);
+                    }
+                } else if copied {
+                    for (j, key) in key.chunks_exact_mut(wide).enumerate().take(count) {
+                        V::widen::<HALF>(at(k, slot(j)), &mut key[..dim]);
+                    }
+                    V::dots::<false>(&queries[..units * wide], wide, key.as_ptr().cast(), 4 * wide, count, p);
+                } else {
+                    for (from, len) in runs.into_iter().filter(|run| run.1 > 0) {
+                        let p = &mut p[from..];
+                        V::dots::<HALF>(&queries[..units * wide], wide, at(k, slot(from)), pitch, len, p);
+                    }
+                }
+                for (i, p) in p.chunks_exact_mut(KEYS).enumerate().take(units) {
+                    let seen = a.visible(rows.start + i / group);
+                    let first = seen.start.clamp(start, start + count) - start;
+                    let last = seen.end.clamp(start, start + count) - start;
+                    let seen = first.min(last)..last;
+                    let shrink = V::softmax(&mut p[..columns], seen, a.softcap, &mut top[i], &mut total[i]);
+                    if shrink != 1.0 {
+                        V::scale(&mut acc[i * wide..][..wide], shrink);
+                    }
+                }
+                if copied {
+                    for (j, value) in value.chunks_exact_mut(wide).enumerate().take(count) {
+                        V::widen::<HALF>(at(v, slot(j)), &mut value[..dim]);
+                    }
+                }
+                for (i, acc) in acc.chunks_mut(tile * wide).enumerate() {
+                    let (n, p) = (acc.len() / wide, &p[i * tile * KEYS..]);
+                    if copied {
+                        V::add_values::<false>(n, p, value.as_ptr().cast(), 4 * wide, count, wide, acc);
+                        continue;
+                    }
+                    for (from, len) in runs.into_iter().filter(|run| run.1 > 0) {
+                        V::add_values::<HALF>(n, &p[from..], at(v, slot(from)), pitch, len, wide, acc);
+                    }
+                }
+            }
+        }
+        for (i, out) in out.chunks_exact_mut(dim + 2).enumerate() {
+            out[..dim].copy_from_slice(&acc[i * wide..][..dim]);
+            out[dim..].copy_from_slice(&[top[i], total[i]]);
+        }
+    });
+}
