@@ -6,7 +6,7 @@
 use std::time::{Duration, Instant};
 
 use graft::kernels::Cpu;
-use graft::kernels::cpu::{Acts, Precision, Weight};
+use graft::kernels::cpu::{Acts, Attention, KvBuf, Precision, Weight, pairs};
 use graft::quant::{BlockFormat, FORMATS};
 
 fn main() {
@@ -40,7 +40,62 @@ fn main() {
                 line(&cpu, format, Precision::Exact);
             }
         }
+        if names.is_empty() || names.iter().any(|n| "ATTENTION".contains(n.as_str())) {
+            println!(
+                "attention       heads  dim  GMAC/s: 1 query, 64 keys        512       4096     streamed   512 queries"
+            );
+            for (heads, kv_heads, head_dim) in [(9, 3, 64), (14, 2, 64), (4, 1, 256), (32, 8, 128)] {
+                attention(&cpu, heads, kv_heads, head_dim);
+            }
+        }
     }
+}
+
+/// Attention of one query over keys in cache and of as many layers that memory is read, and of a prompt.
+fn attention(cpu: &Cpu, heads: usize, kv_heads: usize, head_dim: usize) {
+    let width = kv_heads * head_dim;
+    let layers = (64 << 20) / (4096 * width * 4);
+    let ring = |_| {
+        (0..2)
+            .map(|_| KvBuf::new(4096, width, Precision::Fast).expect("a ring"))
+            .collect()
+    };
+    let mut kv: Vec<Vec<KvBuf>> = (0..layers).map(ring).collect();
+    let row: Vec<f32> = (0..4096 * width)
+        .map(|i| ((i * 7919) % 1000) as f32 / 500.0 - 1.0)
+        .collect();
+    for ring in kv.iter_mut().flatten() {
+        cpu.kv_write(&row, width, 0, 4096, ring);
+    }
+    let call = |keys: usize, m: usize, layers: usize| {
+        let a = Attention {
+            heads,
+            kv_heads,
+            head_dim,
+            scale: 0.1,
+            softcap: None,
+            window: None,
+            capacity: 4096,
+            pos: keys - m,
+        };
+        let (q, mut out) = (vec![0.5; m * heads * head_dim], vec![0.0; m * heads * head_dim]);
+        let seconds = best(|| {
+            kv[..layers]
+                .iter()
+                .for_each(|kv| cpu.attention(&a, &q, &kv[0], &kv[1], &mut out))
+        });
+        (2 * pairs(a.pos, m, None) * heads * head_dim * layers) as f64 / seconds / 1e9
+    };
+    let figures = [
+        call(64, 1, 1),
+        call(512, 1, 1),
+        call(4096, 1, 1),
+        call(4096, 1, layers),
+        call(512, 512, 1),
+    ];
+    print!("{:>15}/{kv_heads} {head_dim:>4}              ", heads);
+    figures.iter().for_each(|f| print!(" {f:>12.1}"));
+    println!();
 }
 
 /// Seconds of `f`: the lower decile of half a second's samples.

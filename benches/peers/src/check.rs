@@ -68,7 +68,7 @@ fn logits_of(backend: &LlamaBackend, path: &Path, options: &Options) -> Result<b
 }
 
 /// KL(p ‖ q) of two rows of logits, in nats.
-fn divergence(p: &[f32], q: &[f32]) -> f64 {
+pub fn divergence(p: &[f32], q: &[f32]) -> f64 {
     let (p_norm, q_norm) = (log_sum_exp(p), log_sum_exp(q));
     p.iter()
         .zip(q)
@@ -77,7 +77,7 @@ fn divergence(p: &[f32], q: &[f32]) -> f64 {
         .sum()
 }
 
-fn log_sum_exp(logits: &[f32]) -> f64 {
+pub fn log_sum_exp(logits: &[f32]) -> f64 {
     let max = logits.iter().copied().fold(f32::MIN, f32::max);
     f64::from(max) + logits.iter().map(|&x| f64::from(x - max).exp()).sum::<f64>().ln()
 }
@@ -131,13 +131,13 @@ fn tokens_of(backend: &LlamaBackend, path: &Path, text: &str) -> Result<bool> {
 }
 
 /// The ids by llama.cpp's tokenizer, with the BOS and EOS that the model asks for.
-fn llama_tokens(model: &LlamaModel, text: &str, parse_special: bool) -> Vec<u32> {
+pub fn llama_tokens(model: &LlamaModel, text: &str, parse_special: bool) -> Vec<u32> {
     let ids = model.vocab().tokenize(text.as_bytes(), true, parse_special);
     ids.iter().map(|t| t.0.cast_unsigned()).collect()
 }
 
 /// Names the model; what one engine refuses is reported and counts as a difference.
-fn each_model(path: &Path, compare: impl FnOnce() -> Result<bool>) -> Result<bool> {
+pub fn each_model(path: &Path, compare: impl FnOnce() -> Result<bool>) -> Result<bool> {
     println!("{}", path.display());
     compare().or_else(|e| {
         println!("  {e}");

@@ -5,6 +5,7 @@ mod blocks;
 mod check;
 mod crowd;
 mod engine;
+mod kl;
 mod record;
 mod spread;
 
@@ -17,17 +18,18 @@ const USAGE: &str = "\
 usage: peers bench  [options] MODEL.gguf…   speed: prompt (pp) and generation (tg), alternating rounds, and the ratio
        peers crowd  [options] MODEL.gguf…   speed of Graft beside busy cores, and of two instances at once
        peers logits [options] MODEL.gguf…   logits of every position: Graft exact and fast against llama.cpp
+       peers kl     [options] MODEL.gguf…   divergence of Graft fast and of llama.cpp from Graft exact, on a text
        peers tokens [options] MODEL.gguf…   token ids of a text against llama.cpp's tokenizer
        peers blocks                         every block format against ggml, both directions, bit for bit
 
   -t, --threads N   threads of each engine (default: physical cores)
   -p, --prompt N    prompt tokens (bench: 512, crowd: 128, logits: 64)
   -n, --gen N       generated tokens (bench: 64)
-  -r, --rounds N    rounds (bench: 5)
-  -f, --file TEXT   text for `tokens` (default: this crate's README) and `logits` (default: random tokens)
+  -r, --rounds N    rounds (5), of `kl` chunks of 256 tokens
+  -f, --file TEXT   text for `kl`, `tokens` (default: this crate's README) and `logits` (default: random tokens)
       --llama-only  bench llama.cpp alone
       --json        bench, crowd: the figures as JSON on stdout, the table on stderr
-      --record DIR  bench: also write DIR/YYYY-MM-DD-<cpu>.md and .json";
+      --record DIR  bench: also write DIR/YYYY-MM-DD-<cpu>-<level>.md and .json";
 
 /// The command line.
 struct Options {
@@ -85,6 +87,7 @@ fn run() -> Result<bool> {
         "bench" => bench::run(&options).map(|()| true),
         "crowd" => crowd::run(&options).map(|()| true),
         "logits" => check::logits(&options),
+        "kl" => kl::run(&options),
         "tokens" => check::tokens(&options),
         "blocks" => blocks::run(),
         _ => Err(USAGE.into()),

@@ -13,7 +13,7 @@ use crate::{Options, Result};
 pub fn write(dir: &Path, options: &Options, results: &[Value]) -> Result<[PathBuf; 2]> {
     let facts = facts(options)?;
     let text = |key: &str| facts[key].as_str().unwrap_or("unknown").to_string();
-    let stem = format!("{}-{}", text("date"), slug(&text("cpu")));
+    let stem = format!("{}-{}-{}", text("date"), slug(&text("cpu")), text("graft_level"));
     let document = json!({ "machine": facts, "results": results });
     let files = [
         (dir.join(format!("{stem}.md")), page(&facts, results)),
@@ -42,7 +42,7 @@ fn facts(options: &Options) -> Result<Value> {
         "rounds": options.rounds,
         "graft": commit(),
         "graft_level": graft::kernels::Cpu::new(Some(1))?.isa(),
-        "llama.cpp": "llama-cpp-2 0.1.160, built with -march=native",
+        "llama.cpp": format!("llama-cpp-2 0.1.160, built with {}", env!("CMAKE_C_FLAGS")),
     }))
 }
 

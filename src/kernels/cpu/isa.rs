@@ -53,11 +53,11 @@ pub(crate) struct Isa {
     pub matmul_f32: unsafe fn(w: Weight, acts: &Acts, y: Out, add: bool, rows: Range<usize>),
     /// The same, = only, with the packed form of the format's [`partner`](super::acts::partner), which is I8 or I16 and present.
     pub matmul_int: MatmulInt,
-    /// Unnormalized attention of one kv head: see [`AttentionPart`].
+    /// Unnormalized attention: see [`AttentionPart`].
     pub attention: unsafe fn(part: AttentionPart),
 }
 
-/// One unit of attention: some query rows of all heads that share a kv head, against some keys.
+/// One unit of attention: some query rows of all heads that share some kv heads, against some keys.
 pub(crate) struct AttentionPart<'a> {
     /// The whole call.
     pub a: &'a Attention,
@@ -67,13 +67,13 @@ pub(crate) struct AttentionPart<'a> {
     pub k: &'a KvBuf,
     /// Values, of the same element type.
     pub v: &'a KvBuf,
-    /// Which kv head.
-    pub kv_head: usize,
+    /// Which kv heads.
+    pub kv_heads: Range<usize>,
     /// Query rows.
     pub rows: Range<usize>,
     /// Key positions; each row sees those that [`Attention::visible`] has too.
     pub keys: Range<usize>,
-    /// For each row and each of the heads/kv_heads heads: `head_dim` sums of exp(score - max) * v, then max, then sum
+    /// For each of the kv heads, each row and each of its heads/kv_heads heads: `head_dim` sums of exp(score - max) * v, then max, then sum
     /// of exp(score - max). No visible key: zeros, -inf, 0.
     pub out: &'a mut [f32],
 }

@@ -9,9 +9,10 @@ use super::{Attention, Cpu, KvBuf, scratch};
 /// Query rows times heads of a kv head in one part: enough to share the loads of a key among them.
 const UNITS: usize = 48;
 /// Keys of a part where the context is split.
-const KEYS: usize = 256;
-/// From this many parts on there is no need to split the context.
-const ENOUGH: usize = 16;
+const LEAST_KEYS: usize = 64;
+const MOST_KEYS: usize = 256;
+/// So many parts keep the threads of a small machine equally busy.
+const ENOUGH: usize = 8;
 
 impl Cpu {
     /// Writes rows `x` (`[m][width]`) at positions pos.. of the ring.
@@ -65,14 +66,20 @@ impl Cpu {
             last - a.capacity.min(last)
         );
 
-        // A split by keys only where heads and rows give too few parts; it depends on shapes alone, never on threads.
+        // All that decides the split is shapes, never threads, so that results do not depend on those. Few queries: parts have all heads of
+        // some keys, which memory has side by side. Many: parts have a head, and all keys if that makes enough parts.
         let group = a.heads / a.kv_heads;
         let tile = (UNITS / group).clamp(1, m);
         let tiles = m.div_ceil(tile);
-        let splits = if tiles * a.kv_heads >= ENOUGH {
+        let together = if tile * group < part::MANY { a.kv_heads } else { 1 };
+        let jobs = tiles * a.kv_heads / together;
+        let keys = ((last - first) * jobs / ENOUGH)
+            .next_multiple_of(LEAST_KEYS)
+            .clamp(LEAST_KEYS, MOST_KEYS);
+        let splits = if jobs >= ENOUGH {
             1
         } else {
-            (last - first).div_ceil(KEYS)
+            (last - first).div_ceil(keys)
         };
         let unit = a.head_dim + 2;
         let out = Out::new(out, width);
@@ -83,16 +90,19 @@ impl Cpu {
             if splits == 1 {
                 seen
             } else {
-                seen.start.max(first + s * KEYS)..seen.end.min(first + (s + 1) * KEYS)
+                seen.start.max(first + s * keys)..seen.end.min(first + (s + 1) * keys)
             }
         };
-        let part = |t: usize, head: usize, s: usize, buffer: &mut [f32]| {
+        // Job j has tile t and the kv heads h .. h + together.
+        let place = |job: usize| (job * together / a.kv_heads, job * together % a.kv_heads);
+        let part = |job: usize, s: usize, buffer: &mut [f32]| {
+            let (t, head) = place(job);
             let part = AttentionPart {
                 a,
                 q,
                 k,
                 v,
-                kv_head: head,
+                kv_heads: head..head + together,
                 rows: rows_of(t),
                 keys: keys_of(t, s),
                 out: buffer,
@@ -100,44 +110,39 @@ impl Cpu {
             // SAFETY: the level fits the CPU; lengths, ring and types were checked above.
             unsafe { (self.isa.attention)(part) }
         };
-        // Puts the parts of one tile and kv head together and normalizes.
-        let finish = |t: usize, head: usize, parts: &[f32], stride: usize| {
-            for (i, row) in rows_of(t).enumerate() {
-                for g in 0..group {
-                    let at = (i * group + g) * unit;
-                    // SAFETY: each (row, head) belongs to one (tile, kv head), which one chunk finishes.
-                    let out = unsafe { out.at(row, (head * group + g) * a.head_dim, a.head_dim) };
-                    merge(parts.chunks(stride).map(|p| &p[at..][..unit]), out);
-                }
+        let len = |job: usize| together * rows_of(place(job).0).len() * group * unit;
+        // Puts the parts of one job together and normalizes.
+        let finish = |job: usize, parts: &[f32], stride: usize| {
+            let (t, head) = place(job);
+            let heads = (head..head + together).flat_map(|head| rows_of(t).map(move |row| (head, row)));
+            let units = heads.flat_map(|(head, row)| (0..group).map(move |g| (head * group + g, row)));
+            for (i, (head, row)) in units.enumerate() {
+                // SAFETY: each (row, head) belongs to one job, which one chunk finishes.
+                let out = unsafe { out.at(row, head * a.head_dim, a.head_dim) };
+                merge(parts.chunks(stride).map(|p| &p[i * unit..][..unit]), out);
             }
         };
-        let jobs = tiles * a.kv_heads;
         if splits == 1 {
             self.team.run(jobs, &|job| {
                 // Late rows see more keys: longest first, so that no thread is left with a long one at the end.
-                let (t, head) = (tiles - 1 - job / a.kv_heads, job % a.kv_heads);
-                let len = rows_of(t).len() * group * unit;
-                scratch::with_f32(len, |buffer| {
-                    part(t, head, 0, buffer);
-                    finish(t, head, buffer, len);
+                let job = jobs - 1 - job;
+                scratch::with_f32(len(job), |buffer| {
+                    part(job, 0, buffer);
+                    finish(job, buffer, len(job));
                 });
             });
             return;
         }
-        let stride = tile * group * unit;
+        let stride = len(0);
         scratch::with_f32(jobs * splits * stride, |buffer| {
             let parts = Out::new(buffer, stride);
             self.team.run(jobs * splits, &|index| {
                 let (job, s) = (index / splits, index % splits);
-                let (t, head) = (job / a.kv_heads, job % a.kv_heads);
                 // SAFETY: each index is one chunk.
-                part(t, head, s, unsafe {
-                    parts.at(index, 0, rows_of(t).len() * group * unit)
-                });
+                part(job, s, unsafe { parts.at(index, 0, len(job)) });
             });
             for job in 0..jobs {
-                let parts = &buffer[job * splits * stride..][..splits * stride];
-                finish(job / a.kv_heads, job % a.kv_heads, parts, stride);
+                finish(job, &buffer[job * splits * stride..][..splits * stride], stride);
             }
         });
     }

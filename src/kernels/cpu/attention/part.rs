@@ -1,9 +1,11 @@
-//! Attention of one kv head: blocks of 64 keys against all queries of the part, softmax as it goes (Flash attention's one pass:
+//! One part of attention: blocks of 64 keys against all queries of the part, softmax as it goes (Flash attention's one pass:
 //! Dao et al. 2022, arXiv:2205.14135). One loop for all levels; what they do in vectors is [`Vectors`].
 //!
 //! A block is used by all heads of the group and all rows. Many queries: the block's keys are transposed, its values widened, and both
 //! products are f32 tiles. Few (decode): scores are dot products along the head, and keys and values are widened in registers, from
 //! where they lie: memory is the limit.
+
+use std::ptr::null;
 
 use super::super::acts::{F32_TILE as TILE, interleave};
 use super::super::isa::AttentionPart;
@@ -14,8 +16,8 @@ use super::super::types::KvBuf;
 pub(in crate::kernels::cpu) const KEYS: usize = 64;
 /// Columns of a tile; rows of values are padded to whole tiles.
 pub(in crate::kernels::cpu) const COLUMNS: usize = 16;
-/// Queries from which transposing the keys pays.
-const MANY: usize = 12;
+/// Queries of a kv head from which transposing the keys pays.
+pub(super) const MANY: usize = 12;
 
 /// A level's vectors. `HALF`: elements of the cache are f16 bits, else f32.
 ///
@@ -31,17 +33,20 @@ pub(in crate::kernels::cpu) unsafe trait Vectors {
     /// `p[t * KEYS + j]` = query t . column j, for the rows of one tile of queries, of `dim` elements, and the first `columns` columns of
     /// `keys`, `[dim][KEYS]`. `columns` are whole tiles.
     unsafe fn scores(queries: &[f32], keys: &[f32], dim: usize, columns: usize, p: &mut [f32]);
-    /// The same for `queries`, rows of `dim` (whole tiles), and `count` keys of `dim` elements, `pitch` bytes apart.
+    /// The same for `queries`, rows of `dim` (whole tiles), and `count` keys of `dim` elements, `pitch` bytes apart. Fetches
+    /// the values, which lie at `values` in the same way and are asked for next.
     unsafe fn dots<const HALF: bool>(
         queries: &[f32],
         dim: usize,
         keys: *const u8,
         pitch: usize,
         count: usize,
+        values: *const u8,
         p: &mut [f32],
     );
     /// `acc[t]` += sum over j < `count` of `p[t * KEYS + j]` value j, for `n` <= TILE rows of `acc`, of `wide` elements (whole tiles), and
-    /// values of as many, `pitch` bytes apart.
+    /// values of as many, `pitch` bytes apart. Fetches as many keys of the next block, which lie in the same way at `keys`, if that is not
+    /// null; they may reach past the ring.
     unsafe fn add_values<const HALF: bool>(
         n: usize,
         p: &[f32],
@@ -49,6 +54,7 @@ pub(in crate::kernels::cpu) unsafe trait Vectors {
         pitch: usize,
         count: usize,
         wide: usize,
+        keys: *const u8,
         acc: &mut [f32],
     );
     /// Scores to exp(score - maximum) where `seen`, 0 elsewhere, `p` being whole tiles; updates maximum and total; returns what older
@@ -86,7 +92,7 @@ unsafe fn blocks<V: Vectors, const HALF: bool>(part: AttentionPart, k: *const u8
     let AttentionPart {
         a,
         q,
-        kv_head,
+        kv_heads,
         rows,
         keys,
         out,
@@ -107,17 +113,17 @@ unsafe fn blocks<V: Vectors, const HALF: bool>(part: AttentionPart, k: *const u8
     // Bytes of an element, and between positions; slot s of the ring.
     let size = if HALF { 2 } else { 4 };
     let pitch = a.kv_heads * dim * size;
-    let at = |ring: *const u8, slot: usize| ring.wrapping_add(slot * pitch + kv_head * dim * size);
+    let n = kv_heads.len();
     let sizes = [
-        padded * wide,
-        if many { padded * wide } else { 0 },
+        n * padded * wide,
+        if many { n * padded * wide } else { 0 },
         if many { wide * KEYS } else { 0 },
         if copied && !many { KEYS * wide } else { 0 },
         if copied { KEYS * wide } else { 0 },
         padded * KEYS,
-        units * wide,
-        units,
-        units,
+        n * units * wide,
+        n * units,
+        n * units,
     ];
     scratch::with_f32(sizes.iter().sum(), |buffer| {
         let mut rest = buffer;
@@ -130,9 +136,11 @@ unsafe fn blocks<V: Vectors, const HALF: bool>(part: AttentionPart, k: *const u8
             zeros.fill(0.0);
         }
         top.fill(f32::NEG_INFINITY);
-        for (i, out) in queries.chunks_exact_mut(wide).enumerate().take(units) {
-            let (row, head) = (rows.start + i / group, kv_head * group + i % group);
-            out[..dim].copy_from_slice(&q[(row * a.heads + head) * dim..][..dim]);
+        for (queries, kv_head) in queries.chunks_exact_mut(padded * wide).zip(kv_heads.clone()) {
+            for (i, out) in queries.chunks_exact_mut(wide).enumerate().take(units) {
+                let (row, head) = (rows.start + i / group, kv_head * group + i % group);
+                out[..dim].copy_from_slice(&q[(row * a.heads + head) * dim..][..dim]);
+            }
         }
         // SAFETY: the caller's promise, here and below: slots are in the ring and hold `dim` elements of this head.
         unsafe { V::scale(queries, a.scale) };
@@ -153,50 +161,62 @@ unsafe fn blocks<V: Vectors, const HALF: bool>(part: AttentionPart, k: *const u8
             // The block is one run of slots, or two where the ring ends.
             let run = count.min(a.capacity - first);
             let runs = [(0, run), (run, count - run)];
-            // SAFETY: as above.
-            unsafe {
-                if many {
-                    for j in (0..columns).step_by(8) {
-                        let rows = std::array::from_fn(|r| at(k, slot(j + r)));
-                        V::turn::<HALF>(rows, dim, &mut turned[j..]);
+            // All heads of these keys: they are neighbours in memory.
+            for (h, kv_head) in kv_heads.clone().enumerate() {
+                let at = |ring: *const u8, slot: usize| ring.wrapping_add(slot * pitch + kv_head * dim * size);
+                let queries = &queries[h * padded * wide..][..units * wide];
+                let acc = &mut acc[h * units * wide..][..units * wide];
+                let (top, total) = (&mut top[h * units..][..units], &mut total[h * units..][..units]);
+                // SAFETY: as above.
+                unsafe {
+                    if many {
+                        for j in (0..columns).step_by(8) {
+                            let rows = std::array::from_fn(|r| at(k, slot(j + r)));
+                            V::turn::<HALF>(rows, dim, &mut turned[j..]);
+                        }
+                        let tiles = &tiles[h * padded * wide..][..padded * wide];
+                        for (q, p) in tiles.chunks_exact(TILE * wide).zip(p.chunks_exact_mut(TILE * KEYS)) {
+                            V::scores(q, turned, wide, columns, p);
+                        }
+                    } else if copied {
+                        for (j, key) in key.chunks_exact_mut(wide).enumerate().take(count) {
+                            V::widen::<HALF>(at(k, slot(j)), &mut key[..dim]);
+                        }
+                        let (key, value) = (key.as_ptr().cast(), value.as_ptr().cast());
+                        V::dots::<false>(queries, wide, key, 4 * wide, count, value, p);
+                    } else {
+                        for (from, len) in runs.into_iter().filter(|run| run.1 > 0) {
+                            let p = &mut p[from..];
+                            let (key, value) = (at(k, slot(from)), at(v, slot(from)));
+                            V::dots::<HALF>(queries, wide, key, pitch, len, value, p);
+                        }
                     }
-                    for (q, p) in tiles.chunks_exact(TILE * wide).zip(p.chunks_exact_mut(TILE * KEYS)) {
-                        V::scores(q, turned, wide, columns, p);
+                    for (i, p) in p.chunks_exact_mut(KEYS).enumerate().take(units) {
+                        let seen = a.visible(rows.start + i / group);
+                        let first = seen.start.clamp(start, start + count) - start;
+                        let last = seen.end.clamp(start, start + count) - start;
+                        let seen = first.min(last)..last;
+                        let shrink = V::softmax(&mut p[..columns], seen, a.softcap, &mut top[i], &mut total[i]);
+                        if shrink != 1.0 {
+                            V::scale(&mut acc[i * wide..][..wide], shrink);
+                        }
                     }
-                } else if copied {
-                    for (j, key) in key.chunks_exact_mut(wide).enumerate().take(count) {
-                        V::widen::<HALF>(at(k, slot(j)), &mut key[..dim]);
-                    }
-                    V::dots::<false>(&queries[..units * wide], wide, key.as_ptr().cast(), 4 * wide, count, p);
-                } else {
-                    for (from, len) in runs.into_iter().filter(|run| run.1 > 0) {
-                        let p = &mut p[from..];
-                        V::dots::<HALF>(&queries[..units * wide], wide, at(k, slot(from)), pitch, len, p);
-                    }
-                }
-                for (i, p) in p.chunks_exact_mut(KEYS).enumerate().take(units) {
-                    let seen = a.visible(rows.start + i / group);
-                    let first = seen.start.clamp(start, start + count) - start;
-                    let last = seen.end.clamp(start, start + count) - start;
-                    let seen = first.min(last)..last;
-                    let shrink = V::softmax(&mut p[..columns], seen, a.softcap, &mut top[i], &mut total[i]);
-                    if shrink != 1.0 {
-                        V::scale(&mut acc[i * wide..][..wide], shrink);
-                    }
-                }
-                if copied {
-                    for (j, value) in value.chunks_exact_mut(wide).enumerate().take(count) {
-                        V::widen::<HALF>(at(v, slot(j)), &mut value[..dim]);
-                    }
-                }
-                for (i, acc) in acc.chunks_mut(tile * wide).enumerate() {
-                    let (n, p) = (acc.len() / wide, &p[i * tile * KEYS..]);
                     if copied {
-                        V::add_values::<false>(n, p, value.as_ptr().cast(), 4 * wide, count, wide, acc);
-                        continue;
+                        for (j, value) in value.chunks_exact_mut(wide).enumerate().take(count) {
+                            V::widen::<HALF>(at(v, slot(j)), &mut value[..dim]);
+                        }
                     }
-                    for (from, len) in runs.into_iter().filter(|run| run.1 > 0) {
-                        V::add_values::<HALF>(n, &p[from..], at(v, slot(from)), pitch, len, wide, acc);
+                    for (i, acc) in acc.chunks_mut(tile * wide).enumerate() {
+                        let (n, p) = (acc.len() / wide, &p[i * tile * KEYS..]);
+                        if copied {
+                            V::add_values::<false>(n, p, value.as_ptr().cast(), 4 * wide, count, wide, null(), acc);
+                            continue;
+                        }
+                        for (from, len) in runs.into_iter().filter(|run| run.1 > 0) {
+                            // Heads lie apart from each other, which the hardware does not follow.
+                            let next = if i == 0 { at(k, slot(from) + KEYS) } else { null() };
+                            V::add_values::<HALF>(n, &p[from..], at(v, slot(from)), pitch, len, wide, next, acc);
+                        }
                     }
                 }
             }

@@ -2,9 +2,10 @@
 
 use std::arch::x86_64::*;
 use std::ops::Range;
+use std::ptr::null;
 
 use super::dense::{Dense, F16, F32, tile, turn};
-use super::lanes::{exp, load, max, store, sum, sum_each, tanh};
+use super::lanes::{exp, first, load, max, store, sum, sum_each, tanh};
 use crate::kernels::cpu::acts::F32_TILE as TILE;
 use crate::kernels::cpu::attention::part::{self, COLUMNS, KEYS, Vectors};
 use crate::kernels::cpu::isa::AttentionPart;
@@ -56,7 +57,7 @@ unsafe impl Vectors for Avx2 {
             let mut f = [[_mm256_setzero_ps(); 2]; TILE];
             assert!(keys.len() >= dim * KEYS);
             // SAFETY: `dim` rows of KEYS columns, as just checked.
-            unsafe { tile::<F32, TILE, 1, TILE>(queries, keys.as_ptr().add(c).cast(), 4 * KEYS, dim, &mut f) };
+            unsafe { tile::<F32, TILE, 2, 1, TILE>(queries, keys.as_ptr().add(c).cast(), 4 * KEYS, dim, &mut f) };
             for (p, f) in p.chunks_exact_mut(KEYS).zip(f) {
                 p[c..][..COLUMNS].chunks_mut(8).zip(f).for_each(|(p, f)| store(p, f));
             }
@@ -70,18 +71,21 @@ unsafe impl Vectors for Avx2 {
         keys: *const u8,
         pitch: usize,
         count: usize,
+        values: *const u8,
         p: &mut [f32],
     ) {
-        for (q, p) in queries.chunks(3 * dim).zip(p.chunks_mut(3 * KEYS)) {
+        for (i, (q, p)) in queries.chunks(3 * dim).zip(p.chunks_mut(3 * KEYS)).enumerate() {
+            // Once is enough.
+            let values = if i == 0 { values } else { null() };
             // SAFETY: the caller's promise.
             unsafe {
                 match (q.len() / dim, HALF) {
-                    (1, true) => dots::<F16, 1>(q, dim, keys, pitch, count, p),
-                    (2, true) => dots::<F16, 2>(q, dim, keys, pitch, count, p),
-                    (_, true) => dots::<F16, 3>(q, dim, keys, pitch, count, p),
-                    (1, _) => dots::<F32, 1>(q, dim, keys, pitch, count, p),
-                    (2, _) => dots::<F32, 2>(q, dim, keys, pitch, count, p),
-                    (_, _) => dots::<F32, 3>(q, dim, keys, pitch, count, p),
+                    (1, true) => dots::<F16, 1>(q, dim, keys, pitch, count, values, p),
+                    (2, true) => dots::<F16, 2>(q, dim, keys, pitch, count, values, p),
+                    (_, true) => dots::<F16, 3>(q, dim, keys, pitch, count, values, p),
+                    (1, _) => dots::<F32, 1>(q, dim, keys, pitch, count, values, p),
+                    (2, _) => dots::<F32, 2>(q, dim, keys, pitch, count, values, p),
+                    (_, _) => dots::<F32, 3>(q, dim, keys, pitch, count, values, p),
                 }
             }
         }
@@ -95,14 +99,15 @@ unsafe impl Vectors for Avx2 {
         pitch: usize,
         count: usize,
         wide: usize,
+        keys: *const u8,
         acc: &mut [f32],
     ) {
         // SAFETY: the caller's promise.
         unsafe {
             if HALF {
-                add_values::<F16>(n, p, values, pitch, count, wide, acc);
+                add_values::<F16>(n, p, values, pitch, count, wide, keys, acc);
             } else {
-                add_values::<F32>(n, p, values, pitch, count, wide, acc);
+                add_values::<F32>(n, p, values, pitch, count, wide, keys, acc);
             }
         }
     }
@@ -158,7 +163,7 @@ unsafe fn widen<D: Dense>(p: *const u8, out: &mut [f32]) {
     }
 }
 
-/// As [`Vectors::dots`], for T queries, four keys at a time.
+/// As [`Vectors::dots`], for T queries, four keys at a time; fetches ahead unless `values` is null.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn dots<D: Dense, const T: usize>(
@@ -167,6 +172,7 @@ unsafe fn dots<D: Dense, const T: usize>(
     keys: *const u8,
     pitch: usize,
     count: usize,
+    values: *const u8,
     p: &mut [f32],
 ) {
     assert!(queries.len() >= T * dim && p.len() >= (T - 1) * KEYS + count);
@@ -177,6 +183,11 @@ unsafe fn dots<D: Dense, const T: usize>(
         unsafe {
             let key = |i: usize| keys.add((j + i.min(n - 1)) * pitch);
             let keys = [key(0), key(1), key(2), key(3)];
+            if !values.is_null() {
+                for i in 0..4 {
+                    fetch(values.wrapping_add((j + i) * pitch), dim * D::BYTES);
+                }
+            }
             for c in (0..dim).step_by(8) {
                 let mut k = [_mm256_setzero_ps(); 4];
                 for (k, key) in k.iter_mut().zip(keys) {
@@ -190,12 +201,23 @@ unsafe fn dots<D: Dense, const T: usize>(
                 }
             }
             for (t, f) in f.into_iter().enumerate() {
-                let p = &mut p[t * KEYS + j..][..n];
-                let mut four = [0.0; 4];
-                _mm_storeu_ps(four.as_mut_ptr(), sum_each(f));
-                p.copy_from_slice(&four[..n]);
+                let p = p.as_mut_ptr().add(t * KEYS + j);
+                if n == 4 {
+                    _mm_storeu_ps(p, sum_each(f));
+                } else {
+                    _mm_maskstore_ps(p, _mm256_castsi256_si128(first(n)), sum_each(f));
+                }
             }
         }
+    }
+}
+
+/// Fetches `bytes` at `p`, which need not exist.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn fetch(p: *const u8, bytes: usize) {
+    for line in (0..bytes).step_by(64) {
+        _mm_prefetch::<_MM_HINT_T0>(p.wrapping_add(line).cast());
     }
 }
 
@@ -209,44 +231,97 @@ unsafe fn add_values<D: Dense>(
     pitch: usize,
     count: usize,
     wide: usize,
+    keys: *const u8,
     acc: &mut [f32],
 ) {
+    // As many sums as there are registers for: 12, of few rows wide tiles, so that a value is read in one go.
     // SAFETY: the caller's promise.
     unsafe {
         match n {
-            1 => fixed::<D, 1>(p, values, pitch, count, wide, acc),
-            2 => fixed::<D, 2>(p, values, pitch, count, wide, acc),
-            3 => fixed::<D, 3>(p, values, pitch, count, wide, acc),
-            4 => fixed::<D, 4>(p, values, pitch, count, wide, acc),
-            5 => fixed::<D, 5>(p, values, pitch, count, wide, acc),
-            _ => fixed::<D, TILE>(p, values, pitch, count, wide, acc),
+            1 => fixed::<D, 1, 8>(p, values, pitch, count, wide, keys, acc),
+            2 => fixed::<D, 2, 4>(p, values, pitch, count, wide, keys, acc),
+            3 => fixed::<D, 3, 4>(p, values, pitch, count, wide, keys, acc),
+            4 => fixed::<D, 4, 2>(p, values, pitch, count, wide, keys, acc),
+            5 => fixed::<D, 5, 2>(p, values, pitch, count, wide, keys, acc),
+            _ => fixed::<D, TILE, 2>(p, values, pitch, count, wide, keys, acc),
         }
     }
 }
 
-/// [`add_values`] for T rows.
+/// [`add_values`] for T rows, V vectors at a time.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn fixed<D: Dense, const T: usize>(
+unsafe fn fixed<D: Dense, const T: usize, const V: usize>(
     p: &[f32],
     values: *const u8,
     pitch: usize,
     count: usize,
     wide: usize,
+    keys: *const u8,
     acc: &mut [f32],
 ) {
-    for c in (0..wide).step_by(COLUMNS) {
-        let mut f = [[_mm256_setzero_ps(); 2]; T];
-        for (f, acc) in f.iter_mut().zip(acc.chunks_exact(wide)) {
-            *f = [load(&acc[c..]), load(&acc[c + 8..])];
+    let whole = wide / (8 * V) * (8 * V);
+    // SAFETY: the caller's promise: `count` values of `wide` elements.
+    unsafe {
+        for c in (0..whole).step_by(8 * V) {
+            some::<D, T, V>(
+                p,
+                values,
+                pitch,
+                count,
+                wide,
+                c,
+                if keys.is_null() {
+                    keys
+                } else {
+                    keys.wrapping_add(c * D::BYTES)
+                },
+                acc,
+            );
         }
-        // SAFETY: the caller's promise: `count` values of `wide` elements.
-        unsafe { tile::<D, T, KEYS, 1>(p, values.add(c * D::BYTES), pitch, count, &mut f) };
-        for (f, acc) in f.into_iter().zip(acc.chunks_exact_mut(wide)) {
-            acc[c..][..COLUMNS]
-                .chunks_mut(8)
-                .zip(f)
-                .for_each(|(acc, f)| store(acc, f));
+        for c in (whole..wide).step_by(COLUMNS) {
+            some::<D, T, 2>(p, values, pitch, count, wide, c, null(), acc);
+        }
+    }
+}
+
+/// [`fixed`], columns from `c` on.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn some<D: Dense, const T: usize, const V: usize>(
+    p: &[f32],
+    values: *const u8,
+    pitch: usize,
+    count: usize,
+    wide: usize,
+    c: usize,
+    keys: *const u8,
+    acc: &mut [f32],
+) {
+    let mut f = [[_mm256_setzero_ps(); V]; T];
+    for (f, acc) in f.iter_mut().zip(acc.chunks_exact(wide)) {
+        for (f, acc) in f.iter_mut().zip(acc[c..].chunks_exact(8)) {
+            *f = load(acc);
+        }
+    }
+    // SAFETY: the caller's promise.
+    unsafe {
+        let values = values.add(c * D::BYTES);
+        if keys.is_null() {
+            tile::<D, T, V, KEYS, 1>(p, values, pitch, count, &mut f);
+        } else {
+            // Some at a time, fetching between.
+            for from in (0..count).step_by(4) {
+                for i in 0..4 {
+                    fetch(keys.wrapping_add((from + i) * pitch), 8 * V * D::BYTES);
+                }
+                tile::<D, T, V, KEYS, 1>(&p[from..], values.add(from * pitch), pitch, 4.min(count - from), &mut f);
+            }
+        }
+    }
+    for (f, acc) in f.into_iter().zip(acc.chunks_exact_mut(wide)) {
+        for (f, acc) in f.into_iter().zip(acc[c..].chunks_exact_mut(8)) {
+            store(acc, f);
         }
     }
 }

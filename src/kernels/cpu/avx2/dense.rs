@@ -302,7 +302,9 @@ unsafe fn many(w: Weight, acts: &Acts, y: Out, add: bool, rows: Range<usize>) {
                             }
                         }
                         // SAFETY: the panel has `count` <= COLUMNS columns of ROWS.
-                        unsafe { tile::<F32, TOKENS, 1, TOKENS>(x, panel.as_ptr().cast(), 4 * ROWS, count, &mut sums) };
+                        unsafe {
+                            tile::<F32, TOKENS, 2, 1, TOKENS>(x, panel.as_ptr().cast(), 4 * ROWS, count, &mut sums)
+                        };
                         for (t, sums) in sums.into_iter().enumerate().take(count_t) {
                             // SAFETY: as above.
                             let out = unsafe { y.at(token + t, row, n) };
@@ -370,19 +372,19 @@ pub(super) unsafe fn turn<D: Dense>(rows: [*const u8; 8], count: usize, out: &mu
     }
 }
 
-/// sums[t] += x[t] . columns of `panel` for T rows of x, over `count` columns: element c of row t of `x` at `t * XT + c * XC` (constants, so that
-/// one pointer serves all rows); panel `[count][>= 16]` numbers with `pitch` bytes between its rows.
+/// sums[t] += x[t] . 8 V columns of `panel` for T rows of x, over `count` rows of the panel: element c of row t of `x` at `t * XT + c * XC`
+/// (constants, so that one pointer serves all rows); `pitch` bytes between rows of the panel.
 ///
 /// # Safety
-/// They are readable.
+/// The panel is readable.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) unsafe fn tile<D: Dense, const T: usize, const XT: usize, const XC: usize>(
+pub(super) unsafe fn tile<D: Dense, const T: usize, const V: usize, const XT: usize, const XC: usize>(
     x: &[f32],
     panel: *const u8,
     pitch: usize,
     count: usize,
-    sums: &mut [[__m256; 2]; T],
+    sums: &mut [[__m256; V]; T],
 ) {
     assert!(count > 0 && x.len() > (T - 1) * XT + (count - 1) * XC);
     let x = x.as_ptr();
@@ -390,12 +392,15 @@ pub(super) unsafe fn tile<D: Dense, const T: usize, const XT: usize, const XC: u
     for c in 0..count {
         // SAFETY: the length of `x` was just checked, the panel is the caller's promise.
         unsafe {
-            let w = panel.add(c * pitch);
-            let w = [D::eight(w), D::eight(w.add(8 * D::BYTES))];
+            let mut w = [_mm256_setzero_ps(); V];
+            for (i, w) in w.iter_mut().enumerate() {
+                *w = D::eight(panel.add(c * pitch + 8 * i * D::BYTES));
+            }
             for (t, f) in f.iter_mut().enumerate() {
                 let x = _mm256_broadcast_ss(&*x.add(t * XT + c * XC));
-                f[0] = _mm256_fmadd_ps(w[0], x, f[0]);
-                f[1] = _mm256_fmadd_ps(w[1], x, f[1]);
+                for (f, w) in f.iter_mut().zip(w) {
+                    *f = _mm256_fmadd_ps(w, x, *f);
+                }
             }
         }
     }

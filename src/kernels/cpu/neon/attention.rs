@@ -4,7 +4,7 @@ use std::arch::aarch64::*;
 use std::ops::Range;
 
 use super::dense::{Sums, four, tile};
-use super::lanes::{exp, load, store, sums, transpose, widen};
+use super::lanes::{exp, load, prefetch, store, sums, transpose, widen};
 use crate::kernels::cpu::acts::F32_TILE as TILE;
 use crate::kernels::cpu::attention::part::{self, COLUMNS, KEYS, Vectors};
 use crate::kernels::cpu::isa::AttentionPart;
@@ -67,8 +67,10 @@ unsafe impl Vectors for Neon {
         keys: *const u8,
         pitch: usize,
         count: usize,
+        values: *const u8,
         p: &mut [f32],
     ) {
+        fetch(values, pitch, count, dim, HALF);
         for (q, p) in queries.chunks(4 * dim).zip(p.chunks_mut(4 * KEYS)) {
             // SAFETY: the caller's promise.
             unsafe {
@@ -90,8 +92,12 @@ unsafe impl Vectors for Neon {
         pitch: usize,
         count: usize,
         wide: usize,
+        keys: *const u8,
         acc: &mut [f32],
     ) {
+        if !keys.is_null() {
+            fetch(keys, pitch, count, wide, HALF);
+        }
         // SAFETY: the caller's promise.
         unsafe {
             match n {
@@ -134,6 +140,16 @@ unsafe impl Vectors for Neon {
         *top = highest;
         *total = *total * shrink + vaddvq_f32(added);
         shrink
+    }
+}
+
+/// Fetches `count` rows of `dim` numbers, which need not exist.
+#[target_feature(enable = "neon")]
+fn fetch(p: *const u8, pitch: usize, count: usize, dim: usize, half: bool) {
+    for row in 0..count {
+        for at in (0..dim * if half { 2 } else { 4 }).step_by(64) {
+            prefetch(p.wrapping_add(row * pitch + at));
+        }
     }
 }
 
