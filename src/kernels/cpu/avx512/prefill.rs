@@ -21,9 +21,9 @@ const R: usize = 2 * V;
 /// Rows of a panel.
 pub(super) const ROWS: usize = 8 * R;
 /// Bytes of a panel: about the first-level cache.
-const PANEL: usize = 32 << 10;
+const PANEL: usize = 128 << 10;
 /// Bytes of activations that are used again by each panel: half of a second-level cache of 512 KB.
-const ACTS: usize = 256 << 10;
+const ACTS: usize = 384 << 10;
 
 /// Sums of 16 rows x V for each of 4 tokens.
 type Sums = [[__m512; V]; TILE];
@@ -140,11 +140,11 @@ unsafe fn bytes<F: Unpack>(panel: *const u8, x: *const u32, groups: usize, sums:
             let mut acc = [[_mm512_setzero_si512(); V]; TILE];
             if F::ZERO != 0 {
                 for (t, acc) in acc.iter_mut().enumerate() {
-                    let mut sum = _mm512_dpwssd_epi32(_mm512_setzero_si512(), word(8 + h, t), zero);
+                    let mut half = word(8 + h, t);
                     if F::HALVES == 1 {
-                        sum = _mm512_dpwssd_epi32(sum, word(9, t), zero);
+                        half = _mm512_add_epi16(half, word(9, t));
                     }
-                    *acc = [sum; V];
+                    *acc = [_mm512_dpwssd_epi32(_mm512_setzero_si512(), half, zero); V];
                 }
             }
             for i in h * steps..(h + 1) * steps {
