@@ -149,20 +149,16 @@ impl Cpu {
 }
 
 /// out = sum_i exp(max_i - max) sums_i / sum_i exp(max_i - max) total_i, in the order of the parts.
-fn merge<'a>(parts: impl Iterator<Item = &'a [f32]> + Clone, out: &mut [f32]) {
+fn merge<'a>(parts: impl ExactSizeIterator<Item = &'a [f32]> + Clone, out: &mut [f32]) {
     let stats = |p: &[f32]| (p[p.len() - 2], p[p.len() - 1]);
     // Not `f32::max` alone: parts without visible keys have -inf, and a NaN must stay visible in the sums.
     let max = parts.clone().map(|p| stats(p).0).fold(f32::NEG_INFINITY, f32::max);
-    let mut total = 0.0;
-    out.fill(0.0);
-    for p in parts {
-        let (part_max, part_total) = stats(p);
-        let weight = if part_max == max { 1.0 } else { (part_max - max).exp() };
-        total += weight * part_total;
+    let weight = |p: &[f32]| if stats(p).0 == max { 1.0 } else { (stats(p).0 - max).exp() };
+    let total: f32 = parts.clone().map(|p| weight(p) * stats(p).1).sum();
+    for (i, p) in parts.enumerate() {
+        let weight = weight(p) / total;
         for (o, s) in out.iter_mut().zip(p) {
-            *o += weight * s;
+            *o = if i == 0 { weight * s } else { *o + weight * s };
         }
     }
-    let inverse = 1.0 / total;
-    out.iter_mut().for_each(|o| *o *= inverse);
 }

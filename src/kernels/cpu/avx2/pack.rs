@@ -2,15 +2,25 @@
 
 use std::arch::x86_64::*;
 
-use crate::kernels::cpu::acts::{BLOCK, I8_LINES, I16_LINES, OUTLIERS, OUTLYING, Outlier, TINY};
+use crate::kernels::cpu::acts::{BLOCK, I8_LINES, I16_LINES, OUTLIERS, OUTLYING, Outlier, TILE, TINY};
 
-/// A block's magnitudes as integers, in which order a NaN is the largest.
+/// A block of 32 elements.
+type Block = [__m256; 4];
+
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-fn magnitudes(x: &[f32; BLOCK]) -> [__m256i; 4] {
+fn load(x: &[f32; BLOCK]) -> Block {
     // SAFETY: 32 elements.
-    let bits = |i: usize| unsafe { _mm256_loadu_si256(x.as_ptr().add(8 * i).cast()) };
-    std::array::from_fn(|i| _mm256_and_si256(bits(i), _mm256_set1_epi32(i32::MAX)))
+    let eight = |i: usize| unsafe { _mm256_loadu_ps(x.as_ptr().add(8 * i)) };
+    [eight(0), eight(1), eight(2), eight(3)]
+}
+
+/// Magnitudes as integers, in which order a NaN is the largest.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn magnitudes(x: Block) -> [__m256i; 4] {
+    let bits = |i: usize| _mm256_and_si256(_mm256_castps_si256(x[i]), _mm256_set1_epi32(i32::MAX));
+    [bits(0), bits(1), bits(2), bits(3)]
 }
 
 /// The largest of them.
@@ -24,21 +34,19 @@ fn largest(v: [__m256i; 4]) -> f32 {
     f32::from_bits(_mm_cvtsi128_si32(m) as u32)
 }
 
-/// A bit for each element of the block that is larger than `limit`.
+/// Which magnitudes are larger than `limit`.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-fn above(v: [__m256i; 4], limit: f32) -> u32 {
+fn above(v: [__m256i; 4], limit: f32) -> Block {
     let limit = _mm256_set1_ps(limit);
-    let bits = |i: usize| _mm256_movemask_ps(_mm256_cmp_ps(_mm256_castsi256_ps(v[i]), limit, _CMP_GT_OQ)) as u32;
-    bits(0) | bits(1) << 8 | bits(2) << 16 | bits(3) << 24
+    let mask = |i: usize| _mm256_cmp_ps(_mm256_castsi256_ps(v[i]), limit, _CMP_GT_OQ);
+    [mask(0), mask(1), mask(2), mask(3)]
 }
 
 /// 32 integers in four vectors of i32, in order, and their scale; `amax` is the largest magnitude.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-fn quantize(x: &[f32; BLOCK], amax: f32, top: f32) -> ([__m256i; 4], f32) {
-    // SAFETY: 32 elements.
-    let v: [__m256; 4] = std::array::from_fn(|i| unsafe { _mm256_loadu_ps(x.as_ptr().add(8 * i)) });
+fn quantize(x: Block, amax: f32, top: f32) -> ([__m256i; 4], f32) {
     if !amax.is_finite() {
         return ([_mm256_setzero_si256(); 4], f32::NAN);
     }
@@ -47,37 +55,53 @@ fn quantize(x: &[f32; BLOCK], amax: f32, top: f32) -> ([__m256i; 4], f32) {
     }
     let inverse = _mm256_set1_ps(top / amax);
     // Rounds to nearest even, the mode that Rust programs run in.
-    (v.map(|v| _mm256_cvtps_epi32(_mm256_mul_ps(v, inverse))), amax / top)
+    let round = |i: usize| _mm256_cvtps_epi32(_mm256_mul_ps(x[i], inverse));
+    ([round(0), round(1), round(2), round(3)], amax / top)
 }
 
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(super) fn pack_i8(x: &[f32], k: usize, tile: usize, out: &mut [u32], outliers: &mut [Outlier]) -> usize {
-    if x.len() < tile * k {
+    match tile {
+        1 => bytes::<1>(x, k, out, outliers),
+        _ => {
+            assert_eq!(tile, TILE);
+            bytes::<TILE>(x, k, out, outliers)
+        }
+    }
+}
+
+/// [`pack_i8`] for a tile of T.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn bytes<const T: usize>(x: &[f32], k: usize, out: &mut [u32], outliers: &mut [Outlier]) -> usize {
+    if x.len() < T * k {
         out.fill(0);
     }
     let mut found = 0;
-    for (t, row) in x.chunks_exact(k).enumerate() {
-        let blocks = row.as_chunks::<BLOCK>().0;
-        for (b, (mut x, record)) in blocks.iter().zip(out.chunks_exact_mut(I8_LINES * tile)).enumerate() {
+    let (records, _) = out.as_chunks_mut::<T>().0.as_chunks_mut::<I8_LINES>();
+    for (t, row) in x.chunks_exact(k).enumerate().take(T) {
+        for (b, (values, record)) in row.as_chunks::<BLOCK>().0.iter().zip(records.iter_mut()).enumerate() {
+            let mut x = load(values);
             let v = magnitudes(x);
             let mut amax = largest(v);
-            let mut rest;
             // Of a block with a NaN nothing is larger; of one with an infinity neither.
-            let mut large = above(v, OUTLYING * amax);
+            let masks = above(v, OUTLYING * amax);
+            let bits = |i: usize| _mm256_movemask_ps(masks[i]) as u32;
+            let mut large = bits(0) | bits(1) << 8 | bits(2) << 16 | bits(3) << 24;
             if (1..=OUTLIERS as u32).contains(&large.count_ones()) {
-                rest = *x;
                 while large != 0 {
                     let i = large.trailing_zeros() as usize;
                     outliers[found] = Outlier {
                         at: (b * BLOCK + i) as u32,
                         token: t as u32,
-                        x: rest[i],
+                        x: values[i],
                     };
-                    rest[i] = 0.0;
                     found += 1;
                     large &= large - 1;
                 }
-                x = &rest;
+                for (x, mask) in x.iter_mut().zip(masks) {
+                    *x = _mm256_andnot_ps(mask, *x);
+                }
                 amax = largest(magnitudes(x));
             }
             let (q, d) = quantize(x, amax, 127.0);
@@ -90,18 +114,16 @@ pub(super) fn pack_i8(x: &[f32], k: usize, tile: usize, out: &mut [u32], outlier
             let pairs = _mm256_add_epi16(pairs, _mm256_shuffle_epi32(pairs, 0b10_11_00_01));
             let halves = [_mm256_extract_epi32(pairs, 0), _mm256_extract_epi32(pairs, 4)];
             let sum: i32 = halves.iter().map(|h| i32::from(*h as i16) + (h >> 16)).sum();
-            let mut all = [0u32; I8_LINES];
-            // SAFETY: the first 8 words.
+            let mut all = [0u32; 8];
+            // SAFETY: 8 words.
             unsafe { _mm256_storeu_si256(all.as_mut_ptr().cast(), words) };
-            all[8..].copy_from_slice(&[
-                halves[0] as u32,
-                halves[1] as u32,
-                d.to_bits(),
-                (d * sum as f32).to_bits(),
-            ]);
-            for (line, word) in record.chunks_exact_mut(tile).zip(all) {
+            for (line, word) in record.iter_mut().zip(all) {
                 line[t] = word;
             }
+            record[8][t] = halves[0] as u32;
+            record[9][t] = halves[1] as u32;
+            record[10][t] = d.to_bits();
+            record[11][t] = (d * sum as f32).to_bits();
         }
     }
     found
@@ -119,6 +141,7 @@ pub(super) fn pack_i16(x: &[f32], k: usize, tile: usize, out: &mut [u32]) {
             .iter()
             .zip(out.chunks_exact_mut(I16_LINES * tile))
         {
+            let x = load(x);
             let (q, d) = quantize(x, largest(magnitudes(x)), 32767.0);
             // i16 in order, 16 to a vector: word pairs (4i, 4i+1), (4i+2, 4i+3) of which we want (4i, 4i+2), (4i+1, 4i+3).
             let low = _mm256_packs_epi32(q[0], q[1]);
