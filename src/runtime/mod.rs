@@ -4,6 +4,7 @@ pub mod generate;
 pub mod model;
 pub mod rng;
 pub mod sampler;
+mod scan;
 pub mod session;
 pub mod stop;
 

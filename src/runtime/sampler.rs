@@ -19,6 +19,7 @@
 use std::cmp::Ordering;
 
 use super::rng::Rng;
+use super::scan;
 use crate::error::{Error, Result};
 
 /// How to choose the next token. The default is greedy.
@@ -149,6 +150,8 @@ pub struct Sampler {
     rng: Rng,
     logits: Vec<f32>,
     seen: Vec<u32>,
+    ids: Vec<u32>,
+    masses: Vec<f64>,
     kept: Vec<Candidate>,
 }
 
@@ -175,6 +178,8 @@ impl Sampler {
             rng,
             logits: Vec::new(),
             seen: Vec::new(),
+            ids: Vec::new(),
+            masses: Vec::new(),
             kept: Vec::new(),
         })
     }
@@ -209,12 +214,17 @@ impl Sampler {
                 *l += bias;
             }
         }
-        let best = best(&self.logits)?;
-        if self.options.temperature == 0.0 {
-            return Ok(best.id);
+        let highest = scan::highest(&self.logits).ok_or_else(|| not_a_number(&self.logits))?;
+        if highest == f32::NEG_INFINITY {
+            return Err(Error::invalid("no token is possible: every logit is -inf"));
         }
-        let last = self.last_kept(best.logit);
-        Ok(self.draw(best, last))
+        Ok(if self.options.temperature == 0.0 {
+            self.logits.iter().position(|&l| l == highest).unwrap_or(0) as u32
+        } else if self.keep(highest) {
+            self.draw_kept(highest)
+        } else {
+            self.draw(highest)
+        })
     }
 
     /// Step 1: lowers what was seen.
@@ -241,89 +251,123 @@ impl Sampler {
         }
     }
 
-    /// Step 4: the last candidate, in the order of [`rank`], that top-k, top-p and min-p keep.
-    fn last_kept(&mut self, highest: f32) -> Candidate {
+    /// Step 4: puts what top-k, top-p and min-p leave into `kept`, in any order; false if they are off and leave all.
+    fn keep(&mut self, highest: f32) -> bool {
         let o = &self.options;
-        let mut last = Candidate {
-            id: u32::MAX,
-            logit: f32::NEG_INFINITY,
-            mass: 0.0,
-        };
-        let k = if o.top_k == 0 {
-            self.vocab
-        } else {
-            o.top_k.min(self.vocab)
-        };
-        let p = o.top_p < 1.0;
-        if k < self.vocab || p {
-            select_top_k(&self.logits, k, highest, &mut self.kept);
-            let n = if p {
-                nucleus(&mut self.kept, o.top_p)
+        let (k, p) = (o.top_k > 0 && o.top_k < self.vocab, o.top_p < 1.0);
+        if k {
+            select_top_k(&self.logits, o.top_k, highest, &mut self.kept);
+            if p {
+                let target = f64::from(o.top_p) * mass(&self.kept);
+                let n = nucleus(&mut self.kept, target);
+                self.kept.truncate(n);
+            }
+        } else if p {
+            self.nucleus_of_all(highest);
+        }
+        let min_p = self.options.min_p;
+        if min_p > 0.0 {
+            let floor = highest + min_p.ln();
+            if k || p {
+                self.kept.retain(|c| c.logit >= floor);
             } else {
-                self.kept.len()
-            };
-            if let Some(worst) = self.kept[..n].iter().max_by(|a, b| rank(a, b)) {
-                last = *worst;
+                self.collect(floor, highest);
             }
         }
-        if o.min_p > 0.0 {
-            let floor = highest + o.min_p.ln();
-            if last.logit < floor {
-                last = Candidate {
-                    id: u32::MAX,
-                    logit: floor,
-                    mass: o.min_p,
-                };
-            }
-        }
-        last
+        k || p || min_p > 0.0
     }
 
-    /// Step 5: one draw from the softmax of `logit / temperature` over the tokens up to `last`.
-    fn draw(&mut self, best: Candidate, last: Candidate) -> u32 {
-        let t = self.options.temperature;
-        let kept = || {
-            (0u32..)
-                .zip(&self.logits)
-                .filter(|&(id, &l)| l > last.logit || (l == last.logit && id <= last.id))
-                .map(|(id, &l)| (id, f64::from(((l - best.logit) / t).exp())))
-        };
-        let total: f64 = kept().map(|(_, w)| w).sum();
-        let mut left = self.rng.unit() * total;
-        let mut chosen = best.id;
-        for (id, w) in kept() {
-            if w > 0.0 {
-                chosen = id;
-                if left < w {
-                    break;
-                }
-                left -= w;
+    /// top-p of the whole vocabulary: only the upper end is looked at one by one, and more of it only if it does not have the mass.
+    fn nucleus_of_all(&mut self, highest: f32) {
+        let target = f64::from(self.options.top_p) * scan::mass(&self.logits, highest, 1.0);
+        for window in [4.0, 8.0, 16.0, f32::INFINITY] {
+            self.collect((highest - window).max(f32::MIN), highest);
+            if mass(&self.kept) >= target {
+                break;
             }
         }
-        chosen
+        let n = nucleus(&mut self.kept, target);
+        self.kept.truncate(n);
+    }
+
+    /// Puts all tokens with logits from `floor` on into `kept`.
+    fn collect(&mut self, floor: f32, highest: f32) {
+        scan::from_floor(&self.logits, floor, &mut self.ids);
+        self.kept.clear();
+        self.kept.extend(self.ids.iter().map(|&id| {
+            let logit = self.logits[id as usize];
+            Candidate {
+                id,
+                logit,
+                mass: scan::exp(logit - highest),
+            }
+        }));
+    }
+
+    /// Step 5: one draw from the softmax of `logit / temperature` over what is kept, in the order of ids.
+    fn draw_kept(&mut self, highest: f32) -> u32 {
+        let t = self.options.temperature;
+        self.kept.sort_unstable_by_key(|c| c.id);
+        for c in &mut self.kept {
+            c.mass = scan::exp((c.logit - highest) / t);
+        }
+        let point = self.rng.unit() * mass(&self.kept);
+        at_point(self.kept.iter().map(|c| (c.id, c.mass)), point)
+    }
+
+    /// The same over all tokens.
+    fn draw(&mut self, highest: f32) -> u32 {
+        /// Logits that are passed over at once.
+        const BLOCK: usize = 1024;
+        let scale = (1.0 / self.options.temperature).min(f32::MAX);
+        let blocks = self.logits.chunks(BLOCK);
+        self.masses.clear();
+        self.masses
+            .extend(blocks.map(|block| scan::mass(block, highest, scale)));
+        let mut point = self.rng.unit() * self.masses.iter().sum::<f64>();
+        // If rounding leaves a rest at the end, the last token with mass is it.
+        let last = self.masses.iter().rposition(|&m| m > 0.0).unwrap_or(0);
+        let mut block = 0;
+        while block < last && point >= self.masses[block] {
+            point -= self.masses[block];
+            block += 1;
+        }
+        let first = block * BLOCK;
+        let logits = &self.logits[first..self.logits.len().min(first + BLOCK)];
+        let shares = logits.iter().map(|&l| scan::exp((l - highest) * scale));
+        at_point((first as u32..).zip(shares), point)
     }
 }
 
-/// The highest logit and the lowest id that has it. NaN, `+inf` and "nothing possible" are errors.
-fn best(logits: &[f32]) -> Result<Candidate> {
-    let mut best = Candidate {
-        id: 0,
-        logit: f32::NEG_INFINITY,
-        mass: 1.0,
-    };
-    for (id, &logit) in (0u32..).zip(logits) {
-        if logit.is_nan() || logit == f32::INFINITY {
-            let e = Error::invalid("a logit is not a number that can be sampled from").item(format!("token {id}"));
-            return Err(e.expected("a finite number or -inf").found(logit));
-        }
-        if logit > best.logit {
-            best = Candidate { id, logit, mass: 1.0 };
+/// The token in whose share of the line the point lies; past the end, the last that has a share.
+fn at_point(shares: impl Iterator<Item = (u32, f32)>, mut point: f64) -> u32 {
+    let mut chosen = 0;
+    for (id, share) in shares {
+        if share > 0.0 {
+            chosen = id;
+            if point < f64::from(share) {
+                break;
+            }
+            point -= f64::from(share);
         }
     }
-    if best.logit == f32::NEG_INFINITY {
-        return Err(Error::invalid("no token is possible: every logit is -inf"));
+    chosen
+}
+
+/// The error for logits of which one is NaN or `+inf`.
+fn not_a_number(logits: &[f32]) -> Error {
+    let e = Error::invalid("a logit is not a number that can be sampled from");
+    match (0u32..).zip(logits).find(|(_, l)| l.is_nan() || **l == f32::INFINITY) {
+        Some((id, logit)) => e
+            .item(format!("token {id}"))
+            .expected("a finite number or -inf")
+            .found(logit),
+        None => e,
     }
-    Ok(best)
+}
+
+fn mass(c: &[Candidate]) -> f64 {
+    c.iter().map(|c| f64::from(c.mass)).sum()
 }
 
 /// Puts the `k` first candidates in the order of [`rank`] into `kept`, in any order.
@@ -344,7 +388,7 @@ fn select_top_k(logits: &[f32], k: usize, highest: f32, kept: &mut Vec<Candidate
             kept.push(Candidate {
                 id,
                 logit,
-                mass: (logit - highest).exp(),
+                mass: scan::exp(logit - highest),
             });
             if kept.len() == full {
                 floor = cut(kept);
@@ -356,13 +400,11 @@ fn select_top_k(logits: &[f32], k: usize, highest: f32, kept: &mut Vec<Candidate
     }
 }
 
-/// Moves the shortest prefix (in the order of [`rank`]) whose mass reaches `p` of the whole to the front; returns its length.
+/// Moves the shortest prefix (in the order of [`rank`]) whose mass reaches `target`, or all, to the front; returns its length.
 ///
 /// Selection by halving: where the better half of the open range does not reach the target it belongs to the prefix,
 /// else the worse half does not; each step looks at half as many candidates.
-fn nucleus(kept: &mut [Candidate], p: f32) -> usize {
-    let mass = |c: &[Candidate]| c.iter().map(|c| f64::from(c.mass)).sum::<f64>();
-    let target = f64::from(p) * mass(kept);
+fn nucleus(kept: &mut [Candidate], target: f64) -> usize {
     let (mut low, mut high, mut before) = (0, kept.len(), 0.0);
     while high - low > 1 {
         let half = (high - low) / 2;
@@ -422,13 +464,15 @@ mod tests {
 
     fn kept(s: &mut Sampler, logits: &[f32]) -> Vec<u32> {
         s.logits = logits.to_vec();
-        let highest = best(logits).unwrap().logit;
-        let last = s.last_kept(highest);
-        let inside = |i: &u32| {
-            let l = logits[*i as usize];
-            l > f32::NEG_INFINITY && (l > last.logit || (l == last.logit && *i <= last.id))
+        let highest = scan::highest(logits).unwrap();
+        let mut ids: Vec<u32> = if s.keep(highest) {
+            s.kept.iter().map(|c| c.id).collect()
+        } else {
+            let all = (0u32..).zip(logits);
+            all.filter(|(_, l)| **l > f32::NEG_INFINITY).map(|(id, _)| id).collect()
         };
-        (0..logits.len() as u32).filter(inside).collect()
+        ids.sort_unstable();
+        ids
     }
 
     proptest! {
@@ -562,7 +606,8 @@ mod tests {
         };
         assert_eq!(run(7, 1.0), run(7, 1.0));
         assert_ne!(run(7, 1.0), run(8, 1.0));
-        let best = best(&logits).unwrap().id;
+        let highest = scan::highest(&logits).unwrap();
+        let best = logits.iter().position(|&l| l == highest).unwrap() as u32;
         assert!(run(1, f32::MIN_POSITIVE).iter().all(|&id| id == best));
         run(1, f32::MAX);
     }

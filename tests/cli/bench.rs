@@ -103,6 +103,9 @@ fn bench_counts_the_work_of_operations() {
         // Rows see 1, 2, … keys; q·k and p·v, 4 heads of 16, 2 layers.
         let pairs: u64 = (1..=runs * rows).sum();
         assert_eq!(find("attention", None)["macs"], 2 * pairs * 4 * 16 * 2);
+        if phase == "generation" {
+            assert_eq!(find("sample", None)["calls"], runs);
+        }
         for op in ["rms_norm", "pack", "rope", "kv_write", "gated", "add"] {
             let row = find(op, None);
             assert!(row["limit"].is_null() && number(&row["ms"]) >= 0.0, "{row}");
@@ -145,10 +148,11 @@ fn bench_counts_the_work_of_operations() {
 /// Oracle: arithmetic by hand. The model has 2 layers, 4 heads and 2 key-value heads of 16, keys and values of 2 bytes.
 #[test]
 fn bench_measures_at_a_depth() {
-    let args = ["bench", "-m", &tiny(), "-p", "8", "-n", "4", "-d", "100", "-r", "1"];
+    let args = ["bench", "-m", &tiny(), "-p", "8", "-n", "4", "-d", "100,20", "-r", "1"];
     let document = graft(&[&args[..], &["--json", "--ops"]].concat()).json();
-    let depth = &document["depth"];
-    assert_eq!(depth["tokens"], 100);
+    let depths = document["depth"].as_array().expect("a list");
+    assert_eq!(depths.iter().map(|d| &d["tokens"]).collect::<Vec<_>>(), [20, 100]);
+    let depth = &depths[1];
     for phase in ["prompt", "generation"] {
         let deep = &depth[phase];
         for key in ["tokens_per_s", "law_tokens_per_s", "percent_of_law"] {
@@ -169,7 +173,9 @@ fn bench_measures_at_a_depth() {
 
     let text = graft(&args);
     assert!(
-        text.text().contains("behind 100 tokens") && text.out.contains("the law"),
+        text.text().contains("behind 100 tokens")
+            && text.out.contains("behind 20 tokens")
+            && text.out.contains("the law"),
         "{}",
         text.out
     );

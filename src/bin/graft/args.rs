@@ -429,13 +429,13 @@ pub struct BenchArgs {
     /// Tokens to generate
     #[arg(short, long = "new", value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..))]
     pub n: u32,
-    /// Measure also with N tokens already in the context
-    #[arg(short, long, value_name = "N", default_value_t = 0)]
-    pub depth: u32,
+    /// Measure also with N tokens already in the context; several, with commas between, make a curve
+    #[arg(short, long, value_name = "N", value_delimiter = ',')]
+    pub depth: Vec<u32>,
     /// Repetitions; the median counts
     #[arg(short, long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub repeat: u32,
-    /// Also list the operations of the fastest of further repetitions (behind the tokens of --depth)
+    /// Also list the operations of the fastest of further repetitions (behind the most tokens of --depth)
     #[arg(long)]
     pub ops: bool,
     /// Also draw the speeds, with --ops the operations too, under the roofs of this machine

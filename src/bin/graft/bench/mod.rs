@@ -35,8 +35,8 @@ struct Document {
     limits: Limits,
     prompt: Speed,
     generation: Speed,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    depth: Option<Depth>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    depth: Vec<Depth>,
     #[serde(skip_serializing_if = "Option::is_none")]
     ops: Option<Ops>,
     start: Start,
@@ -94,14 +94,17 @@ enum Phase {
 struct Bench<'a> {
     args: &'a BenchArgs,
     session: Session,
-    /// Those of the depth, then those of a phase.
+    /// Those of the greatest depth, then those of a phase.
     ids: Vec<u32>,
 }
 
 pub fn run(args: &BenchArgs) -> Done {
     args.svg.as_deref().map_or(Ok(()), can_hold_file)?;
     let (model, adapters) = load::model_and_adapters(&args.model)?;
-    let depth = args.depth as usize;
+    let mut depths: Vec<usize> = args.depth.iter().map(|&d| d as usize).filter(|&d| d > 0).collect();
+    depths.sort_unstable();
+    depths.dedup();
+    let depth = depths.last().copied().unwrap_or(0);
     let ids = ids(model.spec().vocab_size, depth + args.prompt.max(args.n) as usize);
     let most = model.spec().context_length;
     if ids.len() > most {
@@ -135,14 +138,14 @@ pub fn run(args: &BenchArgs) -> Done {
     say(&prompt.line(Phase::Prompt))?;
     let generation = bench.speed(Phase::Generation, &work, &limits)?;
     say(&generation.line(Phase::Generation))?;
-    let mut deep = None;
-    if depth > 0 {
+    let mut deep = Vec::new();
+    for depth in depths {
         bench.fill(depth)?;
         let prompt = bench.deep(Phase::Prompt, depth, &prompt, &limits)?;
         say(&prompt.line(Phase::Prompt, depth))?;
         let generation = bench.deep(Phase::Generation, depth, &generation, &limits)?;
         say(&generation.line(Phase::Generation, depth))?;
-        deep = Some(Depth {
+        deep.push(Depth {
             tokens: depth,
             prompt,
             generation,
@@ -213,14 +216,17 @@ impl Bench<'_> {
         self.session.eval(&self.ids[..depth]).map(|_| ())
     }
 
-    /// A phase, once, behind `depth` tokens.
-    fn run(&mut self, phase: Phase, depth: usize) -> Result<()> {
+    /// A phase, once, behind `depth` tokens; `after` follows each evaluation.
+    fn run(&mut self, phase: Phase, depth: usize, mut after: impl FnMut(&Session) -> Result<()>) -> Result<()> {
         let ids = &self.ids[depth..depth + self.tokens(phase)];
         let chunk = match phase {
             Phase::Prompt => ids.len(),
             Phase::Generation => 1,
         };
-        ids.chunks(chunk).try_for_each(|ids| self.session.eval(ids).map(|_| ()))
+        ids.chunks(chunk).try_for_each(|ids| {
+            self.session.eval(ids)?;
+            after(&self.session)
+        })
     }
 
     /// Times of a phase, once to warm up and then as often as asked, ascending.
@@ -229,7 +235,7 @@ impl Bench<'_> {
         for i in 0..=self.args.repeat {
             self.session.truncate(depth)?;
             let start = Instant::now();
-            self.run(phase, depth)?;
+            self.run(phase, depth, |_| Ok(()))?;
             if i > 0 {
                 times.push(start.elapsed());
             }

@@ -3,8 +3,9 @@
 use std::fmt::Write;
 use std::time::{Duration, Instant};
 
-use graft::Result;
-use graft::kernels::op_times::OpTime;
+use graft::kernels::op_times::{OpTime, Work};
+use graft::runtime::{Sampler, SamplerOptions};
+use graft::{Result, Session};
 use serde::Serialize;
 
 use super::{Bench, Phase};
@@ -45,12 +46,16 @@ pub struct Row {
 /// Repeats a phase with every operation timed and takes the fastest repetition: what else the machine does only ever adds.
 pub fn measure(bench: &mut Bench, phase: Phase, depth: usize, limits: &Limits) -> Result<Table> {
     let mut best: Option<(Duration, Vec<OpTime>)> = None;
+    let mut sampler = Sampler::new(usual(), bench.session.model().spec().vocab_size)?;
     for _ in 0..bench.args.repeat {
         bench.session.truncate(depth)?;
         let model = bench.session.model().clone();
         model.backend().times().start();
         let start = Instant::now();
-        let done = bench.run(phase, depth);
+        let done = bench.run(phase, depth, |session| match phase {
+            Phase::Prompt => Ok(()),
+            Phase::Generation => sample(&mut sampler, session),
+        });
         let (time, ops) = (start.elapsed(), model.backend().times().stop());
         done?;
         if best.as_ref().is_none_or(|b| time < b.0) {
@@ -64,6 +69,26 @@ pub fn measure(bench: &mut Bench, phase: Phase, depth: usize, limits: &Limits) -
         ms: time.as_secs_f64() * 1e3,
         ops: ops.into_iter().map(|op| Row::new(op, time, limits)).collect(),
     })
+}
+
+/// A usual way to sample. (Without top-k the meaningless tokens of a benchmark would be unfair: what follows them is anything.)
+fn usual() -> SamplerOptions {
+    SamplerOptions {
+        temperature: 0.8,
+        top_k: 40,
+        top_p: 0.95,
+        ..SamplerOptions::default()
+    }
+}
+
+/// What generation does between two tokens; which one comes out does not matter here.
+fn sample(sampler: &mut Sampler, session: &Session) -> Result<()> {
+    let logits = session.logits();
+    let mut token = Ok(0);
+    let work = Work::elements("sample", size_of_val(logits));
+    let times = session.model().backend().times();
+    times.time(work, || token = sampler.sample(logits, session.tokens()));
+    token.map(|_| ())
 }
 
 impl Row {

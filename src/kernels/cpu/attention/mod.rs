@@ -153,7 +153,13 @@ fn merge<'a>(parts: impl ExactSizeIterator<Item = &'a [f32]> + Clone, out: &mut 
     let stats = |p: &[f32]| (p[p.len() - 2], p[p.len() - 1]);
     // Not `f32::max` alone: parts without visible keys have -inf, and a NaN must stay visible in the sums.
     let max = parts.clone().map(|p| stats(p).0).fold(f32::NEG_INFINITY, f32::max);
-    let weight = |p: &[f32]| if stats(p).0 == max { 1.0 } else { (stats(p).0 - max).exp() };
+    let weight = |p: &[f32]| {
+        if stats(p).0 == max {
+            1.0
+        } else {
+            (stats(p).0 - max).exp()
+        }
+    };
     let total: f32 = parts.clone().map(|p| weight(p) * stats(p).1).sum();
     for (i, p) in parts.enumerate() {
         let weight = weight(p) / total;
