@@ -1,6 +1,7 @@
 //! Products of every block format beside this machine's limits: decode in GB/s of weight bytes, prefill in GMAC/s.
 //!
-//! `cargo bench --bench kernels [-- NAME…] [--threads N]`: all formats, or those whose names contain a NAME; `exact`: some in `Exact`.
+//! `cargo bench --bench kernels [-- NAME…] [--threads N]`: all formats, or those whose names contain a NAME; `exact`: some in
+//! `Exact`; `attention`; `crossover`: time by the number of tokens.
 //! Figures are lower deciles of the time over half a second: other processes only ever add to it. Correctness is the tests' business.
 
 use std::time::{Duration, Instant};
@@ -40,19 +41,48 @@ fn main() {
                 line(&cpu, format, Precision::Exact);
             }
         }
+        if names.iter().any(|n| n == "CROSSOVER") {
+            crossover(&cpu);
+            for (heads, kv_heads, head_dim) in [(9, 3, 64), (14, 2, 64), (4, 1, 256), (8, 8, 128)] {
+                attention(&cpu, heads, kv_heads, head_dim, true);
+            }
+        }
         if names.is_empty() || names.iter().any(|n| "ATTENTION".contains(n.as_str())) {
             println!(
                 "attention       heads  dim  GMAC/s: 1 query, 64 keys        512       4096     streamed   512 queries"
             );
             for (heads, kv_heads, head_dim) in [(9, 3, 64), (14, 2, 64), (4, 1, 256), (32, 8, 128)] {
-                attention(&cpu, heads, kv_heads, head_dim);
+                attention(&cpu, heads, kv_heads, head_dim, false);
             }
         }
     }
 }
 
+/// Microseconds of a product with m = 1 to 8 tokens, of weights in the last-level cache: where one way of computing ends and another begins.
+fn crossover(cpu: &Cpu) {
+    println!("format     us for m = 1        2        3        4        5        6        8");
+    for info in FORMATS {
+        let (k, rows) = (1536, 3072);
+        let data = weights(info.format, rows * info.format.bytes_for(k).expect("whole blocks"));
+        let w = Weight {
+            format: info.format,
+            rows,
+            cols: k,
+            data: &data,
+        };
+        print!("{:10}          ", info.format.name());
+        for m in [1, 2, 3, 4, 5, 6, 8] {
+            let x: Vec<f32> = (0..m * k).map(|i| ((i * 7919) % 1000) as f32 / 500.0 - 1.0).collect();
+            let (mut acts, mut y) = (Acts::default(), vec![0.0; m * rows]);
+            cpu.pack(&x, k, &[info.format], Precision::Fast, &mut acts);
+            print!(" {:8.0}", 1e6 * best(|| cpu.matmul(w, &acts, Precision::Fast, &mut y)));
+        }
+        println!();
+    }
+}
+
 /// Attention of one query over keys in cache and of as many layers that memory is read, and of a prompt.
-fn attention(cpu: &Cpu, heads: usize, kv_heads: usize, head_dim: usize) {
+fn attention(cpu: &Cpu, heads: usize, kv_heads: usize, head_dim: usize, crossover: bool) {
     let width = kv_heads * head_dim;
     let layers = (64 << 20) / (4096 * width * 4);
     let ring = |_| {
@@ -86,6 +116,14 @@ fn attention(cpu: &Cpu, heads: usize, kv_heads: usize, head_dim: usize) {
         });
         (2 * pairs(a.pos, m, None) * heads * head_dim * layers) as f64 / seconds / 1e9
     };
+    if crossover {
+        print!("{:>15}/{kv_heads} {head_dim:>4}, rows of a head", heads);
+        for m in [1, 2, 3, 4, 6, 8] {
+            print!("  {}: {:.1}", m * heads / kv_heads, call(512, m, 1));
+        }
+        println!(" GMAC/s");
+        return;
+    }
     let figures = [
         call(64, 1, 1),
         call(512, 1, 1),

@@ -56,10 +56,10 @@ for_levels! {
         for chunk in chunks {
             for i in 0..16 {
                 lanes[i] = if chunk[i] > lanes[i] { chunk[i] } else { lanes[i] };
-                bad[i] |= !(chunk[i] < f32::INFINITY);
+                bad[i] |= chunk[i].is_nan() | (chunk[i] == f32::INFINITY);
             }
         }
-        let bad = bad.contains(&true) || rest.iter().any(|l| !(*l < f32::INFINITY));
+        let bad = bad.contains(&true) || rest.iter().any(|l| l.is_nan() || *l == f32::INFINITY);
         let highest = lanes.iter().chain(rest).fold(f32::NEG_INFINITY, |a, &b| a.max(b));
         if bad { None } else { Some(highest) }
     }

@@ -27,6 +27,7 @@
 //! The half sums are what the bias trick needs (see `avx2/matmul.rs`). The int16 order makes widening a weight
 //! vector to two vectors a matter of shifts. A block with a NaN or infinity has d = NaN and zeros, so its outputs are NaN.
 
+use super::crossovers::PANELS_FROM;
 use crate::quant::BlockFormat;
 
 /// Elements of a block.
@@ -35,7 +36,7 @@ pub(crate) const BLOCK: usize = 32;
 pub(crate) const I8_LINES: usize = 12;
 /// Words a token of an int16 record.
 pub(crate) const I16_LINES: usize = 17;
-/// Tokens of a full tile of integers; from so many on there are tiles.
+/// Tokens of a full tile of integers.
 pub(crate) const TILE: usize = 4;
 /// Tokens of a full tile in f32: 6 x 16 sums and what they are made of fill 16 vector registers of 8.
 pub(crate) const F32_TILE: usize = 6;
@@ -125,7 +126,7 @@ pub(crate) struct Has {
 
 /// Tokens of a tile in a batch of m rows.
 pub(crate) fn tile(m: usize) -> usize {
-    if m < TILE { 1 } else { TILE }
+    if m < PANELS_FROM { 1 } else { TILE }
 }
 
 fn grow<T: Default + Clone>(buffer: &mut Vec<T>, len: usize) {
@@ -163,7 +164,7 @@ impl Acts {
 
     /// Tokens of a tile in f32.
     pub(crate) fn f32_tile(&self) -> usize {
-        if self.m < TILE { 1 } else { F32_TILE }
+        if self.m < PANELS_FROM { 1 } else { F32_TILE }
     }
 
     /// Makes room for `m` rows of `k` in the forms `has`. Old contents are lost. Buffers only grow: filling up again what was cut off

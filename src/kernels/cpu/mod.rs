@@ -14,6 +14,7 @@ mod avx2;
 mod avx512;
 #[cfg(target_arch = "x86_64")]
 mod avxvnni;
+mod crossovers;
 mod isa;
 mod kv_buf;
 #[cfg(target_arch = "aarch64")]
@@ -35,7 +36,8 @@ use super::op_times::OpTimes;
 use crate::Result;
 use crate::pool::{Executor, Team, physical_cores};
 use crate::quant::BlockFormat;
-use acts::{BLOCK, Has, I8_LINES, I16_LINES, TILE, WHOLE_TILES, interleave};
+use acts::{BLOCK, Has, I8_LINES, I16_LINES, WHOLE_TILES, interleave};
+use crossovers::PANELS_FROM;
 use isa::Isa;
 use types::Out;
 
@@ -229,7 +231,7 @@ impl Cpu {
             Chunks::new(&mut acts.outlier_counts, 1),
         );
         let x = Chunks::new(&mut acts.x, f32_tile * k);
-        let unit = if m < TILE { 1 } else { WHOLE_TILES };
+        let unit = if m < PANELS_FROM { 1 } else { WHOLE_TILES };
         self.split(m.div_ceil(unit), (GRAIN / (unit * k)).max(1), &|range| {
             for first in range.map(|index| index * unit) {
                 let rows = rows(first..(first + unit).min(m));

@@ -2,6 +2,7 @@
 
 pub(in crate::kernels::cpu) mod part;
 
+use super::crossovers::TRANSPOSED_KEYS_FROM;
 use super::isa::AttentionPart;
 use super::types::Out;
 use super::{Attention, Cpu, KvBuf, scratch};
@@ -71,7 +72,11 @@ impl Cpu {
         let group = a.heads / a.kv_heads;
         let tile = (UNITS / group).clamp(1, m);
         let tiles = m.div_ceil(tile);
-        let together = if tile * group < part::MANY { a.kv_heads } else { 1 };
+        let together = if tile * group < TRANSPOSED_KEYS_FROM {
+            a.kv_heads
+        } else {
+            1
+        };
         let jobs = tiles * a.kv_heads / together;
         let keys = ((last - first) * jobs / ENOUGH)
             .next_multiple_of(LEAST_KEYS)

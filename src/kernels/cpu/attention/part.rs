@@ -8,6 +8,7 @@
 use std::ptr::null;
 
 use super::super::acts::{F32_TILE as TILE, interleave};
+use super::super::crossovers::TRANSPOSED_KEYS_FROM;
 use super::super::isa::AttentionPart;
 use super::super::scratch;
 use super::super::types::KvBuf;
@@ -16,8 +17,14 @@ use super::super::types::KvBuf;
 pub(in crate::kernels::cpu) const KEYS: usize = 64;
 /// Columns of a tile; rows of values are padded to whole tiles.
 pub(in crate::kernels::cpu) const COLUMNS: usize = 16;
-/// Queries of a kv head from which transposing the keys pays.
-pub(super) const MANY: usize = 12;
+
+/// Keys or values of a head: `count` rows, `pitch` bytes apart.
+#[derive(Clone, Copy)]
+pub(in crate::kernels::cpu) struct Rows {
+    pub start: *const u8,
+    pub pitch: usize,
+    pub count: usize,
+}
 
 /// A level's vectors. `HALF`: elements of the cache are f16 bits, else f32.
 ///
@@ -33,26 +40,16 @@ pub(in crate::kernels::cpu) unsafe trait Vectors {
     /// `p[t * KEYS + j]` = query t . column j, for the rows of one tile of queries, of `dim` elements, and the first `columns` columns of
     /// `keys`, `[dim][KEYS]`. `columns` are whole tiles.
     unsafe fn scores(queries: &[f32], keys: &[f32], dim: usize, columns: usize, p: &mut [f32]);
-    /// The same for `queries`, rows of `dim` (whole tiles), and `count` keys of `dim` elements, `pitch` bytes apart. Fetches
+    /// The same for `queries`, rows of `dim` (whole tiles), and keys of `dim` elements. Fetches
     /// the values, which lie at `values` in the same way and are asked for next.
-    unsafe fn dots<const HALF: bool>(
-        queries: &[f32],
-        dim: usize,
-        keys: *const u8,
-        pitch: usize,
-        count: usize,
-        values: *const u8,
-        p: &mut [f32],
-    );
-    /// `acc[t]` += sum over j < `count` of `p[t * KEYS + j]` value j, for `n` <= TILE rows of `acc`, of `wide` elements (whole tiles), and
-    /// values of as many, `pitch` bytes apart. Fetches as many keys of the next block, which lie in the same way at `keys`, if that is not
+    unsafe fn dots<const HALF: bool>(queries: &[f32], dim: usize, keys: Rows, values: *const u8, p: &mut [f32]);
+    /// `acc[t]` += sum over j of `p[t * KEYS + j]` value j, for `n` <= TILE rows of `acc`, of `wide` elements (whole tiles), and
+    /// values of as many. Fetches as many keys of the next block, which lie in the same way at `keys`, if that is not
     /// null; they may reach past the ring.
     unsafe fn add_values<const HALF: bool>(
         n: usize,
         p: &[f32],
-        values: *const u8,
-        pitch: usize,
-        count: usize,
+        values: Rows,
         wide: usize,
         keys: *const u8,
         acc: &mut [f32],
@@ -66,6 +63,15 @@ pub(in crate::kernels::cpu) unsafe trait Vectors {
         top: &mut f32,
         total: &mut f32,
     ) -> f32;
+}
+
+/// Rows of `wide` that were widened.
+fn copies(rows: &[f32], wide: usize, count: usize) -> Rows {
+    Rows {
+        start: rows.as_ptr().cast(),
+        pitch: size_of::<f32>() * wide,
+        count,
+    }
 }
 
 /// One part with V's vectors.
@@ -101,7 +107,7 @@ unsafe fn blocks<V: Vectors, const HALF: bool>(part: AttentionPart, k: *const u8
     let (group, dim) = (a.heads / a.kv_heads, a.head_dim);
     let wide = dim.next_multiple_of(COLUMNS);
     let units = rows.len() * group;
-    let many = units >= MANY;
+    let many = units >= TRANSPOSED_KEYS_FROM;
     // In place only if it is whole tiles.
     let copied = many || dim < wide;
     let padded = units.next_multiple_of(TILE);
@@ -164,6 +170,11 @@ unsafe fn blocks<V: Vectors, const HALF: bool>(part: AttentionPart, k: *const u8
             // All heads of these keys: they are neighbours in memory.
             for (h, kv_head) in kv_heads.clone().enumerate() {
                 let at = |ring: *const u8, slot: usize| ring.wrapping_add(slot * pitch + kv_head * dim * size);
+                let in_place = |ring: *const u8, from: usize, count: usize| Rows {
+                    start: at(ring, slot(from)),
+                    pitch,
+                    count,
+                };
                 let queries = &queries[h * padded * wide..][..units * wide];
                 let acc = &mut acc[h * units * wide..][..units * wide];
                 let (top, total) = (&mut top[h * units..][..units], &mut total[h * units..][..units]);
@@ -182,13 +193,11 @@ unsafe fn blocks<V: Vectors, const HALF: bool>(part: AttentionPart, k: *const u8
                         for (j, key) in key.chunks_exact_mut(wide).enumerate().take(count) {
                             V::widen::<HALF>(at(k, slot(j)), &mut key[..dim]);
                         }
-                        let (key, value) = (key.as_ptr().cast(), value.as_ptr().cast());
-                        V::dots::<false>(queries, wide, key, 4 * wide, count, value, p);
+                        V::dots::<false>(queries, wide, copies(key, wide, count), value.as_ptr().cast(), p);
                     } else {
                         for (from, len) in runs.into_iter().filter(|run| run.1 > 0) {
                             let p = &mut p[from..];
-                            let (key, value) = (at(k, slot(from)), at(v, slot(from)));
-                            V::dots::<HALF>(queries, wide, key, pitch, len, value, p);
+                            V::dots::<HALF>(queries, wide, in_place(k, from, len), at(v, slot(from)), p);
                         }
                     }
                     for (i, p) in p.chunks_exact_mut(KEYS).enumerate().take(units) {
@@ -209,13 +218,13 @@ unsafe fn blocks<V: Vectors, const HALF: bool>(part: AttentionPart, k: *const u8
                     for (i, acc) in acc.chunks_mut(tile * wide).enumerate() {
                         let (n, p) = (acc.len() / wide, &p[i * tile * KEYS..]);
                         if copied {
-                            V::add_values::<false>(n, p, value.as_ptr().cast(), 4 * wide, count, wide, null(), acc);
+                            V::add_values::<false>(n, p, copies(value, wide, count), wide, null(), acc);
                             continue;
                         }
                         for (from, len) in runs.into_iter().filter(|run| run.1 > 0) {
                             // Heads lie apart from each other, which the hardware does not follow.
                             let next = if i == 0 { at(k, slot(from) + KEYS) } else { null() };
-                            V::add_values::<HALF>(n, &p[from..], at(v, slot(from)), pitch, len, wide, next, acc);
+                            V::add_values::<HALF>(n, &p[from..], in_place(v, from, len), wide, next, acc);
                         }
                     }
                 }

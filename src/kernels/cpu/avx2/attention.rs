@@ -7,7 +7,7 @@ use std::ptr::null;
 use super::dense::{Dense, F16, F32, tile, turn};
 use super::lanes::{exp, first, load, max, store, sum, sum_each, tanh};
 use crate::kernels::cpu::acts::F32_TILE as TILE;
-use crate::kernels::cpu::attention::part::{self, COLUMNS, KEYS, Vectors};
+use crate::kernels::cpu::attention::part::{self, COLUMNS, KEYS, Rows, Vectors};
 use crate::kernels::cpu::isa::AttentionPart;
 
 /// # Safety
@@ -65,27 +65,19 @@ unsafe impl Vectors for Avx2 {
     }
 
     #[target_feature(enable = "avx2,fma,f16c")]
-    unsafe fn dots<const HALF: bool>(
-        queries: &[f32],
-        dim: usize,
-        keys: *const u8,
-        pitch: usize,
-        count: usize,
-        values: *const u8,
-        p: &mut [f32],
-    ) {
+    unsafe fn dots<const HALF: bool>(queries: &[f32], dim: usize, keys: Rows, values: *const u8, p: &mut [f32]) {
         for (i, (q, p)) in queries.chunks(3 * dim).zip(p.chunks_mut(3 * KEYS)).enumerate() {
             // Once is enough.
             let values = if i == 0 { values } else { null() };
             // SAFETY: the caller's promise.
             unsafe {
                 match (q.len() / dim, HALF) {
-                    (1, true) => dots::<F16, 1>(q, dim, keys, pitch, count, values, p),
-                    (2, true) => dots::<F16, 2>(q, dim, keys, pitch, count, values, p),
-                    (_, true) => dots::<F16, 3>(q, dim, keys, pitch, count, values, p),
-                    (1, _) => dots::<F32, 1>(q, dim, keys, pitch, count, values, p),
-                    (2, _) => dots::<F32, 2>(q, dim, keys, pitch, count, values, p),
-                    (_, _) => dots::<F32, 3>(q, dim, keys, pitch, count, values, p),
+                    (1, true) => dots::<F16, 1>(q, dim, keys, values, p),
+                    (2, true) => dots::<F16, 2>(q, dim, keys, values, p),
+                    (_, true) => dots::<F16, 3>(q, dim, keys, values, p),
+                    (1, _) => dots::<F32, 1>(q, dim, keys, values, p),
+                    (2, _) => dots::<F32, 2>(q, dim, keys, values, p),
+                    (_, _) => dots::<F32, 3>(q, dim, keys, values, p),
                 }
             }
         }
@@ -95,9 +87,7 @@ unsafe impl Vectors for Avx2 {
     unsafe fn add_values<const HALF: bool>(
         n: usize,
         p: &[f32],
-        values: *const u8,
-        pitch: usize,
-        count: usize,
+        values: Rows,
         wide: usize,
         keys: *const u8,
         acc: &mut [f32],
@@ -105,9 +95,9 @@ unsafe impl Vectors for Avx2 {
         // SAFETY: the caller's promise.
         unsafe {
             if HALF {
-                add_values::<F16>(n, p, values, pitch, count, wide, keys, acc);
+                add_values::<F16>(n, p, values, wide, keys, acc);
             } else {
-                add_values::<F32>(n, p, values, pitch, count, wide, keys, acc);
+                add_values::<F32>(n, p, values, wide, keys, acc);
             }
         }
     }
@@ -166,22 +156,15 @@ unsafe fn widen<D: Dense>(p: *const u8, out: &mut [f32]) {
 /// As [`Vectors::dots`], for T queries, four keys at a time; fetches ahead unless `values` is null.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn dots<D: Dense, const T: usize>(
-    queries: &[f32],
-    dim: usize,
-    keys: *const u8,
-    pitch: usize,
-    count: usize,
-    values: *const u8,
-    p: &mut [f32],
-) {
+unsafe fn dots<D: Dense, const T: usize>(queries: &[f32], dim: usize, keys: Rows, values: *const u8, p: &mut [f32]) {
+    let Rows { start, pitch, count } = keys;
     assert!(queries.len() >= T * dim && p.len() >= (T - 1) * KEYS + count);
     for j in (0..count).step_by(4) {
         let n = 4.min(count - j);
         let mut f = [[_mm256_setzero_ps(); 4]; T];
         // SAFETY: `dim` elements of keys below `count`, whole vectors, and of T queries; scores that exist.
         unsafe {
-            let key = |i: usize| keys.add((j + i.min(n - 1)) * pitch);
+            let key = |i: usize| start.add((j + i.min(n - 1)) * pitch);
             let keys = [key(0), key(1), key(2), key(3)];
             if !values.is_null() {
                 for i in 0..4 {
@@ -224,26 +207,17 @@ fn fetch(p: *const u8, bytes: usize) {
 /// As [`Vectors::add_values`].
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn add_values<D: Dense>(
-    n: usize,
-    p: &[f32],
-    values: *const u8,
-    pitch: usize,
-    count: usize,
-    wide: usize,
-    keys: *const u8,
-    acc: &mut [f32],
-) {
+unsafe fn add_values<D: Dense>(n: usize, p: &[f32], values: Rows, wide: usize, keys: *const u8, acc: &mut [f32]) {
     // As many sums as there are registers for: 12, of few rows wide tiles, so that a value is read in one go.
     // SAFETY: the caller's promise.
     unsafe {
         match n {
-            1 => fixed::<D, 1, 8>(p, values, pitch, count, wide, keys, acc),
-            2 => fixed::<D, 2, 4>(p, values, pitch, count, wide, keys, acc),
-            3 => fixed::<D, 3, 4>(p, values, pitch, count, wide, keys, acc),
-            4 => fixed::<D, 4, 2>(p, values, pitch, count, wide, keys, acc),
-            5 => fixed::<D, 5, 2>(p, values, pitch, count, wide, keys, acc),
-            _ => fixed::<D, TILE, 2>(p, values, pitch, count, wide, keys, acc),
+            1 => fixed::<D, 1, 8>(p, values, wide, keys, acc),
+            2 => fixed::<D, 2, 4>(p, values, wide, keys, acc),
+            3 => fixed::<D, 3, 4>(p, values, wide, keys, acc),
+            4 => fixed::<D, 4, 2>(p, values, wide, keys, acc),
+            5 => fixed::<D, 5, 2>(p, values, wide, keys, acc),
+            _ => fixed::<D, TILE, 2>(p, values, wide, keys, acc),
         }
     }
 }
@@ -253,9 +227,7 @@ unsafe fn add_values<D: Dense>(
 #[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn fixed<D: Dense, const T: usize, const V: usize>(
     p: &[f32],
-    values: *const u8,
-    pitch: usize,
-    count: usize,
+    values: Rows,
     wide: usize,
     keys: *const u8,
     acc: &mut [f32],
@@ -267,8 +239,6 @@ unsafe fn fixed<D: Dense, const T: usize, const V: usize>(
             some::<D, T, V>(
                 p,
                 values,
-                pitch,
-                count,
                 wide,
                 c,
                 if keys.is_null() {
@@ -280,7 +250,7 @@ unsafe fn fixed<D: Dense, const T: usize, const V: usize>(
             );
         }
         for c in (whole..wide).step_by(COLUMNS) {
-            some::<D, T, 2>(p, values, pitch, count, wide, c, null(), acc);
+            some::<D, T, 2>(p, values, wide, c, null(), acc);
         }
     }
 }
@@ -290,9 +260,7 @@ unsafe fn fixed<D: Dense, const T: usize, const V: usize>(
 #[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn some<D: Dense, const T: usize, const V: usize>(
     p: &[f32],
-    values: *const u8,
-    pitch: usize,
-    count: usize,
+    values: Rows,
     wide: usize,
     c: usize,
     keys: *const u8,
@@ -306,7 +274,8 @@ unsafe fn some<D: Dense, const T: usize, const V: usize>(
     }
     // SAFETY: the caller's promise.
     unsafe {
-        let values = values.add(c * D::BYTES);
+        let Rows { start, pitch, count } = values;
+        let values = start.add(c * D::BYTES);
         if keys.is_null() {
             tile::<D, T, V, KEYS, 1>(p, values, pitch, count, &mut f);
         } else {

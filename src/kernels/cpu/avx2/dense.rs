@@ -10,7 +10,8 @@ use std::ops::Range;
 use super::decode::prefetch;
 use super::expand;
 use super::lanes::{load, store, sum, transpose};
-use crate::kernels::cpu::acts::{Acts, F32_TILE as TOKENS, TILE};
+use crate::kernels::cpu::acts::{Acts, F32_TILE as TOKENS};
+use crate::kernels::cpu::crossovers::PANELS_FROM;
 use crate::kernels::cpu::scratch;
 use crate::kernels::cpu::types::{Out, Weight};
 use crate::quant::BlockFormat;
@@ -21,8 +22,6 @@ const COLUMNS: usize = 256;
 const ROWS: usize = 16;
 /// Tokens that use a panel before it is expanded again, so that their activations stay in the second-level cache.
 const TOGETHER: usize = 32 * TOKENS;
-/// Tokens from which a panel pays: activations come in tiles.
-const FEW: usize = TILE;
 
 /// # Safety
 /// As [`Isa::matmul_f32`](crate::kernels::cpu::isa::Isa::matmul_f32).
@@ -32,7 +31,7 @@ pub(super) unsafe fn matmul_f32(w: Weight, acts: &Acts, y: Out, add: bool, rows:
     // SAFETY: the caller's promise.
     unsafe {
         match (acts.m, w.format) {
-            (FEW.., _) => many(w, acts, y, add, rows),
+            (PANELS_FROM.., _) => many(w, acts, y, add, rows),
             (_, BlockFormat::F32) => by_tokens::<F32>(w, acts, y, add, rows),
             (_, BlockFormat::F16) => by_tokens::<F16>(w, acts, y, add, rows),
             (_, BlockFormat::BF16) => by_tokens::<BF16>(w, acts, y, add, rows),
@@ -41,10 +40,10 @@ pub(super) unsafe fn matmul_f32(w: Weight, acts: &Acts, y: Out, add: bool, rows:
             _ => few::<3>(w, acts, y, add, rows),
         }
     }
-    const { assert!(FEW == 4) };
+    const { assert!(PANELS_FROM == 4) };
 }
 
-/// The rows of fewer than FEW, which are tiles of their own.
+/// The rows of fewer than PANELS_FROM, which are tiles of their own.
 fn rows_of<const T: usize>(acts: &Acts) -> [&[f32]; T] {
     assert!(acts.m == T && acts.f32_tile() == 1);
     std::array::from_fn(|t| acts.f32_tile_at(t))
@@ -123,7 +122,7 @@ fn piece<'a>(w: &Weight<'a>, row: usize, start: usize, len: usize) -> &'a [u8] {
     &w.row(row)[bytes(start)..][..bytes(len)]
 }
 
-/// [`dense`] for `y.m()` < FEW tokens.
+/// [`dense`] for `y.m()` < PANELS_FROM tokens.
 ///
 /// # Safety
 /// As [`matmul_f32`], with D's format.

@@ -14,8 +14,7 @@ pub(in crate::kernels::cpu) struct Kernels {
     pub format: BlockFormat,
     /// For 1, 2 and 3 tokens: in the blocks, some rows at a time.
     pub decode: [Run; 3],
-    /// From 4 tokens on: through a panel. (A 4-bit format is compute bound from 3 tokens on. Taken over from
-    /// prototypes on a Zen 3 core, not yet varied here.)
+    /// From [`PANELS_FROM`](crate::kernels::cpu::crossovers::PANELS_FROM) tokens on: through a panel.
     pub prefill: Run,
 }
 

@@ -36,8 +36,7 @@ use crate::kernels::cpu::types::{Out, Weight};
 const R: usize = 2;
 /// Bytes of a panel: about the first-level cache.
 const PANEL: usize = 32 << 10;
-/// Bytes of activations that are used again by each panel: half of a second-level cache of 512 KB. Taken over from
-/// prototypes on a Zen 3 core, not yet varied here.
+/// Bytes of activations that are used again by each panel: half of a second-level cache of 512 KB.
 const ACTS: usize = 256 << 10;
 
 /// Sums of 8 rows x R for each of 4 tokens.

@@ -6,7 +6,7 @@ use std::ops::Range;
 use super::dense::{Sums, four, tile};
 use super::lanes::{exp, load, prefetch, store, sums, transpose, widen};
 use crate::kernels::cpu::acts::F32_TILE as TILE;
-use crate::kernels::cpu::attention::part::{self, COLUMNS, KEYS, Vectors};
+use crate::kernels::cpu::attention::part::{self, COLUMNS, KEYS, Rows, Vectors};
 use crate::kernels::cpu::isa::AttentionPart;
 
 /// # Safety
@@ -61,24 +61,17 @@ unsafe impl Vectors for Neon {
     }
 
     #[target_feature(enable = "neon")]
-    unsafe fn dots<const HALF: bool>(
-        queries: &[f32],
-        dim: usize,
-        keys: *const u8,
-        pitch: usize,
-        count: usize,
-        values: *const u8,
-        p: &mut [f32],
-    ) {
-        fetch(values, pitch, count, dim, HALF);
+    unsafe fn dots<const HALF: bool>(queries: &[f32], dim: usize, keys: Rows, values: *const u8, p: &mut [f32]) {
+        let rows = Rows { start: values, ..keys };
+        fetch(rows, dim, HALF);
         for (q, p) in queries.chunks(4 * dim).zip(p.chunks_mut(4 * KEYS)) {
             // SAFETY: the caller's promise.
             unsafe {
                 match q.len() / dim {
-                    1 => dots::<HALF, 1>(q, dim, keys, pitch, count, p),
-                    2 => dots::<HALF, 2>(q, dim, keys, pitch, count, p),
-                    3 => dots::<HALF, 3>(q, dim, keys, pitch, count, p),
-                    _ => dots::<HALF, 4>(q, dim, keys, pitch, count, p),
+                    1 => dots::<HALF, 1>(q, dim, keys, p),
+                    2 => dots::<HALF, 2>(q, dim, keys, p),
+                    3 => dots::<HALF, 3>(q, dim, keys, p),
+                    _ => dots::<HALF, 4>(q, dim, keys, p),
                 }
             }
         }
@@ -88,25 +81,23 @@ unsafe impl Vectors for Neon {
     unsafe fn add_values<const HALF: bool>(
         n: usize,
         p: &[f32],
-        values: *const u8,
-        pitch: usize,
-        count: usize,
+        values: Rows,
         wide: usize,
         keys: *const u8,
         acc: &mut [f32],
     ) {
         if !keys.is_null() {
-            fetch(keys, pitch, count, wide, HALF);
+            fetch(Rows { start: keys, ..values }, wide, HALF);
         }
         // SAFETY: the caller's promise.
         unsafe {
             match n {
-                1 => fixed::<HALF, 1>(p, values, pitch, count, wide, acc),
-                2 => fixed::<HALF, 2>(p, values, pitch, count, wide, acc),
-                3 => fixed::<HALF, 3>(p, values, pitch, count, wide, acc),
-                4 => fixed::<HALF, 4>(p, values, pitch, count, wide, acc),
-                5 => fixed::<HALF, 5>(p, values, pitch, count, wide, acc),
-                _ => fixed::<HALF, TILE>(p, values, pitch, count, wide, acc),
+                1 => fixed::<HALF, 1>(p, values, wide, acc),
+                2 => fixed::<HALF, 2>(p, values, wide, acc),
+                3 => fixed::<HALF, 3>(p, values, wide, acc),
+                4 => fixed::<HALF, 4>(p, values, wide, acc),
+                5 => fixed::<HALF, 5>(p, values, wide, acc),
+                _ => fixed::<HALF, TILE>(p, values, wide, acc),
             }
         }
     }
@@ -143,12 +134,12 @@ unsafe impl Vectors for Neon {
     }
 }
 
-/// Fetches `count` rows of `dim` numbers, which need not exist.
+/// Fetches rows of `dim` numbers, which need not exist.
 #[target_feature(enable = "neon")]
-fn fetch(p: *const u8, pitch: usize, count: usize, dim: usize, half: bool) {
-    for row in 0..count {
+fn fetch(rows: Rows, dim: usize, half: bool) {
+    for row in 0..rows.count {
         for at in (0..dim * if half { 2 } else { 4 }).step_by(64) {
-            prefetch(p.wrapping_add(row * pitch + at));
+            prefetch(rows.start.wrapping_add(row * rows.pitch + at));
         }
     }
 }
@@ -178,21 +169,15 @@ unsafe fn some<const HALF: bool>(p: *const u8, at: usize, n: usize) -> float32x4
 /// As [`Vectors::dots`], for T queries, four keys at a time.
 #[inline]
 #[target_feature(enable = "neon")]
-unsafe fn dots<const HALF: bool, const T: usize>(
-    queries: &[f32],
-    dim: usize,
-    keys: *const u8,
-    pitch: usize,
-    count: usize,
-    p: &mut [f32],
-) {
+unsafe fn dots<const HALF: bool, const T: usize>(queries: &[f32], dim: usize, keys: Rows, p: &mut [f32]) {
+    let Rows { start, pitch, count } = keys;
     assert!(queries.len() >= T * dim && p.len() >= (T - 1) * KEYS + count);
     for j in (0..count).step_by(4) {
         let n = 4.min(count - j);
         let mut f = [[vdupq_n_f32(0.0); 4]; T];
         // SAFETY: `dim` elements of keys below `count`, whole vectors, and of T queries.
         unsafe {
-            let key = |i: usize| keys.add((j + i.min(n - 1)) * pitch);
+            let key = |i: usize| start.add((j + i.min(n - 1)) * pitch);
             let keys = [key(0), key(1), key(2), key(3)];
             for c in (0..dim).step_by(4) {
                 let k = keys.map(|key| four::<HALF>(key, c));
@@ -213,14 +198,7 @@ unsafe fn dots<const HALF: bool, const T: usize>(
 /// [`Vectors::add_values`] for T rows.
 #[inline]
 #[target_feature(enable = "neon")]
-unsafe fn fixed<const HALF: bool, const T: usize>(
-    p: &[f32],
-    values: *const u8,
-    pitch: usize,
-    count: usize,
-    wide: usize,
-    acc: &mut [f32],
-) {
+unsafe fn fixed<const HALF: bool, const T: usize>(p: &[f32], values: Rows, wide: usize, acc: &mut [f32]) {
     let size = if HALF { 2 } else { 4 };
     for c in (0..wide).step_by(COLUMNS) {
         let mut f: [Sums; T] = [[vdupq_n_f32(0.0); 4]; T];
@@ -228,7 +206,7 @@ unsafe fn fixed<const HALF: bool, const T: usize>(
             f.iter_mut().zip(acc[c..].chunks(4)).for_each(|(f, acc)| *f = load(acc));
         }
         // SAFETY: the caller's promise: `count` values of `wide` elements.
-        unsafe { tile::<HALF, T, KEYS, 1>(p, values.add(c * size), pitch, count, &mut f) };
+        unsafe { tile::<HALF, T, KEYS, 1>(p, values.start.add(c * size), values.pitch, values.count, &mut f) };
         for (f, acc) in f.into_iter().zip(acc.chunks_exact_mut(wide)) {
             acc[c..][..COLUMNS]
                 .chunks_mut(4)

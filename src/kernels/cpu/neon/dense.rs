@@ -7,7 +7,8 @@ use std::arch::aarch64::*;
 use std::ops::Range;
 
 use super::lanes::{load, store, transpose, widen};
-use crate::kernels::cpu::acts::{Acts, F32_TILE as TOKENS, TILE};
+use crate::kernels::cpu::acts::{Acts, F32_TILE as TOKENS};
+use crate::kernels::cpu::crossovers::PANELS_FROM;
 use crate::kernels::cpu::scratch;
 use crate::kernels::cpu::types::{Out, Weight};
 use crate::quant::BlockFormat;
@@ -18,8 +19,6 @@ const COLUMNS: usize = 256;
 const ROWS: usize = 16;
 /// Tokens that use a panel before it is expanded again, so that their activations stay in the second-level cache.
 const TOGETHER: usize = 32 * TOKENS;
-/// Tokens from which a panel pays: activations come in tiles.
-const FEW: usize = TILE;
 
 /// Sums of 16 rows for one token.
 pub(super) type Sums = [float32x4_t; 4];
@@ -38,7 +37,7 @@ pub(super) unsafe fn matmul_f32(w: Weight, acts: &Acts, y: Out, add: bool, rows:
             _ => many(w, acts, y, add, rows),
         }
     }
-    const { assert!(FEW == 4) };
+    const { assert!(PANELS_FROM == 4) };
 }
 
 /// Columns `start .. start + out.len()` of a row as f32.
