@@ -8,7 +8,7 @@ use super::types::Out;
 use super::{Attention, Cpu, KvBuf, scratch};
 
 /// Query rows times heads of a kv head in one part: enough to share the loads of a key among them.
-const UNITS: usize = 48;
+const UNITS: usize = 96;
 /// Keys of a part where the context is split.
 const LEAST_KEYS: usize = 64;
 const MOST_KEYS: usize = 256;
