@@ -72,7 +72,7 @@ fn crossover(cpu: &Cpu) {
         };
         print!("{:10}          ", info.format.name());
         for m in [1, 2, 3, 4, 5, 6, 8] {
-            let x: Vec<f32> = (0..m * k).map(|i| ((i * 7919) % 1000) as f32 / 500.0 - 1.0).collect();
+            let x = activations(m * k);
             let (mut acts, mut y) = (Acts::default(), vec![0.0; m * rows]);
             cpu.pack(&x, k, &[info.format], Precision::Fast, &mut acts);
             print!(" {:8.0}", 1e6 * best(|| cpu.matmul(w, &acts, Precision::Fast, &mut y)));
@@ -91,9 +91,7 @@ fn attention(cpu: &Cpu, heads: usize, kv_heads: usize, head_dim: usize, crossove
             .collect()
     };
     let mut kv: Vec<Vec<KvBuf>> = (0..layers).map(ring).collect();
-    let row: Vec<f32> = (0..4096 * width)
-        .map(|i| ((i * 7919) % 1000) as f32 / 500.0 - 1.0)
-        .collect();
+    let row = activations(4096 * width);
     for ring in kv.iter_mut().flatten() {
         cpu.kv_write(&row, width, 0, 4096, ring);
     }
@@ -149,6 +147,11 @@ fn best(mut f: impl FnMut()) -> f64 {
     samples[samples.len() / 10]
 }
 
+/// Numbers from -1 to 1.
+fn activations(len: usize) -> Vec<f32> {
+    (0..len).map(|i| ((i * 7919) % 1000) as f32 / 500.0 - 1.0).collect()
+}
+
 /// Random codes, scales of 1 or so.
 fn weights(format: BlockFormat, len: usize) -> Vec<u8> {
     let mut state = 1u64;
@@ -183,7 +186,7 @@ fn line(cpu: &Cpu, format: BlockFormat, precision: Precision) {
             cols: k,
             data: &data,
         };
-        let x: Vec<f32> = (0..m * k).map(|i| ((i * 7919) % 1000) as f32 / 500.0 - 1.0).collect();
+        let x = activations(m * k);
         let mut acts = Acts::default();
         let mut y = vec![0.0; m * rows];
         cpu.pack(&x, k, &[format], precision, &mut acts);

@@ -1,6 +1,5 @@
 //! llama.cpp as a second opinion on logits and token ids.
 
-use std::ops::ControlFlow;
 use std::path::Path;
 
 use graft::kernels::Precision;
@@ -8,7 +7,7 @@ use graft::tokenizer::EncodeOptions;
 use llama_cpp_2::llama_backend::LlamaBackend;
 use llama_cpp_2::model::LlamaModel;
 
-use crate::engine::{Llama, backend, graft_model, graft_session, llama_model, random_tokens};
+use crate::engine::{Llama, backend, graft_logits, graft_model, graft_session, llama_model, random_tokens};
 use crate::{Options, Result};
 
 /// llama.cpp rounds activations to 8 bits where weights are quantized, so the bound is on the divergence of the
@@ -38,11 +37,7 @@ fn logits_of(backend: &LlamaBackend, path: &Path, options: &Options) -> Result<b
     for precision in [Precision::Exact, Precision::Fast] {
         let model = graft_model(path, options.threads)?;
         let mut session = graft_session(&model, prompt, precision)?;
-        let mut got = Vec::new();
-        session.eval_each(&tokens, &mut |_, logits| {
-            got.push(logits.to_vec());
-            ControlFlow::Continue(())
-        })?;
+        let got = graft_logits(&mut session, &tokens)?;
         let mut worst = 0f32;
         let (mut kl, mut same) = (0f64, 0);
         for (g, w) in got.iter().zip(&want) {

@@ -1,6 +1,7 @@
 //! The two engines behind one interface.
 
 use std::num::NonZeroU32;
+use std::ops::ControlFlow;
 use std::path::Path;
 
 use graft::kernels::Precision;
@@ -131,6 +132,17 @@ pub fn graft_session(model: &Model, context: usize, precision: Precision) -> Res
         precision,
         ..SessionOptions::default()
     })?)
+}
+
+/// The logits after each of `tokens`, from an empty cache.
+pub fn graft_logits(session: &mut Session, tokens: &[u32]) -> Result<Vec<Vec<f32>>> {
+    let mut rows = Vec::new();
+    session.reset();
+    session.eval_each(tokens, &mut |_, logits| {
+        rows.push(logits.to_vec());
+        ControlFlow::Continue(())
+    })?;
+    Ok(rows)
 }
 
 impl Engine for Session {

@@ -129,43 +129,39 @@ impl Level {
             fma_lanes: plain::LANES,
             int8_lanes: plain::LANES,
         };
+        #[cfg(target_arch = "x86_64")]
+        let avx2 = Level {
+            name: "avx2",
+            // SAFETY: called only if the level was chosen or one above it, because the CPU has its features.
+            sum: |words| unsafe { avx2::sum(words) },
+            // SAFETY: as above.
+            fma: |rounds| unsafe { avx2::fma(rounds) },
+            // SAFETY: as above.
+            int8: |rounds| unsafe { avx2::int8(rounds) },
+            fma_lanes: 8,
+            int8_lanes: 32,
+        };
         match isa::choose().map_or("scalar", |isa| isa.name) {
             #[cfg(target_arch = "x86_64")]
             name @ "avx512" => Level {
                 name,
-                // SAFETY: the level was chosen because the CPU has its features.
-                sum: |words| unsafe { avx2::sum(words) },
                 // SAFETY: the level was chosen because the CPU has its features.
                 fma: |rounds| unsafe { avx512::fma(rounds) },
                 // SAFETY: the level was chosen because the CPU has its features.
                 int8: |rounds| unsafe { avx512::int8(rounds) },
                 fma_lanes: 16,
                 int8_lanes: 64,
+                ..avx2
             },
             #[cfg(target_arch = "x86_64")]
             name @ "avxvnni" => Level {
                 name,
                 // SAFETY: the level was chosen because the CPU has its features.
-                sum: |words| unsafe { avx2::sum(words) },
-                // SAFETY: the level was chosen because the CPU has its features.
-                fma: |rounds| unsafe { avx2::fma(rounds) },
-                // SAFETY: the level was chosen because the CPU has its features.
                 int8: |rounds| unsafe { avxvnni(rounds) },
-                fma_lanes: 8,
-                int8_lanes: 32,
+                ..avx2
             },
             #[cfg(target_arch = "x86_64")]
-            name @ "avx2" => Level {
-                name,
-                // SAFETY: the level was chosen because the CPU has its features.
-                sum: |words| unsafe { avx2::sum(words) },
-                // SAFETY: the level was chosen because the CPU has its features.
-                fma: |rounds| unsafe { avx2::fma(rounds) },
-                // SAFETY: the level was chosen because the CPU has its features.
-                int8: |rounds| unsafe { avx2::int8(rounds) },
-                fma_lanes: 8,
-                int8_lanes: 32,
-            },
+            "avx2" => avx2,
             #[cfg(target_arch = "aarch64")]
             name if name.starts_with("neon") => neon::level(name),
             _ => plain,

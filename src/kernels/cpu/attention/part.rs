@@ -5,6 +5,7 @@
 //! products are f32 tiles. Few (decode): scores are dot products along the head, and keys and values are widened in registers, from
 //! where they lie: memory is the limit.
 
+use std::ops::Range;
 use std::ptr::null;
 
 use super::super::acts::{F32_TILE as TILE, interleave};
@@ -54,15 +55,46 @@ pub(in crate::kernels::cpu) unsafe trait Vectors {
         keys: *const u8,
         acc: &mut [f32],
     );
-    /// Scores to exp(score - maximum) where `seen`, 0 elsewhere, `p` being whole tiles; updates maximum and total; returns what older
-    /// sums are to be multiplied with.
-    unsafe fn softmax(
-        p: &mut [f32],
-        seen: std::ops::Range<usize>,
-        softcap: Option<f32>,
-        top: &mut f32,
-        total: &mut f32,
-    ) -> f32;
+    /// x = cap * tanh(x / cap).
+    unsafe fn softcap(x: &mut [f32], cap: f32);
+    /// The largest of `x`, whole vectors, and `least`; of a NaN and a number the number.
+    unsafe fn highest(x: &[f32], least: f32) -> f32;
+    /// x = exp(x - highest) for whole vectors; returns the sum.
+    unsafe fn exps(x: &mut [f32], highest: f32) -> f32;
+}
+
+/// Scores to exp(score - maximum) where `seen`, 0 elsewhere, `p` being whole tiles; updates maximum and total; returns what older sums are
+/// to be multiplied with.
+///
+/// # Safety
+/// The CPU has V's features.
+unsafe fn softmax<V: Vectors>(
+    p: &mut [f32],
+    seen: Range<usize>,
+    softcap: Option<f32>,
+    top: &mut f32,
+    total: &mut f32,
+) -> f32 {
+    if seen.is_empty() {
+        p.fill(0.0);
+        return 1.0;
+    }
+    // SAFETY: the caller's promise, here and below.
+    unsafe {
+        if let Some(cap) = softcap {
+            V::softcap(p, cap);
+        }
+        p[..seen.start].fill(f32::NEG_INFINITY);
+        p[seen.end..].fill(f32::NEG_INFINITY);
+        // A NaN comes through in the sums.
+        let highest = V::highest(p, *top);
+        // Only if every score so far is -inf; any finite number then gives the zeros that are due.
+        let highest = if highest == f32::NEG_INFINITY { 0.0 } else { highest };
+        let shrink = if *top == highest { 1.0 } else { (*top - highest).exp() };
+        *top = highest;
+        *total = *total * shrink + V::exps(p, highest);
+        shrink
+    }
 }
 
 /// Rows of `wide` that were widened.
@@ -138,8 +170,14 @@ unsafe fn blocks<V: Vectors, const HALF: bool>(part: AttentionPart, k: *const u8
             rest = tail;
             first
         });
-        for zeros in [&mut *queries, turned, key, value, acc, total] {
+        for zeros in [&mut *queries, acc, total] {
             zeros.fill(0.0);
+        }
+        if dim < wide {
+            // Of keys and values only what no row overwrites has to be zero.
+            [&mut *turned, key, value]
+                .into_iter()
+                .for_each(|padded| padded.fill(0.0));
         }
         top.fill(f32::NEG_INFINITY);
         for (queries, kv_head) in queries.chunks_exact_mut(padded * wide).zip(kv_heads.clone()) {
@@ -205,7 +243,7 @@ unsafe fn blocks<V: Vectors, const HALF: bool>(part: AttentionPart, k: *const u8
                         let first = seen.start.clamp(start, start + count) - start;
                         let last = seen.end.clamp(start, start + count) - start;
                         let seen = first.min(last)..last;
-                        let shrink = V::softmax(&mut p[..columns], seen, a.softcap, &mut top[i], &mut total[i]);
+                        let shrink = softmax::<V>(&mut p[..columns], seen, a.softcap, &mut top[i], &mut total[i]);
                         if shrink != 1.0 {
                             V::scale(&mut acc[i * wide..][..wide], shrink);
                         }

@@ -1,11 +1,10 @@
 //! What attention does in vectors of 8.
 
 use std::arch::x86_64::*;
-use std::ops::Range;
 use std::ptr::null;
 
 use super::dense::{Dense, F16, F32, tile, turn};
-use super::lanes::{exp, first, load, max, store, sum, sum_each, tanh};
+use super::lanes::{exp, first, load, max, store, sum, sum_each};
 use crate::kernels::cpu::acts::F32_TILE as TILE;
 use crate::kernels::cpu::attention::part::{self, COLUMNS, KEYS, Rows, Vectors};
 use crate::kernels::cpu::isa::AttentionPart;
@@ -103,35 +102,28 @@ unsafe impl Vectors for Avx2 {
     }
 
     #[target_feature(enable = "avx2,fma,f16c")]
-    unsafe fn softmax(p: &mut [f32], seen: Range<usize>, softcap: Option<f32>, top: &mut f32, total: &mut f32) -> f32 {
-        if seen.is_empty() {
-            p.fill(0.0);
-            return 1.0;
+    unsafe fn softcap(x: &mut [f32], cap: f32) {
+        super::elementwise::softcap(x, cap);
+    }
+
+    #[target_feature(enable = "avx2,fma,f16c")]
+    unsafe fn highest(x: &[f32], least: f32) -> f32 {
+        let mut highest = _mm256_set1_ps(least);
+        for x in x.chunks(8) {
+            highest = _mm256_max_ps(load(x), highest);
         }
-        if let Some(cap) = softcap {
-            let (cap, inverse) = (_mm256_set1_ps(cap), _mm256_set1_ps(1.0 / cap));
-            p.chunks_mut(8)
-                .for_each(|p| store(p, _mm256_mul_ps(cap, tanh(_mm256_mul_ps(load(p), inverse)))));
-        }
-        p[..seen.start].fill(f32::NEG_INFINITY);
-        p[seen.end..].fill(f32::NEG_INFINITY);
-        let mut highest = _mm256_set1_ps(*top);
-        for p in p.chunks(8) {
-            highest = _mm256_max_ps(load(p), highest);
-        }
-        let highest = max(highest);
-        // Only if every score so far is -inf; any finite number then gives the zeros that are due.
-        let highest = if highest == f32::NEG_INFINITY { 0.0 } else { highest };
-        let shrink = if *top == highest { 1.0 } else { (*top - highest).exp() };
+        max(highest)
+    }
+
+    #[target_feature(enable = "avx2,fma,f16c")]
+    unsafe fn exps(x: &mut [f32], highest: f32) -> f32 {
         let mut added = _mm256_setzero_ps();
-        for p in p.chunks_mut(8) {
-            let e = exp(_mm256_sub_ps(load(p), _mm256_set1_ps(highest)));
+        for x in x.chunks_mut(8) {
+            let e = exp(_mm256_sub_ps(load(x), _mm256_set1_ps(highest)));
             added = _mm256_add_ps(added, e);
-            store(p, e);
+            store(x, e);
         }
-        *top = highest;
-        *total = *total * shrink + sum(added);
-        shrink
+        sum(added)
     }
 }
 

@@ -200,7 +200,7 @@ unsafe fn few<const T: usize>(w: Weight, acts: &Acts, y: Out, add: bool, rows: R
     let x: [&[f32]; T] = rows_of(acts);
     let ahead = (8 * w.row_bytes()).next_multiple_of(4096);
     scratch::with_f32(8 * COLUMNS, |panel| {
-        let (mut spare, mut wide) = (Vec::new(), Vec::new());
+        let mut spare = Vec::new();
         for row in rows.clone().step_by(8) {
             let n = 8.min(rows.end - row);
             // Four chains a token.
@@ -211,7 +211,7 @@ unsafe fn few<const T: usize>(w: Weight, acts: &Acts, y: Out, add: bool, rows: R
                 // The next 8 rows, a share with each piece.
                 let share = |columns: usize| 8 * w.format.bytes_for(columns).unwrap_or(0);
                 prefetch(blocks.as_ptr().wrapping_add(share(start)), ahead, share(count));
-                eight_rows(&w, blocks, start, count, panel, 8, &mut wide);
+                eight_rows(&w, blocks, start, count, panel, 8);
                 for (c, w) in panel.chunks_exact(8 * 4).enumerate().take(count / 4) {
                     for (i, w) in w.chunks_exact(8).enumerate() {
                         let w = load(w);
@@ -234,15 +234,7 @@ unsafe fn few<const T: usize>(w: Weight, acts: &Acts, y: Out, add: bool, rows: R
 /// `out[c * pitch + r]` = column `start + c` of row r of `blocks`, 8 rows of w or what stands for them; `count` columns, whole blocks.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-fn eight_rows(
-    w: &Weight,
-    blocks: &[u8],
-    start: usize,
-    count: usize,
-    out: &mut [f32],
-    pitch: usize,
-    wide: &mut Vec<f32>,
-) {
+fn eight_rows(w: &Weight, blocks: &[u8], start: usize, count: usize, out: &mut [f32], pitch: usize) {
     let stride = w.row_bytes();
     let bytes = |len: usize| w.format.bytes_for(len).unwrap_or(usize::MAX);
     assert!(blocks.len() >= 7 * stride + bytes(start) + bytes(count) && out.len() >= (count - 1) * pitch + 8);
@@ -254,12 +246,13 @@ fn eight_rows(
         }
         return;
     }
-    wide.resize(8 * COLUMNS, 0.0);
-    for (wide, row) in wide.chunks_exact_mut(COLUMNS).zip(blocks.chunks_exact(stride)) {
-        w.format
-            .dequantize(&row[bytes(start)..][..bytes(count)], &mut wide[..count]);
-    }
-    columns(wide, COLUMNS, count, out, pitch);
+    scratch::with_f32(8 * COLUMNS, |wide| {
+        for (wide, row) in wide.chunks_exact_mut(COLUMNS).zip(blocks.chunks_exact(stride)) {
+            w.format
+                .dequantize(&row[bytes(start)..][..bytes(count)], &mut wide[..count]);
+        }
+        columns(wide, COLUMNS, count, out, pitch);
+    });
 }
 
 /// Panels and tiles.
@@ -270,7 +263,6 @@ fn eight_rows(
 unsafe fn many(w: Weight, acts: &Acts, y: Out, add: bool, rows: Range<usize>) {
     let (k, m) = (w.cols, acts.m);
     let mut spare: [Vec<u8>; ROWS / 8] = Default::default();
-    let mut wide = Vec::new();
     scratch::with_f32(COLUMNS * ROWS, |panel| {
         for from in (0..m).step_by(TOGETHER) {
             let tokens = from..m.min(from + TOGETHER);
@@ -285,7 +277,7 @@ unsafe fn many(w: Weight, acts: &Acts, y: Out, add: bool, rows: Range<usize>) {
                         _ => {
                             for (half, spare) in spare.iter_mut().enumerate() {
                                 let blocks = w.rows_or_zeros::<8>(row + 8 * half, spare);
-                                eight_rows(&w, blocks, start, count, &mut panel[8 * half..], ROWS, &mut wide);
+                                eight_rows(&w, blocks, start, count, &mut panel[8 * half..], ROWS);
                             }
                         }
                     }

@@ -1,7 +1,6 @@
 //! What attention does in vectors of 4.
 
 use std::arch::aarch64::*;
-use std::ops::Range;
 
 use super::dense::{Sums, four, tile};
 use super::lanes::{exp, load, prefetch, store, sums, transpose, widen};
@@ -103,34 +102,28 @@ unsafe impl Vectors for Neon {
     }
 
     #[target_feature(enable = "neon")]
-    unsafe fn softmax(p: &mut [f32], seen: Range<usize>, softcap: Option<f32>, top: &mut f32, total: &mut f32) -> f32 {
-        if seen.is_empty() {
-            p.fill(0.0);
-            return 1.0;
+    unsafe fn softcap(x: &mut [f32], cap: f32) {
+        super::elementwise::softcap(x, cap);
+    }
+
+    #[target_feature(enable = "neon")]
+    unsafe fn highest(x: &[f32], least: f32) -> f32 {
+        let mut highest = vdupq_n_f32(least);
+        for x in x.chunks(4) {
+            highest = vmaxnmq_f32(load(x), highest);
         }
-        if let Some(cap) = softcap {
-            super::elementwise::softcap(p, cap);
-        }
-        p[..seen.start].fill(f32::NEG_INFINITY);
-        p[seen.end..].fill(f32::NEG_INFINITY);
-        // The larger number; a NaN comes through in the sums.
-        let mut highest = vdupq_n_f32(*top);
-        for p in p.chunks(4) {
-            highest = vmaxnmq_f32(load(p), highest);
-        }
-        let highest = vmaxnmvq_f32(highest);
-        // Only if every score so far is -inf; any finite number then gives the zeros that are due.
-        let highest = if highest == f32::NEG_INFINITY { 0.0 } else { highest };
-        let shrink = if *top == highest { 1.0 } else { (*top - highest).exp() };
+        vmaxnmvq_f32(highest)
+    }
+
+    #[target_feature(enable = "neon")]
+    unsafe fn exps(x: &mut [f32], highest: f32) -> f32 {
         let mut added = vdupq_n_f32(0.0);
-        for p in p.chunks_mut(4) {
-            let e = exp(vsubq_f32(load(p), vdupq_n_f32(highest)));
+        for x in x.chunks_mut(4) {
+            let e = exp(vsubq_f32(load(x), vdupq_n_f32(highest)));
             added = vaddq_f32(added, e);
-            store(p, e);
+            store(x, e);
         }
-        *top = highest;
-        *total = *total * shrink + vaddvq_f32(added);
-        shrink
+        vaddvq_f32(added)
     }
 }
 
