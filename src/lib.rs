@@ -9,6 +9,7 @@
 //! * [`kernels`]: speed; safe whole-tensor operations over per-ISA code
 //! * [`quant`]: block formats: layout, ids, scalar truth
 //! * [`format`](mod@format): bytes to checked typed views: memory map, GGUF, safetensors, PEFT folders
+//! * `linalg`: singular values and QR, for what is computed once; [`rng`]: seeded random numbers
 //! * [`pool`]: the thread team, or the application's threads; [`machine`]: what the system says about itself;
 //!   [`error`]: the one error
 //!
@@ -44,10 +45,13 @@ pub mod adapter;
 pub mod error;
 pub mod format;
 pub mod kernels;
+#[doc(hidden)]
+pub mod linalg;
 pub mod machine;
 pub mod model;
 pub mod pool;
 pub mod quant;
+pub mod rng;
 pub mod runtime;
 pub mod tokenizer;
 

@@ -2,7 +2,6 @@
 
 pub mod generate;
 pub mod model;
-pub mod rng;
 pub mod sampler;
 mod scan;
 pub mod session;

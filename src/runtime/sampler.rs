@@ -18,9 +18,9 @@
 
 use std::cmp::Ordering;
 
-use super::rng::Rng;
 use super::scan;
 use crate::error::{Error, Result};
+use crate::rng::Rng;
 
 /// How to choose the next token. The default is greedy.
 #[derive(Clone, Debug, PartialEq)]
