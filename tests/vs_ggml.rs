@@ -66,9 +66,12 @@ fn f32_is_a_copy() {
     let mut got = vec![0.0; words.len()];
     BlockFormat::F32.dequantize(&bytes, &mut got);
     assert_eq!(got.iter().map(|x| x.to_bits()).collect::<Vec<_>>(), words);
-    let mut back = vec![0; bytes.len()];
-    assert!(BlockFormat::F32.quantize(&got, &mut back));
-    assert_eq!(back, bytes);
+    got.retain(|x| x.is_finite());
+    let mut back = vec![0; 4 * got.len()];
+    BlockFormat::F32.quantize(&got, None, &mut back).unwrap();
+    let mut again = vec![0.0; got.len()];
+    BlockFormat::F32.dequantize(&back, &mut again);
+    assert_same_bits(&again, &got, "F32");
 }
 
 #[test]
@@ -86,14 +89,14 @@ fn every_half_matches_ggml() {
 #[test]
 fn rounding_to_half_matches_ggml() {
     let mut rng = Random(7);
-    // Random bits: every exponent, so halves that are denormal, ties, overflow and what underflows to zero all occur.
+    // Random bits: every exponent, so halves that are denormal, ties and what underflows to zero all occur.
     let mut values: Vec<f32> = (0..100_000)
         .map(|_| f32::from_bits(rng.u32()))
-        .filter(|x| !x.is_nan())
+        .filter(|x| x.abs() <= 65504.0)
         .collect();
     values.extend((0..100_000).map(|_| f32::from_bits(rng.u32() & 0x8FFF_F000 | 0x3000_0000)));
     let mut got = vec![0; values.len() * 2];
-    assert!(BlockFormat::F16.quantize(&values, &mut got));
+    BlockFormat::F16.quantize(&values, None, &mut got).unwrap();
     start_ggml();
     for (x, got) in values.iter().zip(got.as_chunks().0) {
         // SAFETY: a pure function.
@@ -135,7 +138,7 @@ fn quantize_matches_ggml() {
         values[32..64].fill(-0.25);
         values[64..96].fill(3.0);
         let mut got = vec![0; old.format.bytes_for(values.len()).unwrap()];
-        assert!(old.format.quantize(&values, &mut got));
+        old.format.quantize(&values, None, &mut got).unwrap();
         let got: Vec<u8> = got
             .chunks(old.format.info().block_bytes)
             .flat_map(|b| old.older_block(b))

@@ -19,13 +19,13 @@ use crate::quant::{BlockFormat, ggml_type_name};
 pub use super::metadata::Metadata;
 
 /// Tensors in one file. The largest models have some ten thousand.
-const MAX_TENSORS: u64 = 1 << 20;
+pub(super) const MAX_TENSORS: u64 = 1 << 20;
 /// Bytes of a tensor's name. ggml allows 63; some converters write more.
-const MAX_NAME_BYTES: usize = 256;
+pub(super) const MAX_NAME_BYTES: usize = 256;
 /// Dimensions of a tensor.
-const MAX_DIMS: u32 = 4;
+pub(super) const MAX_DIMS: u32 = 4;
 /// Where `general.alignment` is absent.
-const DEFAULT_ALIGNMENT: usize = 32;
+pub(super) const DEFAULT_ALIGNMENT: usize = 32;
 /// Name length (8), a name of one byte, number of dims (4), one dim (8), type (4), offset (8).
 const MIN_INFO_BYTES: u64 = 33;
 
@@ -244,7 +244,8 @@ fn big_endian(path: &Path) -> Error {
         .item("version")
 }
 
-fn alignment(metadata: &Metadata) -> Result<usize> {
+/// What the offsets of tensors are multiples of.
+pub(super) fn alignment(metadata: &Metadata) -> Result<usize> {
     const KEY: &str = "general.alignment";
     match metadata.usize(KEY)? {
         None => Ok(DEFAULT_ALIGNMENT),
@@ -322,7 +323,7 @@ fn parse_info(path: &Path, cursor: &mut Cursor<'_>, part: usize, n: u64) -> Resu
 }
 
 /// The dims as `usize`, if none is zero and their product stays below 2^63 (as in ggml) and the address space.
-fn checked_dims(stored: &[u64]) -> Option<Vec<usize>> {
+pub(super) fn checked_dims(stored: &[u64]) -> Option<Vec<usize>> {
     stored
         .iter()
         .try_fold(1i64, |product, &dim| product.checked_mul(i64::try_from(dim).ok()?))
@@ -413,7 +414,7 @@ fn check_split_keys(metadata: &Metadata, n: usize, count: usize) -> Result<()> {
 }
 
 /// The name of a file of a split model, `NAME-00001-of-00003.gguf`.
-struct SplitName {
+pub(super) struct SplitName {
     /// Everything before the number, with the folder.
     prefix: PathBuf,
     count: u32,
@@ -421,7 +422,7 @@ struct SplitName {
 
 impl SplitName {
     /// Takes the name apart; `None` for a model in one file.
-    fn of(path: &Path) -> Option<Self> {
+    pub(super) fn of(path: &Path) -> Option<Self> {
         let stem = path.file_name()?.to_str()?.strip_suffix(".gguf")?;
         let (rest, count) = stem.rsplit_once("-of-")?;
         let (prefix, no) = rest.rsplit_once('-')?;

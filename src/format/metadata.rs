@@ -12,7 +12,9 @@ use crate::error::{Error, Result};
 /// Key/value pairs in one file. Real files have fewer than a hundred.
 pub(super) const MAX_ENTRIES: u64 = 1 << 16;
 /// The longest key, from the format's specification.
-const MAX_KEY_BYTES: usize = 65535;
+pub(super) const MAX_KEY_BYTES: usize = 65535;
+/// Bytes of a key's length.
+const KEY_LENGTH_BYTES: usize = 8;
 /// Arrays of arrays: nothing in use has more than one level.
 const MAX_NESTING: usize = 4;
 /// Key length (8), a key of one byte, type (4), the smallest value (1).
@@ -75,6 +77,15 @@ impl ValueType {
             .and_then(|i| ALL.get(i))
             .copied()
             .ok_or(Fault::ValueType(id))
+    }
+
+    /// Its id in a file.
+    #[expect(
+        clippy::as_conversions,
+        reason = "the discriminant of a fieldless enum has no other way out"
+    )]
+    pub(super) fn id(self) -> u32 {
+        u32::from(self as u8)
     }
 
     /// Bytes of one value, where that is fixed.
@@ -190,6 +201,8 @@ pub struct Metadata {
     entries: Vec<Entry>,
     /// Indices of `entries`, sorted by key.
     by_key: Vec<u32>,
+    /// Where the last pair ends.
+    end: usize,
 }
 
 impl Metadata {
@@ -214,6 +227,7 @@ impl Metadata {
             file: file.clone(),
             entries,
             by_key: Vec::new(),
+            end: cursor.at(),
         };
         let mut by_key: Vec<u32> = (0..).take(meta.entries.len()).collect();
         by_key.sort_unstable_by_key(|&i| meta.key(i));
@@ -313,6 +327,18 @@ impl Metadata {
         self.entries
             .iter()
             .filter_map(|e| Some((std::str::from_utf8(self.key_of(e)).ok()?, self.value(e).ok()?)))
+    }
+
+    /// All pairs as they lie in the file, in file order: the key, and the bytes of the pair (key, type and value with their
+    /// lengths), which mean the same in another file.
+    pub(super) fn raw(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        // Pairs lie without holes, so that each ends where the length of the next one's key starts.
+        let starts = self.entries.iter().map(|e| e.key_at.saturating_sub(KEY_LENGTH_BYTES));
+        let ends = starts.clone().skip(1).chain([self.end]);
+        let pairs = starts
+            .zip(ends)
+            .map(|(from, to)| self.file.bytes().get(from..to).unwrap_or_default());
+        self.entries.iter().map(|e| self.key_of(e)).zip(pairs)
     }
 
     /// `get`, where `pick` chooses what is wanted and otherwise the error says what was expected.

@@ -11,8 +11,8 @@ use super::safetensors::{SafeTensors, TensorView};
 use super::{LoadMode, Mapping};
 use crate::error::{Error, Result};
 
-const CONFIG: &str = "adapter_config.json";
-const TENSORS: &str = "adapter_model.safetensors";
+pub(super) const CONFIG: &str = "adapter_config.json";
+pub(super) const TENSORS: &str = "adapter_model.safetensors";
 const PICKLE: &str = "adapter_model.bin";
 /// Bytes of the config. The largest in use, with a rank for each expert of each layer, have a few hundred thousand.
 const MAX_CONFIG_BYTES: usize = 4 << 20;

@@ -30,6 +30,6 @@ pub fn dequantize(bytes: &[u8], out: &mut [f32]) {
 }
 
 /// Rounds to nearest, ties to even; what is too large becomes infinite.
-pub fn quantize(values: &[f32], out: &mut [u8]) {
+pub fn quantize(values: &[f32], _: Option<&[f32]>, out: &mut [u8]) {
     pack_blocks(values, out, |&[x]: &[f32; 1]| to_half(x));
 }

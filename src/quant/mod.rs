@@ -26,6 +26,7 @@ pub mod q5_k;
 pub mod q6_k;
 pub mod q8_0;
 
+use crate::error::{Error, Result};
 use block::{block, half, pack_blocks, to_half, unpack_blocks};
 
 /// A block format that Graft reads. The discriminant is the ggml type id in the file.
@@ -81,13 +82,13 @@ pub struct FormatInfo {
     /// Exact expansion, bit for bit as ggml: `bytes` holds whole blocks (at any alignment), `out` their elements.
     /// Panics only if the lengths do not belong together (checked by [`BlockFormat::dequantize`]).
     pub dequantize: fn(bytes: &[u8], out: &mut [f32]),
-    /// ggml's reference rounding, bit for bit, where Graft writes the format: `values` are whole blocks, `out` their bytes.
-    /// Panics only if the lengths do not belong together (checked by [`BlockFormat::quantize`]).
+    /// Packing, where Graft writes the format; [`BlockFormat::quantize`] checks what goes in.
     pub quantize: Option<Quantize>,
 }
 
-/// Packs the values of whole blocks into their bytes.
-pub type Quantize = fn(values: &[f32], out: &mut [u8]);
+/// Packs `values`, whole blocks, into their bytes, weighting squared errors by the importance of each column of a row.
+/// Panics only if the lengths do not belong together.
+pub type Quantize = fn(values: &[f32], importance: Option<&[f32]>, out: &mut [u8]);
 
 /// The table of formats, in the order of their ids.
 pub static FORMATS: &[FormatInfo] = &[
@@ -116,6 +117,11 @@ impl BlockFormat {
             .iter()
             .map(|info| info.format)
             .find(|&format| format as u32 == id)
+    }
+
+    /// Its ggml type id, as it stands in files.
+    pub fn id(self) -> u32 {
+        self as u32
     }
 
     /// Its line in the table.
@@ -152,20 +158,51 @@ impl BlockFormat {
         (self.info().dequantize)(bytes, out);
     }
 
-    /// Packs whole blocks; `false` if Graft does not write this format (then `out` is untouched).
-    /// Panics if `values.len()` elements are not exactly `out`.
-    pub fn quantize(self, values: &[f32], out: &mut [u8]) -> bool {
-        assert_eq!(
-            self.bytes_for(values.len()),
-            Some(out.len()),
-            "{}: lengths differ",
-            self.name()
-        );
+    /// Packs rows of whole blocks into their bytes, with the least squared error that a search finds.
+    ///
+    /// `importance` has the weight of each column's squared error, finite and not negative; `values` are then whole rows of
+    /// `importance.len()` columns. Without it all columns count alike. Panics if `values.len()` elements are not exactly
+    /// `out`, or rows are not whole blocks.
+    ///
+    /// Errors: a format that Graft does not write; a value that is not finite, or beyond ±65504 in a format with half scales
+    /// (in BF16: beyond what it holds); a wrong weight. The message says which element, `out` is then untouched.
+    pub fn quantize(self, values: &[f32], importance: Option<&[f32]>, out: &mut [u8]) -> Result<()> {
+        let len = Some(out.len());
+        assert_eq!(self.bytes_for(values.len()), len, "{}: lengths differ", self.name());
+        let columns = importance.map_or(values.len(), <[f32]>::len).max(1);
+        let whole = values.len().is_multiple_of(columns) && columns.is_multiple_of(self.info().block_len);
+        assert!(whole || values.is_empty(), "{}: rows are not whole blocks", self.name());
         let Some(quantize) = self.info().quantize else {
-            return false;
+            return Err(Error::unsupported("Graft does not write this block format").found(self.name()));
         };
-        quantize(values, out);
-        true
+        let largest = match self {
+            BlockFormat::F32 => f32::MAX,
+            BlockFormat::BF16 => half::bf16::MAX.to_f32(),
+            _ => half::f16::MAX.to_f32(),
+        };
+        // No range holds NaN.
+        if let Some((at, x)) = values
+            .iter()
+            .enumerate()
+            .find(|(_, x)| !(-largest..=largest).contains(*x))
+        {
+            let e = match x.is_finite() {
+                true => Error::limit(format!("element {at} is too large for {}", self.name())),
+                false => Error::invalid(format!("element {at} is not finite")),
+            };
+            return Err(e.expected(format_args!("at most ±{largest:e}")).found(x));
+        }
+        let weights = importance.unwrap_or_default();
+        if let Some((at, w)) = weights
+            .iter()
+            .enumerate()
+            .find(|(_, w)| !(0.0..f32::INFINITY).contains(*w))
+        {
+            let e = Error::invalid(format!("the importance of column {at} is wrong"));
+            return Err(e.expected("a finite number, not negative").found(w));
+        }
+        quantize(values, importance, out);
+        Ok(())
     }
 }
 
@@ -273,7 +310,7 @@ mod tests {
             let mut values = vec![0.0; 32];
             format.dequantize(&block, &mut values);
             let mut packed = vec![0; block.len()];
-            assert!(format.quantize(&values, &mut packed));
+            format.quantize(&values, None, &mut packed).unwrap();
             assert_eq!(packed, block, "{}", format.name());
         }
     }

@@ -41,7 +41,7 @@ pub fn dequantize(bytes: &[u8], out: &mut [f32]) {
 
 /// The scale puts the largest magnitude between 4 and 8 (6 is the largest value); each element gets the nearest value, the
 /// lower code of two equally near.
-pub fn quantize(values: &[f32], out: &mut [u8]) {
+pub fn quantize(values: &[f32], _: Option<&[f32]>, out: &mut [u8]) {
     pack_blocks(values, out, |x: &[f32; 32]| {
         let largest = extreme(x).abs();
         let e = if largest > 0.0 {

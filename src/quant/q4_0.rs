@@ -38,7 +38,7 @@ pub fn dequantize(bytes: &[u8], out: &mut [f32]) {
 }
 
 /// The element of largest magnitude gets code 0 (that is, -8); the others round half up, capped at 15.
-pub fn quantize(values: &[f32], out: &mut [u8]) {
+pub fn quantize(values: &[f32], _: Option<&[f32]>, out: &mut [u8]) {
     pack_blocks(values, out, |x: &[f32; 32]| {
         let d = extreme(x) / -8.0;
         let id = inverse(d);

@@ -40,7 +40,7 @@ pub fn dequantize(bytes: &[u8], out: &mut [f32]) {
 }
 
 /// The least element gets code 0 and the greatest 15; rounds half up.
-pub fn quantize(values: &[f32], out: &mut [u8]) {
+pub fn quantize(values: &[f32], _: Option<&[f32]>, out: &mut [u8]) {
     pack_blocks(values, out, |x: &[f32; 32]| {
         let (min, max) = min_max(x);
         let d = (max - min) / 15.0;

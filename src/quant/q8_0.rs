@@ -35,7 +35,7 @@ pub fn dequantize(bytes: &[u8], out: &mut [f32]) {
 }
 
 /// The largest magnitude gets code 127 or -127; rounds half away from zero.
-pub fn quantize(values: &[f32], out: &mut [u8]) {
+pub fn quantize(values: &[f32], _: Option<&[f32]>, out: &mut [u8]) {
     pack_blocks(values, out, |x: &[f32; 32]| {
         let d = x.iter().fold(0.0, |m: f32, x| m.max(x.abs())) / 127.0;
         let id = inverse(d);

@@ -97,7 +97,7 @@ fn quantize_differences(info: &FormatInfo, ggml: &ggml_type_traits, seed: u64) -
     }
     let bytes = ELEMENTS / info.block_len * info.block_bytes;
     let mut got = vec![0u8; bytes];
-    info.format.quantize(&values, &mut got);
+    info.format.quantize(&values, None, &mut got).ok()?;
     let mut want = vec![0u64; bytes.div_ceil(8)];
     // SAFETY: `want` has room for the blocks of `ELEMENTS` elements, aligned for every block.
     unsafe { from_float(values.as_ptr(), want.as_mut_ptr().cast(), ELEMENTS as i64) };
