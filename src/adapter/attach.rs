@@ -1,108 +1,425 @@
-//! Putting an adapter on a model: paths become sites, rows take the model's order, factors go to the device.
+//! Putting an adapter on a model: paths become sites, forms that need the base are made, rows take the model's order, and all of it goes to
+//! the device.
 
-use super::AdapterFile;
-use super::forms::Form;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::device::{Op, Uploads};
+use super::forms::{Base, Form, SiteForms};
+use super::{AdapterFile, Prefix};
 use crate::error::{Error, Result};
 use crate::model::backend::Backend;
 use crate::model::spec::Spec;
+use crate::model::weights::{Linear, Weights};
 use crate::model::{Part, Site};
 
-/// A form on the device.
-enum Op<B: Backend> {
-    LowRank { factors: B::LowRank, scale: f32 },
+/// What an adapter does at one site.
+pub struct SiteOps<B: Backend> {
+    /// In place of the base's matrix.
+    pub weight: Option<Arc<B::Weight>>,
+    /// In place of the base's bias.
+    pub bias: Option<Arc<B::Vector>>,
+    /// In place of a norm's weights.
+    pub norm: Option<Arc<B::Vector>>,
+    /// On the input, in their order.
+    pub ins: Vec<Op<B>>,
+    /// On the output, in their order.
+    pub outs: Vec<Op<B>>,
+}
+
+impl<B: Backend> Default for SiteOps<B> {
+    fn default() -> Self {
+        SiteOps {
+            weight: None,
+            bias: None,
+            norm: None,
+            ins: Vec::new(),
+            outs: Vec::new(),
+        }
+    }
+}
+
+/// A prefix on the device.
+pub enum PrefixOn<B: Backend> {
+    /// Input embeddings `[n][hidden_size]`.
+    Embeddings(B::Buf),
+    /// For each layer keys and values `[n][kv_width]`.
+    KeysAndValues(Vec<(B::Buf, B::Buf)>),
 }
 
 /// An adapter on a model: immutable, shared by sessions.
 pub struct Attached<B: Backend> {
-    /// Ops of each site, by [`Site::index`].
-    sites: Vec<Vec<Op<B>>>,
-    n_layers: usize,
+    /// By [`Site::index`].
+    pub(super) sites: Vec<SiteOps<B>>,
+    /// The base layer of each layer.
+    pub(super) layers: Option<Vec<usize>>,
+    pub(super) invocation: Option<Vec<u32>>,
+    pub(super) prefix: Option<(usize, PrefixOn<B>)>,
+    /// Rows of the embedding and of the head.
+    pub(super) vocab: (usize, usize),
+    /// Whether weights other than 1 have a meaning.
+    pub(super) scalable: bool,
+    /// Adapters of the same method that stand side by side are one group (see [`super::active`]).
+    pub(super) method: &'static str,
+}
+
+/// What the model is, while an adapter is put on it.
+struct Model<'a, B: Backend> {
+    backend: &'a B,
+    spec: &'a Spec,
+    weights: &'a Weights<B>,
+    layers: Vec<usize>,
 }
 
 impl<B: Backend> Attached<B> {
-    /// Puts `file` on the model that `spec` describes.
+    /// Puts `file` on the model that `spec` and `weights` describe.
     ///
     /// # Errors
     /// A module that the model does not have, or one of another shape.
-    pub fn new(backend: &B, spec: &Spec, file: &AdapterFile) -> Result<Self> {
-        let mut sites: Vec<_> = std::iter::repeat_with(Vec::new)
-            .take(Site::count(spec.n_layers))
-            .collect();
-        for module in file.sites() {
-            let fault = |message: &str| Error::mismatch(message).file(file.path()).item(&module.path);
-            let site = match Site::from_hf_path(&module.path) {
-                Some(Site::Layer(i, _)) if i >= spec.n_layers => {
-                    return Err(fault("the model has no such layer")
-                        .expected(format!("layers 0 to {}", spec.n_layers - 1))
-                        .found(i));
-                }
-                Some(site) => site,
-                None => {
-                    return Err(fault("the model has no such linear module").expected(
-                        "q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj of a layer, or lm_head",
-                    ));
-                }
-            };
-            let (cols, rows) = site_shape(spec, site);
-            let ops = &mut sites[site.index(spec.n_layers)];
-            if !ops.is_empty() {
-                return Err(fault("two modules of the adapter are the same module of the model"));
-            }
-            for form in &module.forms {
-                if form.shape() != (cols, rows) {
-                    let (found_cols, found_rows) = form.shape();
-                    return Err(fault("shape does not fit the model")
-                        .expected(format!("{cols} inputs, {rows} outputs"))
-                        .found(format!("{found_cols} inputs, {found_rows} outputs")));
-                }
-                let mut form = form.clone();
-                if let (true, Site::Layer(_, Part::Q | Part::K)) = (spec.permuted_qk, site) {
-                    form.permute_rows(|row| interleaved_row(row, spec.head_dim));
-                }
-                let Form::LowRank(l) = form;
-                ops.push(Op::LowRank {
-                    factors: backend.low_rank_factors(&l)?,
-                    scale: l.scale,
-                });
-            }
-        }
-        Ok(Attached {
-            sites,
-            n_layers: spec.n_layers,
-        })
+    pub fn new(backend: &B, spec: &Spec, weights: &Weights<B>, file: &AdapterFile) -> Result<Self> {
+        Self::build(backend, spec, weights, file).map_err(|e| e.file(file.path()))
     }
 
-    /// y += weight * update(x) at `site`; x is packed in `acts`, `tmp` is room for what lies between.
-    #[allow(clippy::too_many_arguments)] // those of a product, twice
-    pub fn apply(
-        &self,
-        backend: &B,
-        site: Site,
-        weight: f32,
-        x: &B::Buf,
-        acts: &mut B::Acts,
-        tmp: &mut B::Acts,
-        y: &mut B::Buf,
-    ) {
-        for op in &self.sites[site.index(self.n_layers)] {
-            match op {
-                Op::LowRank { factors, scale } => backend.low_rank(factors, scale * weight, x, acts, tmp, y),
-            }
+    fn build(backend: &B, spec: &Spec, weights: &Weights<B>, file: &AdapterFile) -> Result<Self> {
+        let lowered = file.lowered();
+        let model = Model {
+            backend,
+            spec,
+            weights,
+            layers: match &lowered.layers {
+                Some(layers) => layers.clone(),
+                None => (0..spec.n_layers).collect(),
+            },
+        };
+        if let Some(layer) = model.layers.iter().find(|i| **i >= spec.n_layers) {
+            let e = Error::mismatch("the model has no such layer").item("layer_replication");
+            return Err(e.expected(format_args!("layers 0 to {}", spec.n_layers - 1)).found(layer));
         }
+        if let Some(id) = lowered.invocation.iter().flatten().find(|id| **id as usize >= spec.vocab_size) {
+            let e = Error::mismatch("token id outside the vocabulary").item("alora_invocation_tokens");
+            return Err(e.expected(format_args!("0 to {}", spec.vocab_size - 1)).found(id));
+        }
+        let mut placed = model.place(&lowered.sites)?;
+        model.share_with_tied_head(&mut placed);
+        let rows_of = |site: Site| {
+            let replaced = placed.get(&site).into_iter().flatten().find_map(|form| match form {
+                Form::Weight(m, _) => Some(m.rows()),
+                _ => None,
+            });
+            replaced.unwrap_or(spec.vocab_size)
+        };
+        let vocab = (rows_of(Site::Embed), rows_of(Site::Head));
+        let widest = placed.keys().filter(|s| !s.is_norm()).map(|s| model.shape(*s, vocab)).fold((0, 0), |a, b| {
+            (a.0.max(b.0), a.1.max(b.1))
+        });
+        let mut attached = Attached {
+            sites: std::iter::repeat_with(SiteOps::default).take(Site::count(model.layers.len())).collect(),
+            layers: lowered.layers.clone(),
+            invocation: lowered.invocation.clone(),
+            prefix: lowered.prefix.as_ref().map(|p| model.prefix(p)).transpose()?,
+            vocab,
+            scalable: true,
+            method: file.method(),
+        };
+        let mut any = false;
+        let mut uploads = Uploads::default();
+        for (site, forms) in placed {
+            let at = |e: Error| e.item(site.hf_path(spec.post_norms));
+            let (ops, scalable) = model.site(site, forms, vocab, widest, &mut uploads).map_err(at)?;
+            attached.scalable &= scalable != Some(false);
+            any |= scalable.is_some();
+            attached.sites[site.index()] = ops;
+        }
+        // Replaced parameters alone are there or not.
+        attached.scalable &= any;
+        Ok(attached)
     }
 }
 
-/// (input, output) features of a site.
-fn site_shape(spec: &Spec, site: Site) -> (usize, usize) {
-    let (hidden, q, kv, ffn) = (spec.hidden_size, spec.q_width(), spec.kv_width(), spec.ffn_size);
-    match site {
-        Site::Layer(_, Part::Q) => (hidden, q),
-        Site::Layer(_, Part::K | Part::V) => (hidden, kv),
-        Site::Layer(_, Part::O) => (q, hidden),
-        Site::Layer(_, Part::Gate | Part::Up) => (hidden, ffn),
-        Site::Layer(_, Part::Down) => (ffn, hidden),
-        Site::Head => (hidden, spec.vocab_size),
+impl<B: Backend> Model<'_, B> {
+    /// Forms by site.
+    fn place(&self, sites: &[SiteForms]) -> Result<HashMap<Site, Vec<Form>>> {
+        let mut placed: HashMap<Site, (Vec<Form>, Option<&str>)> = HashMap::new();
+        let n = self.layers.len();
+        for module in sites {
+            let fault = |message: &str| Error::mismatch(message).item(&module.path);
+            let site = match Site::from_hf_path(&module.path, self.spec.post_norms) {
+                Some(Site::Layer(i, _)) if i >= n => {
+                    return Err(fault("the model has no such layer")
+                        .expected(format_args!("layers 0 to {}", n - 1))
+                        .found(i));
+                }
+                Some(site) if self.has(site) => site,
+                _ => {
+                    return Err(fault("the model has no such module").expected(
+                        "q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj or a norm of a layer, embed_tokens, norm or lm_head",
+                    ));
+                }
+            };
+            let (forms, method) = placed.entry(site).or_default();
+            // Replaced parameters come one by one, the method's own forms once.
+            let own = module.forms.iter().any(|f| !matches!(f, Form::Weight(..) | Form::Bias(_) | Form::Rows(..)));
+            if own && method.replace(&module.path).is_some() {
+                return Err(fault("two modules of the adapter are the same module of the model"));
+            }
+            forms.extend(module.forms.iter().cloned());
+        }
+        Ok(placed.into_iter().map(|(site, (forms, _))| (site, forms)).collect())
     }
+
+    fn has(&self, site: Site) -> bool {
+        let Some(layer) = self.weights.layers.first() else {
+            return !matches!(site, Site::Layer(..));
+        };
+        match site {
+            Site::Layer(_, Part::QNorm) => layer.q_norm.is_some(),
+            Site::Layer(_, Part::KNorm) => layer.k_norm.is_some(),
+            Site::Layer(_, Part::AttnPostNorm) => layer.attn_post_norm.is_some(),
+            Site::Layer(_, Part::FfnPostNorm) => layer.ffn_post_norm.is_some(),
+            _ => true,
+        }
+    }
+
+    /// A tied head is the embedding's own tensor: rows replaced there, and a table that stands in place of it, hold for the head too, and
+    /// the other way round, unless the adapter has its own.
+    fn share_with_tied_head(&self, placed: &mut HashMap<Site, Vec<Form>>) {
+        if !self.weights.tied {
+            return;
+        }
+        for (from, to) in [(Site::Embed, Site::Head), (Site::Head, Site::Embed)] {
+            for kind in [|f: &Form| matches!(f, Form::Rows(..)), |f: &Form| matches!(f, Form::Weight(_, true))] {
+                let there = placed.get(&to).is_some_and(|forms| forms.iter().any(|f| kind(f) || matches!(f, Form::Weight(..))));
+                let form = placed.get(&from).and_then(|forms| forms.iter().find(|f| kind(f))).cloned();
+                if let (false, Some(form)) = (there, form) {
+                    placed.entry(to).or_default().insert(0, form);
+                }
+            }
+        }
+    }
+
+    /// (input, output) features of a site.
+    fn shape(&self, site: Site, vocab: (usize, usize)) -> (usize, usize) {
+        let spec = self.spec;
+        let (hidden, q, kv, ffn) = (spec.hidden_size, spec.q_width(), spec.kv_width(), spec.ffn_size);
+        match site {
+            Site::Embed => (vocab.0, hidden),
+            Site::Layer(_, Part::Q) => (hidden, q),
+            Site::Layer(_, Part::K | Part::V) => (hidden, kv),
+            Site::Layer(_, Part::O) => (q, hidden),
+            Site::Layer(_, Part::Gate | Part::Up) => (hidden, ffn),
+            Site::Layer(_, Part::Down) => (ffn, hidden),
+            Site::Layer(_, Part::QNorm | Part::KNorm) => (1, spec.head_dim),
+            Site::Layer(..) | Site::OutputNorm => (1, hidden),
+            Site::Head => (hidden, vocab.1),
+        }
+    }
+
+    fn linear(&self, site: Site) -> Option<&Linear<B>> {
+        match site {
+            Site::Layer(i, part) => self.weights.layers[self.layers[i]].linear(part),
+            Site::Head => Some(&self.weights.head),
+            Site::Embed | Site::OutputNorm => None,
+        }
+    }
+
+    /// The forms of a site on the device, and whether weights other than 1 have a meaning for them (see [`Form::scalable`]).
+    fn site(
+        &self,
+        site: Site,
+        mut forms: Vec<Form>,
+        vocab: (usize, usize),
+        widest: (usize, usize),
+        uploads: &mut Uploads<B>,
+    ) -> Result<(SiteOps<B>, Option<bool>)> {
+        let shape = self.shape(site, vocab);
+        // A table comes before rows of it, and both before updates.
+        forms.sort_by_key(|form| match form {
+            Form::Weight(..) | Form::Bias(_) => 0,
+            Form::Rows(..) => 1,
+            _ => 2,
+        });
+        let forms = self.from_base(site, forms, shape, widest)?;
+        let mut ops = SiteOps::default();
+        let mut scalable = None;
+        for mut form in forms {
+            check(site, &form, shape)?;
+            if let (true, Site::Layer(_, Part::Q | Part::K)) = (self.spec.permuted_qk, site) {
+                form.permute_rows(&|row| interleaved_row(row, self.spec.head_dim));
+            }
+            scalable = match (scalable, form.scalable()) {
+                (a, None) => a,
+                (None, b) => b,
+                (Some(a), Some(b)) => Some(a && b),
+            };
+            self.add(site, form, &mut ops, uploads)?;
+        }
+        Ok((ops, scalable))
+    }
+
+    /// Makes the forms that need the base, and takes weights and rows together.
+    fn from_base(&self, site: Site, forms: Vec<Form>, shape: (usize, usize), widest: (usize, usize)) -> Result<Vec<Form>> {
+        let mut made = Vec::new();
+        for form in forms {
+            let Form::FromBase(from) = &form else {
+                made.push(form);
+                continue;
+            };
+            check(site, &form, shape)?;
+            let replaced = made.iter().find_map(|f| match f {
+                Form::Weight(m, _) => Some(m.clone()),
+                _ => None,
+            });
+            let read = || match &replaced {
+                Some(m) => m.to_f32(),
+                None => self.read_linear(site),
+            };
+            let base = Base {
+                rows: shape.1,
+                cols: shape.0,
+                widest,
+                read: &read,
+            };
+            made.extend((from.lower)(&base)?);
+        }
+        Ok(made)
+    }
+
+    /// The weights of a linear site in the order of the Hugging Face module.
+    fn read_linear(&self, site: Site) -> Vec<f32> {
+        let Some(linear) = self.linear(site) else {
+            return Vec::new();
+        };
+        let mut w = vec![0.0; linear.rows * linear.cols];
+        self.backend.read_rows(&linear.weight, 0, &mut w);
+        if let (true, Site::Layer(_, Part::Q | Part::K)) = (self.spec.permuted_qk, site) {
+            let stored = w.clone();
+            for (row, out) in w.chunks_exact_mut(linear.cols).enumerate() {
+                let from = interleaved_row(row, self.spec.head_dim);
+                out.copy_from_slice(&stored[from * linear.cols..][..linear.cols]);
+            }
+        }
+        w
+    }
+
+    fn add(&self, site: Site, form: Form, ops: &mut SiteOps<B>, uploads: &mut Uploads<B>) -> Result<()> {
+        let b = self.backend;
+        match form {
+            Form::Weight(m, _) if site.is_norm() => {
+                // The converter adds the 1 that Gemma's norms add when they run.
+                let one = if self.spec.norms_plus_one { 1.0 } else { 0.0 };
+                let values: Vec<f32> = m.to_f32().iter().map(|v| v + one).collect();
+                ops.norm = Some(Arc::new(b.vector_of(&values)?));
+            }
+            Form::Weight(m, _) => ops.weight = Some(uploads.matrix(b, &m)?),
+            Form::Bias(v) => ops.bias = Some(Arc::new(b.vector_of(&v)?)),
+            Form::InScale(_) | Form::InBlocks(_) | Form::InLowRank(_) => ops.ins.push(Op::new(b, form, uploads, None)?),
+            Form::Dora(..) if site == Site::Embed => {
+                return Err(Error::unsupported("DoRA on an embedding"));
+            }
+            form => {
+                let bias = match (&ops.bias, self.linear(site)) {
+                    (Some(bias), _) => Some(b.read_vector(bias).into_owned()),
+                    (None, Some(linear)) => linear.bias.as_ref().map(|v| b.read_vector(v).into_owned()),
+                    (None, None) => None,
+                };
+                let base = super::device::On {
+                    embedding: site == Site::Embed,
+                    bias,
+                    weight: ops.weight.as_deref().or(self.linear(site).map(|l| &l.weight)),
+                };
+                ops.outs.push(Op::new(b, form, uploads, Some(&base))?);
+            }
+        }
+        Ok(())
+    }
+
+    fn prefix(&self, prefix: &Prefix) -> Result<(usize, PrefixOn<B>)> {
+        let (spec, b) = (self.spec, self.backend);
+        let fault = |expected: usize, found: usize| {
+            let e = Error::mismatch("shape does not fit the model").item("prompt_embeddings");
+            e.expected(format_args!("{expected} columns")).found(found)
+        };
+        let n = prefix.positions();
+        if n >= spec.context_length {
+            let e = Error::mismatch("the prompt is longer than the model's context").item("prompt_embeddings");
+            return Err(e.expected(format_args!("less than {} rows", spec.context_length)).found(n));
+        }
+        let buf = |values: &[f32]| {
+            let mut buf = B::Buf::default();
+            b.write(values, &mut buf);
+            buf
+        };
+        Ok((n, match prefix {
+            Prefix::Embeddings(m) if m.cols() != spec.hidden_size => return Err(fault(spec.hidden_size, m.cols())),
+            Prefix::Embeddings(m) => PrefixOn::Embeddings(buf(&m.to_f32())),
+            Prefix::KeysAndValues(m) => {
+                let (width, layers) = (spec.kv_width(), self.layers.len());
+                if m.cols() != layers * 2 * width {
+                    return Err(fault(layers * 2 * width, m.cols()));
+                }
+                let values = m.to_f32();
+                let slice = |index: usize, permute: bool| {
+                    let mut out = Vec::with_capacity(n * width);
+                    for row in values.chunks_exact(m.cols()) {
+                        let at = out.len();
+                        let row = &row[index * width..][..width];
+                        out.extend_from_slice(row);
+                        for (i, v) in row.iter().enumerate().filter(|_| permute) {
+                            out[at + interleaved_row(i, spec.head_dim)] = *v;
+                        }
+                    }
+                    buf(&out)
+                };
+                PrefixOn::KeysAndValues((0..layers).map(|l| (slice(2 * l, spec.permuted_qk), slice(2 * l + 1, false))).collect())
+            }
+        }))
+    }
+}
+
+/// Whether the form can be on a module of (input, output) features.
+fn check(site: Site, form: &Form, (cols, rows): (usize, usize)) -> Result<()> {
+    let fits = match (site, form) {
+        (s, Form::Weight(..)) if s.is_norm() => true,
+        (s, _) if s.is_norm() => false,
+        (Site::Embed, Form::LowRank(_) | Form::Dora(..) | Form::Weight(..) | Form::Rows(..) | Form::OutBlocks(_)) => true,
+        (Site::Embed, Form::FromBase(_)) => true,
+        (Site::Embed, _) => false,
+        (Site::Head, Form::Rows(..)) => true,
+        (_, Form::Rows(..) | Form::OutBlocks(_)) => false,
+        _ => true,
+    };
+    if !fits {
+        return Err(Error::unsupported(format!("{} on this kind of module", form.name())));
+    }
+    if let Form::Rows(ids, m) = form {
+        let (vocab, hidden) = if site == Site::Embed { (cols, rows) } else { (rows, cols) };
+        if let Some(id) = ids.iter().find(|id| **id as usize >= vocab) {
+            let e = Error::mismatch("token id outside the vocabulary");
+            return Err(e.expected(format_args!("0 to {}", vocab - 1)).found(id));
+        }
+        if m.cols() != hidden {
+            let e = Error::mismatch("shape does not fit the model");
+            return Err(e.expected(format_args!("rows of {hidden}")).found(m.cols()));
+        }
+        return Ok(());
+    }
+    let (found_cols, found_rows) = form.shape();
+    // A table is stored with a row for each token, in both directions.
+    let (cols, rows) = match (site, form) {
+        (Site::Embed, Form::Weight(..)) => (rows, cols),
+        _ => (cols, rows),
+    };
+    if [(found_cols, cols), (found_rows, rows)].iter().any(|(found, want)| *found != 0 && found != want) {
+        let text = |cols: usize, rows: usize| match (cols, rows) {
+            (0, rows) => format!("{rows} outputs"),
+            (cols, 0) => format!("{cols} inputs"),
+            (cols, rows) => format!("{cols} inputs, {rows} outputs"),
+        };
+        return Err(Error::mismatch("shape does not fit the model")
+            .expected(text(cols, rows))
+            .found(text(found_cols, found_rows)));
+    }
+    Ok(())
 }
 
 /// Where the converter of llama-family files (`LlamaModel.permute` in convert_hf_to_gguf.py) puts a row of q or k: the two

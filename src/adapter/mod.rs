@@ -1,16 +1,23 @@
-//! Adapters: a PEFT folder becomes a few common forms, which are put on a model's sites.
+//! Adapters: what PEFT saved, put on a model.
 //!
-//! The way of a tensor: [`crate::format::PeftFolder`] finds its bytes, the method's file here ([`lora`]) lowers it to
-//! [`forms`], [`attach`] resolves the module's path to a site, fits it to the order of the model's rows and gives it
-//! to the device; [`crate::model::decoder`] applies it at the one seam, the linear map.
-//!
-//! To add a method: write its file with a `lower` function and add its line to [`METHODS`].
+//! [`crate::format::PeftFolder`] reads and checks the folder, [`source`] sorts its tensors by module, one file a method in [`methods`]
+//! lowers them to [`forms`], [`attach`] resolves each module's path to a site, fits it to the order of the model's rows and gives it to the
+//! device, [`active`] makes the programs of the adapters that a session has switched on, and [`crate::model::decoder`] runs these at the one
+//! seam, the linear map.
 
+pub mod active;
 pub mod attach;
+pub mod device;
 pub mod forms;
-pub mod lora;
+pub mod matrix;
+pub mod methods;
 mod options;
+mod rows;
+mod scaling;
+pub mod source;
+mod torch_rng;
 
+pub use active::Active;
 pub use attach::Attached;
 
 use std::path::{Path, PathBuf};
@@ -18,13 +25,56 @@ use std::path::{Path, PathBuf};
 use crate::error::{Error, Result};
 use crate::format::PeftFolder;
 
-use forms::SiteForms;
+use forms::{Form, SiteForms};
+use matrix::Matrix;
+use source::Source;
 
-/// A method's `peft_type` and its lowering, which accounts for every tensor and every option of the folder.
-type Method = (&'static str, fn(&PeftFolder) -> Result<Vec<SiteForms>>);
+/// What stands before the first token.
+#[derive(Clone, Debug)]
+pub enum Prefix {
+    /// Input embeddings `[n][hidden_size]` of n positions, behind the embedding's own scale.
+    Embeddings(Matrix),
+    /// Keys (behind RoPE) and values of n positions, `[n][layers][2][kv_heads * head_dim]`.
+    KeysAndValues(Matrix),
+}
 
-/// The methods that Graft applies.
-static METHODS: &[Method] = &[("LORA", lora::lower)];
+impl Prefix {
+    /// Positions that it takes.
+    pub fn positions(&self) -> usize {
+        match self {
+            Prefix::Embeddings(m) | Prefix::KeysAndValues(m) => m.rows(),
+        }
+    }
+}
+
+/// A method's tensors, as forms.
+#[derive(Clone, Debug, Default)]
+pub struct Lowered {
+    /// Module by module.
+    pub sites: Vec<SiteForms>,
+    /// The base layer that each layer has, where layers are repeated.
+    pub layers: Option<Vec<usize>>,
+    /// The adapter's updates begin where these tokens last begin (aLoRA).
+    pub invocation: Option<Vec<u32>>,
+    /// What stands before the first token.
+    pub prefix: Option<Prefix>,
+}
+
+impl Lowered {
+    fn of_sites(sites: Vec<SiteForms>) -> Self {
+        Lowered {
+            sites,
+            ..Default::default()
+        }
+    }
+}
+
+/// How to open an adapter.
+#[derive(Clone, Debug, Default)]
+pub struct AdapterOptions {
+    /// Which task's prompt to take from a folder that holds several (multitask prompt tuning).
+    pub task_id: Option<usize>,
+}
 
 /// An adapter as PEFT saved it, read and checked, not yet tied to a model.
 #[derive(Clone, Debug)]
@@ -32,7 +82,8 @@ pub struct AdapterFile {
     path: PathBuf,
     method: &'static str,
     base_model: Option<String>,
-    sites: Vec<SiteForms>,
+    parameters: usize,
+    lowered: Lowered,
 }
 
 impl AdapterFile {
@@ -41,26 +92,37 @@ impl AdapterFile {
     /// # Errors
     /// A file that is missing or broken, a method or option that Graft does not do, a tensor that would not be used.
     pub fn open(dir: &Path) -> Result<Self> {
-        let folder = PeftFolder::open(dir)?;
-        let peft_type = folder.peft_type()?;
-        let (method, lower) = METHODS.iter().find(|m| m.0 == peft_type).ok_or_else(|| {
-            let known: Vec<_> = METHODS.iter().map(|m| m.0).collect();
-            Error::unsupported("adapter method")
-                .file(folder.config_path())
-                .item("peft_type")
-                .expected(known.join(", "))
-                .found(peft_type)
-        })?;
-        let sites = lower(&folder)?;
-        if sites.is_empty() {
+        Self::open_with(dir, &AdapterOptions::default())
+    }
+
+    /// As [`AdapterFile::open`].
+    ///
+    /// # Errors
+    /// As [`AdapterFile::open`]; a folder of several tasks without a choice.
+    pub fn open_with(dir: &Path, options: &AdapterOptions) -> Result<Self> {
+        Self::of_folder(&PeftFolder::open(dir)?, options)
+    }
+
+    /// The adapter in an opened folder.
+    ///
+    /// # Errors
+    /// As [`AdapterFile::open`].
+    pub fn of_folder(folder: &PeftFolder, options: &AdapterOptions) -> Result<Self> {
+        let method = methods::of(folder)?;
+        let source = Source::new(folder, method, options.task_id)?;
+        let lowered = (method.lower)(&source)?;
+        if lowered.sites.is_empty() && lowered.prefix.is_none() {
             return Err(Error::invalid("the adapter holds no tensors").file(folder.tensors_path()));
         }
-        let base_model = folder.str("base_model_name_or_path")?.map(str::to_owned);
+        let prefix = lowered.prefix.as_ref().map_or(0, |p| match p {
+            Prefix::Embeddings(m) | Prefix::KeysAndValues(m) => m.len(),
+        });
         Ok(AdapterFile {
-            path: dir.to_owned(),
-            method,
-            base_model,
-            sites,
+            path: folder.dir().to_owned(),
+            method: method.peft_type,
+            base_model: folder.str("base_model_name_or_path")?.map(str::to_owned),
+            parameters: source.parameters() + prefix,
+            lowered,
         })
     }
 
@@ -79,27 +141,27 @@ impl AdapterFile {
         self.base_model.as_deref()
     }
 
+    /// What it does.
+    pub fn lowered(&self) -> &Lowered {
+        &self.lowered
+    }
+
     /// What it does, module by module.
     pub fn sites(&self) -> &[SiteForms] {
-        &self.sites
+        &self.lowered.sites
     }
 
     /// Trained numbers.
     pub fn parameters(&self) -> usize {
-        self.sites
-            .iter()
-            .flat_map(|s| &s.forms)
-            .map(forms::Form::parameters)
-            .sum()
+        self.parameters
     }
 
     /// The ranks of its low-rank updates, each once, ascending.
     pub fn ranks(&self) -> Vec<usize> {
-        let ranks = self
-            .sites
-            .iter()
-            .flat_map(|s| &s.forms)
-            .map(|forms::Form::LowRank(l)| l.rank);
+        let ranks = self.sites().iter().flat_map(|s| &s.forms).filter_map(|form| match form {
+            Form::LowRank(l) | Form::Dora(l, _) | Form::InLowRank(l) => Some(l.rank()),
+            _ => None,
+        });
         ranks.collect::<std::collections::BTreeSet<_>>().into_iter().collect()
     }
 }

@@ -29,25 +29,34 @@ fn is_off(v: &Value) -> bool {
     }
 }
 
-/// Fields that every PEFT config has and that say nothing about the maths.
-const COMMON: &[&str] = &[
-    "peft_type",
-    "peft_version",
-    "auto_mapping",
-    "base_model_name_or_path",
-    "revision",
-    "inference_mode",
-    "runtime_config",
+/// Fields of every method's config.
+const COMMON: &[(&str, Rule)] = &[
+    // They say nothing about the maths.
+    ("peft_type", Rule::Fine),
+    ("peft_version", Rule::Fine),
+    ("auto_mapping", Rule::Fine),
+    ("base_model_name_or_path", Rule::Fine),
+    ("revision", Rule::Fine),
+    ("inference_mode", Rule::Fine),
+    ("runtime_config", Rule::Fine),
+    // The tensors' names tell which modules are adapted or replaced.
+    ("target_modules", Rule::Fine),
+    ("exclude_modules", Rule::Fine),
+    ("modules_to_save", Rule::Fine),
+    ("layers_to_transform", Rule::Fine),
+    ("layers_pattern", Rule::Fine),
+    ("bias", Rule::OneOf(&["none", "all", "lora_only", "vera_only", "boft_only", "oft_only", "hra_only", "miss_only"])),
+    // Tensors are in logical orientation whatever this says (the module's type decides in PEFT).
+    ("fan_in_fan_out", Rule::Fine),
+    // How training began.
+    ("init_weights", Rule::Fine),
+    ("task_type", Rule::OneOf(&["CAUSAL_LM"])),
 ];
 
-/// Checks every field of the folder's config against `rules`; a field without a rule must be off.
+/// Checks every field of the folder's config against `rules`, then against those of all methods; a field without a rule must be off.
 pub fn check(folder: &PeftFolder, rules: &[(&str, Rule)]) -> Result<()> {
     for (field, value) in folder.fields() {
-        let rule = match rules.iter().find(|r| r.0 == field) {
-            Some(r) => r.1,
-            None if COMMON.contains(&field) => Rule::Fine,
-            None => Rule::Off,
-        };
+        let rule = rules.iter().chain(COMMON).find(|r| r.0 == field).map_or(Rule::Off, |r| r.1);
         let (ok, expected) = match rule {
             Rule::Fine => (true, String::new()),
             Rule::Off => (is_off(value), "it off (null or false)".to_owned()),

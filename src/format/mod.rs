@@ -23,5 +23,5 @@ pub use gguf_write::{GgufPlan, GgufWriter, MetaValue, TensorPlan};
 pub use mapping::{LoadMode, Mapping};
 pub use metadata::{Metadata, ValueRef, ValueType};
 pub use peft::PeftFolder;
-pub use safetensors::{SafeTensors, TensorView};
+pub use safetensors::{Dtype, SafeTensors, TensorView};
 pub use safetensors_write::{AdapterTensor, write_peft_folder};

@@ -28,6 +28,8 @@ pub struct Arch {
     pub qk_norm: bool,
     /// Norms behind attention and MLP as well as before them.
     pub post_norms: bool,
+    /// Norms multiply by 1 + weight, and the converter has added the 1.
+    pub norms_plus_one: bool,
     /// Biases on q, k and v are required. (Others are used where the file has them.)
     pub qkv_bias: bool,
     /// Token embeddings are multiplied by sqrt(hidden_size).
@@ -49,6 +51,7 @@ impl Arch {
         act: Act::Silu,
         qk_norm: false,
         post_norms: false,
+        norms_plus_one: false,
         qkv_bias: false,
         scale_embeddings: false,
         windows: Windows::None,

@@ -3,13 +3,30 @@
 //! A backend owns its buffers and weights; the decoder only passes them around. Activations are row-major
 //! `[tokens][features]`. Lengths that do not belong together are defects of the caller and may panic.
 
-use crate::adapter::forms::LowRank;
+use std::sync::Arc;
+
+use crate::adapter::forms::{Blocks, Pairs};
+use crate::adapter::matrix::Matrix;
 use crate::error::Result;
 use crate::format::{Gguf, TensorInfo};
 use crate::kernels::Precision;
 use crate::kernels::cpu::{Act, Attention};
 
 use super::spec::Rope;
+
+/// A low-rank update on a device: out ⊙ B (mid ⊙ (A x)).
+pub struct LowRankOn<B: Backend> {
+    /// The rank.
+    pub rank: usize,
+    /// A, `[rank][in]`; of an embedding its transpose.
+    pub a: Arc<B::Weight>,
+    /// B, `[out][rank]`.
+    pub b: Arc<B::Weight>,
+    /// `[rank]`
+    pub mid: Option<B::Vector>,
+    /// `[out]`
+    pub out: Option<B::Vector>,
+}
 
 /// A device that runs models.
 pub trait Backend: Send + Sync + Sized + 'static {
@@ -18,11 +35,9 @@ pub trait Backend: Send + Sync + Sized + 'static {
     /// A vector of f32: norm weights, biases.
     type Vector: Send + Sync;
     /// Activations.
-    type Buf: Default + Send;
+    type Buf: Default + Send + Sync;
     /// Activations made ready for the weights that read them.
     type Acts: Default + Send;
-    /// The factors of a low-rank update.
-    type LowRank: Send + Sync;
     /// One layer's ring of K or V rows.
     type Kv: Send;
     /// Rotations of a run of positions.
@@ -32,8 +47,16 @@ pub trait Backend: Send + Sync + Sized + 'static {
     fn weight(&self, gguf: &Gguf, t: &TensorInfo, rows: usize, cols: usize) -> Result<Self::Weight>;
     /// Takes a vector from the file.
     fn vector(&self, gguf: &Gguf, t: &TensorInfo) -> Result<Self::Vector>;
-    /// Packs an adapter's factors.
-    fn low_rank_factors(&self, factors: &LowRank) -> Result<Self::LowRank>;
+    /// Takes a matrix of an adapter.
+    fn matrix(&self, m: &Matrix) -> Result<Self::Weight>;
+    /// Takes a vector of an adapter.
+    fn vector_of(&self, values: &[f32]) -> Result<Self::Vector>;
+    /// Reads rows from `first` on, as many as `out` holds.
+    fn read_rows(&self, w: &Self::Weight, first: usize, out: &mut [f32]);
+    /// Reads a vector.
+    fn read_vector<'a>(&self, v: &'a Self::Vector) -> std::borrow::Cow<'a, [f32]>;
+    /// Makes `buf` hold `values`.
+    fn write(&self, values: &[f32], buf: &mut Self::Buf);
     /// An empty ring of `capacity` rows of `width`; f32 for `Exact`, f16 for `Fast`.
     fn kv(&self, capacity: usize, width: usize, precision: Precision) -> Result<Self::Kv>;
 
@@ -68,18 +91,48 @@ pub trait Backend: Send + Sync + Sized + 'static {
     );
     /// y = x w^T for each (w, y): matrices that read the same activations are one step for the device.
     fn matmul<const N: usize>(&self, to: [(&Self::Weight, &mut Self::Buf); N], acts: &Self::Acts, precision: Precision);
-    /// y += scale * (x a^T) b^T; x is packed in `acts` for the weights at least, `tmp` is room for x a^T.
+    /// Adds the f32 form of x, which is packed in `acts` for other readers, unless it is there.
+    fn pack_f32(&self, x: &Self::Buf, acts: &mut Self::Acts);
+    /// y += scale * the update of x in rows from `from` on; x is packed in `acts` in f32, `tmp` is room for A x.
     fn low_rank(
         &self,
-        l: &Self::LowRank,
+        l: &LowRankOn<Self>,
         scale: f32,
-        x: &Self::Buf,
-        acts: &mut Self::Acts,
+        from: usize,
+        acts: &Self::Acts,
         tmp: &mut Self::Acts,
         y: &mut Self::Buf,
     );
-    /// Each row of y += bias.
-    fn add_bias(&self, y: &mut Self::Buf, bias: &Self::Vector);
+    /// As [`low_rank`](Self::low_rank), where x are tokens and A has a row for each.
+    fn gather_low_rank(
+        &self,
+        l: &LowRankOn<Self>,
+        scale: f32,
+        from: usize,
+        ids: &[u32],
+        tmp: &mut Self::Acts,
+        y: &mut Self::Buf,
+    );
+    /// y += scale * x d^T; x is packed in `acts` in f32.
+    fn dense(&self, d: &Self::Weight, scale: f32, acts: &Self::Acts, y: &mut Self::Buf);
+    /// y += scale * (w1 ⊗ w2) x for rows x.
+    fn kron(&self, w1: &Self::Weight, w2: &Self::Weight, scale: f32, x: &Self::Buf, tmp: &mut Self::Acts, y: &mut Self::Buf);
+    /// Each row of y := factors ⊙ y + shift.
+    fn affine(&self, y: &mut Self::Buf, factors: &Self::Vector, shift: Option<&Self::Vector>);
+    /// Each row of y, as [`Pairs`] says.
+    fn pairs(&self, y: &mut Self::Buf, pairs: &Pairs);
+    /// Each row of x, as [`Blocks`] says.
+    fn blocks(&self, x: &mut Self::Buf, blocks: &Blocks);
+    /// Row t of `out` := row of w with the place that ids[t] has in `of`, where it has one; times `scale`.
+    fn replace_rows(&self, w: &Self::Weight, of: &[u32], ids: &[u32], scale: f32, out: &mut Self::Buf);
+    /// Columns `of` of each row of y := x w^T; x is packed in `acts` in f32.
+    fn replace_products(&self, w: &Self::Weight, of: &[u32], acts: &Self::Acts, y: &mut Self::Buf);
+    /// Copies x.
+    fn copy(&self, x: &Self::Buf, out: &mut Self::Buf);
+    /// x *= scale.
+    fn scale(&self, x: &mut Self::Buf, scale: f32);
+    /// Each row of y += scale * bias.
+    fn add_bias(&self, y: &mut Self::Buf, bias: &Self::Vector, scale: f32);
     /// y += x.
     fn add(&self, y: &mut Self::Buf, x: &Self::Buf);
     /// The rotations of positions `pos..pos + m`.

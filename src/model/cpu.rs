@@ -2,8 +2,10 @@
 
 use std::borrow::Cow;
 use std::ops::Range;
+use std::sync::Arc;
 
-use crate::adapter::forms::LowRank;
+use crate::adapter::forms::{Blocks, Pairs};
+use crate::adapter::matrix::Matrix;
 use crate::error::{Error, Result};
 use crate::format::{Gguf, Mapping, TensorInfo};
 use crate::kernels::cpu::{self, Act, Acts, Attention, KvBuf, Partner, RopeTable, Weight, pairs, partner};
@@ -11,27 +13,41 @@ use crate::kernels::op_times::Work;
 use crate::kernels::{Cpu, Precision};
 use crate::quant::BlockFormat;
 
-use super::backend::Backend;
+use super::backend::{Backend, LowRankOn};
 use super::spec::Rope;
 
-/// A matrix in the mapped file.
-pub struct MappedWeight {
+/// Where a matrix lies.
+enum Place {
+    /// In the model's mapped file.
+    Mapped(Mapping, Range<usize>),
+    /// In memory, shared with the adapter that it belongs to.
+    Shared(Arc<[u8]>),
+}
+
+/// A matrix in memory.
+pub struct CpuWeight {
     /// What it is called in every layer: `attn_q`.
     kind: String,
-    mapping: Mapping,
-    range: Range<usize>,
+    place: Place,
     format: BlockFormat,
     rows: usize,
     cols: usize,
 }
 
-impl MappedWeight {
+impl CpuWeight {
     fn view(&self) -> Weight<'_> {
         Weight {
             format: self.format,
             rows: self.rows,
             cols: self.cols,
-            data: &self.mapping.bytes()[self.range.clone()],
+            data: self.data(),
+        }
+    }
+
+    fn data(&self) -> &[u8] {
+        match &self.place {
+            Place::Mapped(mapping, range) => &mapping.bytes()[range.clone()],
+            Place::Shared(bytes) => bytes,
         }
     }
 
@@ -50,15 +66,14 @@ fn kind_of(tensor: &str) -> &str {
 
 /// Each operation says how much work it is: see [`OpTimes`](crate::kernels::op_times::OpTimes).
 impl Backend for Cpu {
-    type Weight = MappedWeight;
+    type Weight = CpuWeight;
     type Vector = Vec<f32>;
     type Buf = Vec<f32>;
     type Acts = Acts;
-    type LowRank = cpu::LowRank;
     type Kv = KvBuf;
     type RopeTable = RopeTable;
 
-    fn weight(&self, gguf: &Gguf, t: &TensorInfo, rows: usize, cols: usize) -> Result<MappedWeight> {
+    fn weight(&self, gguf: &Gguf, t: &TensorInfo, rows: usize, cols: usize) -> Result<CpuWeight> {
         let row = t.format.bytes_for(cols);
         if row.and_then(|r| r.checked_mul(rows)) != Some(t.range.len()) {
             return Err(Error::invalid("rows are not whole blocks")
@@ -69,10 +84,9 @@ impl Backend for Cpu {
                 ))
                 .found(cols));
         }
-        Ok(MappedWeight {
+        Ok(CpuWeight {
             kind: kind_of(&t.name).to_string(),
-            mapping: gguf.mapping(t).clone(),
-            range: t.range.clone(),
+            place: Place::Mapped(gguf.mapping(t).clone(), t.range.clone()),
             format: t.format,
             rows,
             cols,
@@ -85,12 +99,33 @@ impl Backend for Cpu {
         Ok(v)
     }
 
-    fn low_rank_factors(&self, f: &LowRank) -> Result<cpu::LowRank> {
-        Ok(cpu::LowRank {
-            rank: f.rank,
-            a: f.a.clone(),
-            b: f.b.clone(),
+    fn matrix(&self, m: &Matrix) -> Result<CpuWeight> {
+        Ok(CpuWeight {
+            kind: "adapter".to_string(),
+            place: Place::Shared(m.bytes().clone()),
+            format: m.format(),
+            rows: m.rows(),
+            cols: m.cols(),
         })
+    }
+
+    fn vector_of(&self, values: &[f32]) -> Result<Vec<f32>> {
+        Ok(values.to_vec())
+    }
+
+    fn read_rows(&self, w: &CpuWeight, first: usize, out: &mut [f32]) {
+        let row = w.view().row_bytes();
+        let n = out.len().checked_div(w.cols).unwrap_or(0);
+        w.format.dequantize(&w.data()[first * row..][..n * row], out);
+    }
+
+    fn read_vector<'a>(&self, v: &'a Vec<f32>) -> Cow<'a, [f32]> {
+        Cow::Borrowed(v)
+    }
+
+    fn write(&self, values: &[f32], buf: &mut Vec<f32>) {
+        buf.clear();
+        buf.extend_from_slice(values);
     }
 
     fn kv(&self, capacity: usize, width: usize, precision: Precision) -> Result<KvBuf> {
@@ -101,8 +136,8 @@ impl Backend for Cpu {
         buf.resize(len, 0.0);
     }
 
-    fn embed(&self, w: &MappedWeight, ids: &[u32], scale: f32, out: &mut Vec<f32>) {
-        let row = w.range.len().checked_div(w.rows).unwrap_or(0);
+    fn embed(&self, w: &CpuWeight, ids: &[u32], scale: f32, out: &mut Vec<f32>) {
+        let row = w.data().len().checked_div(w.rows).unwrap_or(0);
         let work = Work {
             weights: &[w.kind()],
             ..Work::elements("embed", ids.len() * row)
@@ -124,7 +159,7 @@ impl Backend for Cpu {
         &self,
         x: &Vec<f32>,
         cols: usize,
-        weights: [&MappedWeight; N],
+        weights: [&CpuWeight; N],
         precision: Precision,
         acts: &mut Acts,
     ) {
@@ -140,7 +175,7 @@ impl Backend for Cpu {
         norm: &Vec<f32>,
         eps: f32,
         normed: &mut Vec<f32>,
-        weights: [&MappedWeight; N],
+        weights: [&CpuWeight; N],
         precision: Precision,
         acts: &mut Acts,
     ) {
@@ -151,7 +186,7 @@ impl Backend for Cpu {
         });
     }
 
-    fn matmul<const N: usize>(&self, to: [(&MappedWeight, &mut Vec<f32>); N], acts: &Acts, precision: Precision) {
+    fn matmul<const N: usize>(&self, to: [(&CpuWeight, &mut Vec<f32>); N], acts: &Acts, precision: Precision) {
         let weights = to.each_ref().map(|(w, _)| w.kind());
         let mut work = Work {
             op: "matmul",
@@ -166,27 +201,119 @@ impl Backend for Cpu {
                 &mut work.macs
             };
             *macs += acts.rows() * w.rows * w.cols;
-            work.bytes += w.range.len();
+            work.bytes += w.data().len();
         }
         self.times().time(work, || {
             Cpu::matmul_all(self, to.map(|(w, y)| (w.view(), &mut y[..])), acts, precision);
         });
     }
 
-    fn low_rank(&self, l: &cpu::LowRank, scale: f32, x: &Vec<f32>, acts: &mut Acts, tmp: &mut Acts, y: &mut Vec<f32>) {
-        let work = Work {
-            op: "low_rank",
-            macs: x.len() * l.rank + y.len() * l.rank,
-            bytes: size_of_val(&l.a[..]) + size_of_val(&l.b[..]),
-            ..Work::default()
-        };
-        self.times()
-            .time(work, || Cpu::low_rank(self, l, scale, x, acts, tmp, y));
+    fn pack_f32(&self, x: &Vec<f32>, acts: &mut Acts) {
+        let work = Work::elements("pack", size_of_val(&x[..]));
+        self.times().time(work, || Cpu::pack_f32(self, x, acts));
     }
 
-    fn add_bias(&self, y: &mut Vec<f32>, bias: &Vec<f32>) {
+    fn low_rank(
+        &self,
+        l: &LowRankOn<Cpu>,
+        scale: f32,
+        from: usize,
+        acts: &Acts,
+        tmp: &mut Acts,
+        y: &mut Vec<f32>,
+    ) {
+        let work = Work {
+            op: "low_rank",
+            macs: acts.rows() * l.rank * (l.a.cols + l.b.rows),
+            bytes: l.a.data().len() + l.b.data().len(),
+            ..Work::default()
+        };
+        self.times().time(work, || Cpu::low_rank(self, &low_rank(l), scale, from, acts, tmp, y));
+    }
+
+    fn gather_low_rank(
+        &self,
+        l: &LowRankOn<Cpu>,
+        scale: f32,
+        from: usize,
+        ids: &[u32],
+        tmp: &mut Acts,
+        y: &mut Vec<f32>,
+    ) {
+        let work = Work {
+            op: "low_rank",
+            macs: y.len() * l.rank,
+            bytes: l.b.data().len(),
+            ..Work::default()
+        };
+        self.times().time(work, || Cpu::gather_low_rank(self, &low_rank(l), scale, from, ids, tmp, y));
+    }
+
+    fn dense(&self, d: &CpuWeight, scale: f32, acts: &Acts, y: &mut Vec<f32>) {
+        let work = Work {
+            op: "dense",
+            macs: acts.rows() * d.rows * d.cols,
+            bytes: d.data().len(),
+            ..Work::default()
+        };
+        self.times().time(work, || Cpu::dense(self, d.view(), scale, acts, y));
+    }
+
+    fn kron(&self, w1: &CpuWeight, w2: &CpuWeight, scale: f32, x: &Vec<f32>, tmp: &mut Acts, y: &mut Vec<f32>) {
+        let work = Work {
+            op: "kron",
+            macs: x.len() * w2.rows + y.len() * w1.cols,
+            bytes: w1.data().len() + w2.data().len(),
+            ..Work::default()
+        };
+        self.times().time(work, || Cpu::kron(self, w1.view(), w2.view(), scale, x, tmp, y));
+    }
+
+    fn affine(&self, y: &mut Vec<f32>, factors: &Vec<f32>, shift: Option<&Vec<f32>>) {
+        let work = Work::elements("affine", 2 * size_of_val(&y[..]));
+        self.times().time(work, || Cpu::affine(self, y, factors, shift.map(|s| &s[..])));
+    }
+
+    fn pairs(&self, y: &mut Vec<f32>, p: &Pairs) {
+        let work = Work::elements("pairs", 2 * size_of_val(&y[..]));
+        self.times().time(work, || Cpu::pairs(self, y, &p.f, &p.h, &p.partner));
+    }
+
+    fn blocks(&self, x: &mut Vec<f32>, blocks: &Blocks) {
+        let work = Work {
+            op: "blocks",
+            macs: x.len() * blocks.size,
+            bytes: size_of_val(&blocks.blocks[..]),
+            ..Work::default()
+        };
+        self.times().time(work, || Cpu::blocks(self, x, blocks.size, &blocks.blocks, blocks.order.as_deref()));
+    }
+
+    fn replace_rows(&self, w: &CpuWeight, of: &[u32], ids: &[u32], scale: f32, out: &mut Vec<f32>) {
+        for (id, row) in ids.iter().zip(out.chunks_exact_mut(w.cols)) {
+            if let Some(at) = of.iter().position(|o| o == id) {
+                self.read_rows(w, at, row);
+                row.iter_mut().for_each(|v| *v *= scale);
+            }
+        }
+    }
+
+    fn replace_products(&self, w: &CpuWeight, of: &[u32], acts: &Acts, y: &mut Vec<f32>) {
+        Cpu::replace_products(self, w.view(), of, acts, y);
+    }
+
+    fn copy(&self, x: &Vec<f32>, out: &mut Vec<f32>) {
+        out.clear();
+        out.extend_from_slice(x);
+    }
+
+    fn scale(&self, x: &mut Vec<f32>, scale: f32) {
+        x.iter_mut().for_each(|v| *v *= scale);
+    }
+
+    fn add_bias(&self, y: &mut Vec<f32>, bias: &Vec<f32>, scale: f32) {
         let work = Work::elements("add_bias", 2 * size_of_val(&y[..]));
-        self.times().time(work, || Cpu::add_bias(self, y, bias));
+        self.times().time(work, || Cpu::add_bias(self, y, bias, scale));
     }
 
     fn add(&self, y: &mut Vec<f32>, x: &Vec<f32>) {
@@ -256,6 +383,16 @@ impl Backend for Cpu {
 
     fn read<'a>(&self, buf: &'a Vec<f32>) -> Cow<'a, [f32]> {
         Cow::Borrowed(buf)
+    }
+}
+
+/// The update as the kernels take it.
+fn low_rank(l: &LowRankOn<Cpu>) -> cpu::LowRank<'_> {
+    cpu::LowRank {
+        a: l.a.view(),
+        b: l.b.view(),
+        mid: l.mid.as_deref(),
+        out: l.out.as_deref(),
     }
 }
 

@@ -5,17 +5,18 @@
 
 use std::borrow::Cow;
 
-use crate::adapter::Attached;
+use crate::adapter::Active;
+use crate::adapter::active::Program;
+use crate::adapter::attach::PrefixOn;
+use crate::adapter::device::{Action, Step};
 use crate::error::Result;
 use crate::kernels::Precision;
 use crate::kernels::cpu::Attention;
 
 use super::backend::Backend;
+use super::sites::{Part, Site};
 use super::spec::Spec;
 use super::weights::{Layer, Linear, Weights};
-
-/// The adapters of a pass, each with its weight.
-pub type Active<B> = [(std::sync::Arc<Attached<B>>, f32)];
 
 /// One layer's cache: rings of K and V rows.
 struct LayerKv<B: Backend> {
@@ -29,8 +30,10 @@ struct Work<B: Backend> {
     precision: Precision,
     /// The input, packed for the weights.
     acts: B::Acts,
-    /// A x of an adapter, packed for its B.
-    low_rank: B::Acts,
+    /// What lies between the matrices of an adapter.
+    between: B::Acts,
+    /// Inputs that adapters changed, and their packed forms.
+    changed: Vec<(B::Buf, B::Acts)>,
 }
 
 /// Everything a conversation owns on the device: the cache and the buffers of a pass, which grow to the largest chunk
@@ -59,17 +62,23 @@ pub fn ring_capacity(window: Option<usize>, context: usize, chunk: usize) -> usi
 }
 
 impl<B: Backend> State<B> {
-    /// An empty cache for `context` positions, written at most `chunk` at a time.
+    /// An empty cache for `context` positions, written at most `chunk` at a time, of layers that are these of the base.
     ///
     /// # Errors
     /// The cache does not fit in memory.
-    pub fn new(backend: &B, spec: &Spec, context: usize, chunk: usize, precision: Precision) -> Result<Self> {
+    pub fn new(
+        backend: &B,
+        spec: &Spec,
+        layers: &[usize],
+        context: usize,
+        chunk: usize,
+        precision: Precision,
+    ) -> Result<Self> {
         let width = spec.kv_width();
-        let kv = spec
-            .windows
+        let kv = layers
             .iter()
-            .map(|&window| {
-                let capacity = ring_capacity(window, context, chunk);
+            .map(|&layer| {
+                let capacity = ring_capacity(spec.windows[layer], context, chunk);
                 let ring = || backend.kv(capacity, width, precision);
                 Ok(LayerKv {
                     k: ring()?,
@@ -92,7 +101,8 @@ impl<B: Backend> State<B> {
             work: Work {
                 precision,
                 acts: B::Acts::default(),
-                low_rank: B::Acts::default(),
+                between: B::Acts::default(),
+                changed: Vec::new(),
             },
             rope: B::RopeTable::default(),
             rope_local: B::RopeTable::default(),
@@ -112,25 +122,80 @@ pub struct Pass<'a, B: Backend> {
     pub weights: &'a Weights<B>,
     /// The adapters.
     pub active: &'a Active<B>,
+    /// For each gate of theirs the first row of the pass that it lets through.
+    pub gates: &'a [usize],
 }
 
 impl<B: Backend> Pass<'_, B> {
     /// Runs `tokens` (ids below the vocabulary size, no more than the state's chunk) at positions `pos` on and leaves
     /// their final hidden states, normed, in the state for [`Pass::logits`].
     pub fn forward(&self, st: &mut State<B>, tokens: &[u32], pos: usize) {
-        let (b, spec, m) = (self.backend, self.spec, tokens.len());
-        b.resize(&mut st.x, m * spec.hidden_size);
-        b.embed(&self.weights.embed, tokens, spec.embed_scale, &mut st.x);
+        self.embed(st, tokens);
+        self.layers(st, tokens.len(), pos);
+    }
+
+    /// Puts what the active prefix has at its positions `first..first + m` into the cache.
+    pub fn prefix(&self, st: &mut State<B>, first: usize, m: usize) {
+        let b = self.backend;
+        match self.active.prefix() {
+            None => {}
+            Some((_, PrefixOn::Embeddings(rows))) => {
+                b.copy_rows(rows, self.spec.hidden_size, first, m, &mut st.x);
+                self.layers(st, m, first);
+            }
+            Some((_, PrefixOn::KeysAndValues(layers))) => {
+                let width = self.spec.kv_width();
+                for ((keys, values), kv) in layers.iter().zip(&mut st.kv) {
+                    for (rows, ring) in [(keys, &mut kv.k), (values, &mut kv.v)] {
+                        b.copy_rows(rows, width, first, m, &mut st.rows);
+                        b.kv_write(&st.rows, width, first, kv.capacity, ring);
+                    }
+                }
+            }
+        }
+    }
+
+    /// x = the tokens' embeddings.
+    fn embed(&self, st: &mut State<B>, tokens: &[u32]) {
+        let (b, spec, program) = (self.backend, self.spec, self.active.program(Site::Embed));
+        b.resize(&mut st.x, tokens.len() * spec.hidden_size);
+        let table = program.weight.as_deref().unwrap_or(&self.weights.embed);
+        if program.levels.is_empty() {
+            return b.embed(table, tokens, spec.embed_scale, &mut st.x);
+        }
+        b.embed(table, tokens, 1.0, &mut st.x);
+        for step in program.levels.iter().rev().flat_map(|level| &level.outs) {
+            match &*step.action {
+                Action::Gather(l) => {
+                    let from = self.from(step);
+                    b.gather_low_rank(l, step.scale, from, tokens, &mut st.work.between, &mut st.x);
+                }
+                Action::Affine(factors, shift) => b.affine(&mut st.x, factors, shift.as_ref()),
+                Action::Blocks(blocks) => b.blocks(&mut st.x, blocks),
+                Action::Rows(ids, rows) => b.replace_rows(rows, ids, tokens, 1.0, &mut st.x),
+                _ => unreachable!("an operation that `attach` does not put on an embedding"),
+            }
+        }
+        if spec.embed_scale != 1.0 {
+            b.scale(&mut st.x, spec.embed_scale);
+        }
+    }
+
+    /// Runs the `m` rows x through all layers.
+    fn layers(&self, st: &mut State<B>, m: usize, pos: usize) {
+        let (b, spec) = (self.backend, self.spec);
         b.rope_table(&spec.rope, pos, m, &mut st.rope);
         if let Some(local) = &spec.rope_local {
             b.rope_table(local, pos, m, &mut st.rope_local);
         }
-        for (i, layer) in self.weights.layers.iter().enumerate() {
+        for (i, &of_base) in self.active.layers.iter().enumerate() {
+            let layer = &self.weights.layers[of_base];
             self.attention(st, layer, i, m, pos);
-            self.mlp(st, layer, m);
+            self.mlp(st, layer, i, m);
         }
         b.resize(&mut st.normed, m * spec.hidden_size);
-        b.rms_norm(&st.x, &self.weights.output_norm, spec.norm_eps, &mut st.normed);
+        let norm = self.active.norm(Site::OutputNorm, &self.weights.output_norm);
+        b.rms_norm(&st.x, norm, spec.norm_eps, &mut st.normed);
     }
 
     /// Logits `[n][vocab]` of rows `first..first + n` of the last [`Pass::forward`].
@@ -138,7 +203,7 @@ impl<B: Backend> Pass<'_, B> {
         let (b, spec) = (self.backend, self.spec);
         b.copy_rows(&st.normed, spec.hidden_size, first, n, &mut st.rows);
         let head = &self.weights.head;
-        self.linear([(head, &mut st.logits)], &st.rows, n, &mut st.work);
+        self.linear([(head, &mut st.logits)], 0, &st.rows, n, &mut st.work);
         if let Some(cap) = spec.logit_softcap {
             b.softcap(&mut st.logits, cap);
         }
@@ -149,12 +214,12 @@ impl<B: Backend> Pass<'_, B> {
     fn attention(&self, st: &mut State<B>, layer: &Layer<B>, index: usize, m: usize, pos: usize) {
         let (b, spec) = (self.backend, self.spec);
         let to = [(&layer.q, &mut st.q), (&layer.k, &mut st.k), (&layer.v, &mut st.v)];
-        self.normed_linear(to, &layer.attn_norm, &st.x, &mut st.normed, m, &mut st.work);
+        self.normed_linear(to, index, self.norm(index, Part::AttnNorm, &layer.attn_norm), &st.x, &mut st.normed, m, &mut st.work);
         if let (Some(q_norm), Some(k_norm)) = (&layer.q_norm, &layer.k_norm) {
-            b.rms_norm_inplace(&mut st.q, q_norm, spec.norm_eps);
-            b.rms_norm_inplace(&mut st.k, k_norm, spec.norm_eps);
+            b.rms_norm_inplace(&mut st.q, self.norm(index, Part::QNorm, q_norm), spec.norm_eps);
+            b.rms_norm_inplace(&mut st.k, self.norm(index, Part::KNorm, k_norm), spec.norm_eps);
         }
-        let window = spec.windows[index];
+        let window = spec.windows[self.active.layers[index]];
         let rope = if spec.rope_local.is_some() && window.is_some() {
             &st.rope_local
         } else {
@@ -177,30 +242,37 @@ impl<B: Backend> Pass<'_, B> {
         };
         b.resize(&mut st.attended, m * spec.q_width());
         b.attention(&facts, &st.q, &kv.k, &kv.v, &mut st.attended);
-        self.linear([(&layer.o, &mut st.projected)], &st.attended, m, &mut st.work);
+        self.linear([(&layer.o, &mut st.projected)], index, &st.attended, m, &mut st.work);
         if let Some(norm) = &layer.attn_post_norm {
-            b.rms_norm_inplace(&mut st.projected, norm, spec.norm_eps);
+            b.rms_norm_inplace(&mut st.projected, self.norm(index, Part::AttnPostNorm, norm), spec.norm_eps);
         }
         b.add(&mut st.x, &st.projected);
     }
 
     /// x += post_norm(down(act(gate h) * up h)), h = norm(x)
-    fn mlp(&self, st: &mut State<B>, layer: &Layer<B>, m: usize) {
+    fn mlp(&self, st: &mut State<B>, layer: &Layer<B>, index: usize, m: usize) {
         let (b, spec) = (self.backend, self.spec);
         let to = [(&layer.gate, &mut st.gate), (&layer.up, &mut st.up)];
-        self.normed_linear(to, &layer.ffn_norm, &st.x, &mut st.normed, m, &mut st.work);
+        self.normed_linear(to, index, self.norm(index, Part::FfnNorm, &layer.ffn_norm), &st.x, &mut st.normed, m, &mut st.work);
         b.gated(spec.act, &mut st.gate, &st.up);
-        self.linear([(&layer.down, &mut st.projected)], &st.gate, m, &mut st.work);
+        self.linear([(&layer.down, &mut st.projected)], index, &st.gate, m, &mut st.work);
         if let Some(norm) = &layer.ffn_post_norm {
-            b.rms_norm_inplace(&mut st.projected, norm, spec.norm_eps);
+            b.rms_norm_inplace(&mut st.projected, self.norm(index, Part::FfnPostNorm, norm), spec.norm_eps);
         }
         b.add(&mut st.x, &st.projected);
     }
 
+    /// A norm's weights in layer `index`, whose base has `base`.
+    fn norm<'s>(&'s self, index: usize, part: Part, base: &'s B::Vector) -> &'s B::Vector {
+        self.active.norm(Site::Layer(index, part), base)
+    }
+
     /// [`linear`](Self::linear) maps of `normed` = norm(x).
+    #[allow(clippy::too_many_arguments)] // those of two operations
     fn normed_linear<const N: usize>(
         &self,
         to: [(&Linear<B>, &mut B::Buf); N],
+        index: usize,
         norm: &B::Vector,
         x: &B::Buf,
         normed: &mut B::Buf,
@@ -209,41 +281,145 @@ impl<B: Backend> Pass<'_, B> {
     ) {
         let (b, spec) = (self.backend, self.spec);
         b.resize(normed, m * spec.hidden_size);
-        let weights = to.each_ref().map(|(linear, _)| &linear.weight);
+        let maps = to.map(|(linear, y)| self.map(linear, index, y));
+        let weights = maps.each_ref().map(|map| map.weight);
         b.norm_pack(x, norm, spec.norm_eps, normed, weights, work.precision, &mut work.acts);
-        self.packed_linear(to, normed, m, work);
+        self.packed_linear(maps, normed, m, work);
     }
 
-    /// Linear maps `to` of the `m` rows x.
-    fn linear<const N: usize>(&self, to: [(&Linear<B>, &mut B::Buf); N], x: &B::Buf, m: usize, work: &mut Work<B>) {
-        let weights = to.each_ref().map(|(linear, _)| &linear.weight);
-        self.backend
-            .pack(x, to[0].0.cols, weights, work.precision, &mut work.acts);
-        self.packed_linear(to, x, m, work);
-    }
-
-    /// The one seam where adapters meet the model: y = x w^T + bias + sum of the active adapters' updates at this site, for all
-    /// maps `to` of x, which is packed in `work`.
-    fn packed_linear<const N: usize>(
+    /// Linear maps `to`, of layer `index`, of the `m` rows x.
+    fn linear<const N: usize>(
         &self,
-        mut to: [(&Linear<B>, &mut B::Buf); N],
+        to: [(&Linear<B>, &mut B::Buf); N],
+        index: usize,
         x: &B::Buf,
         m: usize,
         work: &mut Work<B>,
     ) {
-        let b = self.backend;
-        for (linear, y) in &mut to {
-            b.resize(y, m * linear.rows);
-        }
-        let products = to.each_mut().map(|(linear, y)| (&linear.weight, &mut **y));
-        b.matmul(products, &work.acts, work.precision);
-        for (linear, y) in to {
-            if let Some(bias) = &linear.bias {
-                b.add_bias(y, bias);
-            }
-            for (adapter, weight) in self.active {
-                adapter.apply(b, linear.site, *weight, x, &mut work.acts, &mut work.low_rank, y);
-            }
+        let maps = to.map(|(linear, y)| self.map(linear, index, y));
+        let weights = maps.each_ref().map(|map| map.weight);
+        self.backend
+            .pack(x, maps[0].cols, weights, work.precision, &mut work.acts);
+        self.packed_linear(maps, x, m, work);
+    }
+
+    /// What a linear map of layer `index` is under the active adapters.
+    fn map<'s>(&'s self, linear: &'s Linear<B>, index: usize, y: &'s mut B::Buf) -> Map<'s, B> {
+        let program = self.active.program(match linear.site {
+            Site::Layer(_, part) => Site::Layer(index, part),
+            site => site,
+        });
+        Map {
+            weight: program.weight.as_deref().unwrap_or(&linear.weight),
+            bias: program.bias.as_deref().or(linear.bias.as_ref()),
+            rows: match linear.site {
+                Site::Head => self.active.vocab.1,
+                _ => linear.rows,
+            },
+            cols: linear.cols,
+            program,
+            y,
         }
     }
+
+    /// The one seam where adapters meet the model: y = x w^T + bias, and the adapters' operations, for all maps of x, which is packed in
+    /// `work`.
+    fn packed_linear<const N: usize>(&self, mut maps: [Map<B>; N], x: &B::Buf, m: usize, work: &mut Work<B>) {
+        let b = self.backend;
+        for map in &mut maps {
+            b.resize(map.y, m * map.rows);
+        }
+        let mut acts = std::mem::take(&mut work.acts);
+        if maps.iter().all(|map| map.program.keeps_input()) {
+            b.matmul(maps.each_mut().map(|map| (map.weight, &mut *map.y)), &acts, work.precision);
+            for map in &mut maps {
+                if let Some(bias) = map.bias {
+                    b.add_bias(map.y, bias, 1.0);
+                }
+                for step in map.program.levels.iter().rev().flat_map(|level| &level.outs) {
+                    self.output(step, x, &mut acts, map.y, &mut work.between);
+                }
+            }
+        } else {
+            for map in &mut maps {
+                self.nested(map, 0, x, &mut acts, work);
+            }
+        }
+        work.acts = acts;
+    }
+
+    /// The map without its levels outside of `level`, of x, which is packed in `acts`.
+    fn nested(&self, map: &mut Map<B>, level: usize, x: &B::Buf, acts: &mut B::Acts, work: &mut Work<B>) {
+        let b = self.backend;
+        let Some(here) = map.program.levels.get(level) else {
+            b.matmul([(map.weight, &mut *map.y)], acts, work.precision);
+            if let Some(bias) = map.bias {
+                b.add_bias(map.y, bias, 1.0);
+            }
+            return;
+        };
+        if here.ins.is_empty() {
+            self.nested(map, level + 1, x, acts, work);
+        } else {
+            let (mut changed, mut packed) = work.changed.pop().unwrap_or_default();
+            b.copy(x, &mut changed);
+            for step in &here.ins {
+                self.input(step, map.cols, &mut changed, &mut packed, &mut work.between);
+            }
+            b.pack(&changed, map.cols, [map.weight], work.precision, &mut packed);
+            self.nested(map, level + 1, &changed, &mut packed, work);
+            work.changed.push((changed, packed));
+        }
+        for step in &here.outs {
+            self.output(step, x, acts, map.y, &mut work.between);
+        }
+    }
+
+    /// The first row of the pass that `step` changes.
+    fn from(&self, step: &Step<B>) -> usize {
+        step.gate.map_or(0, |gate| self.gates[gate])
+    }
+
+    /// An operation on rows x of `cols`; `packed` and `between` are room.
+    fn input(&self, step: &Step<B>, cols: usize, x: &mut B::Buf, packed: &mut B::Acts, between: &mut B::Acts) {
+        let b = self.backend;
+        match &*step.action {
+            Action::Affine(factors, shift) => b.affine(x, factors, shift.as_ref()),
+            Action::Blocks(blocks) => b.blocks(x, blocks),
+            Action::LowRank(l) => {
+                b.pack(x, cols, [&*l.a], Precision::Exact, packed);
+                b.low_rank(l, step.scale, 0, packed, between, x);
+            }
+            _ => unreachable!("an operation that `attach` does not put on an input"),
+        }
+    }
+
+    /// An operation on the rows y of a map of x, which is packed in `acts`.
+    fn output(&self, step: &Step<B>, x: &B::Buf, acts: &mut B::Acts, y: &mut B::Buf, between: &mut B::Acts) {
+        let b = self.backend;
+        if matches!(*step.action, Action::LowRank(_) | Action::Dense(_) | Action::Rows(..)) {
+            b.pack_f32(x, acts);
+        }
+        match &*step.action {
+            Action::LowRank(l) => b.low_rank(l, step.scale, self.from(step), acts, between, y),
+            Action::Dense(d) => b.dense(d, step.scale, acts, y),
+            Action::Kron(w1, w2) => b.kron(w1, w2, step.scale, x, between, y),
+            Action::Affine(factors, shift) => b.affine(y, factors, shift.as_ref()),
+            Action::Bias(bias) => b.add_bias(y, bias, step.scale),
+            Action::Pairs(pairs) => b.pairs(y, pairs),
+            Action::Blocks(blocks) => b.blocks(y, blocks),
+            Action::Rows(ids, rows) => b.replace_products(rows, ids, acts, y),
+            Action::Gather(_) => unreachable!("an operation of the embedding"),
+        }
+    }
+}
+
+/// A linear map under the active adapters.
+struct Map<'a, B: Backend> {
+    weight: &'a B::Weight,
+    bias: Option<&'a B::Vector>,
+    rows: usize,
+    cols: usize,
+    program: &'a Program<B>,
+    y: &'a mut B::Buf,
 }

@@ -9,6 +9,7 @@ pub const ARCH: Arch = Arch {
     name: "gemma2",
     act: Act::GeluTanh,
     post_norms: true,
+    norms_plus_one: true,
     scale_embeddings: true,
     windows: Windows::AllButEvery(2),
     attn_scale_dim,

@@ -10,6 +10,7 @@ pub const ARCH: Arch = Arch {
     act: Act::GeluTanh,
     qk_norm: true,
     post_norms: true,
+    norms_plus_one: true,
     scale_embeddings: true,
     windows: Windows::AllButEvery(6),
     local_rope_theta: Some(10_000.0),

@@ -58,6 +58,8 @@ pub struct Spec {
     pub qk_norm: bool,
     /// Whether a norm stands behind attention and MLP too (Gemma 2 and 3).
     pub post_norms: bool,
+    /// Norms multiply by 1 + weight in checkpoints; the file's weights have the 1.
+    pub norms_plus_one: bool,
     /// Whether the file stores q/k rows in interleaved order relative to the Hugging Face checkpoint.
     pub permuted_qk: bool,
     /// Whether q, k and v must have biases.
@@ -247,6 +249,7 @@ impl Spec {
             act: arch.act,
             qk_norm: arch.qk_norm,
             post_norms: arch.post_norms,
+            norms_plus_one: arch.norms_plus_one,
             permuted_qk: arch.permuted_qk,
             qkv_bias: arch.qkv_bias,
             rope,

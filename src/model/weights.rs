@@ -16,7 +16,7 @@ pub struct Linear<B: Backend> {
     pub weight: B::Weight,
     /// The bias `[out]`.
     pub bias: Option<B::Vector>,
-    /// Where an adapter finds it.
+    /// Where it stands: its layer is the base's, whatever layers an adapter repeats.
     pub site: Site,
     /// Input features.
     pub cols: usize,
@@ -40,6 +40,22 @@ pub struct Layer<B: Backend> {
     pub up: Linear<B>,
     pub down: Linear<B>,
     pub ffn_post_norm: Option<B::Vector>,
+}
+
+impl<B: Backend> Layer<B> {
+    /// The linear map `part`; `None` for a norm.
+    pub fn linear(&self, part: Part) -> Option<&Linear<B>> {
+        Some(match part {
+            Part::Q => &self.q,
+            Part::K => &self.k,
+            Part::V => &self.v,
+            Part::O => &self.o,
+            Part::Gate => &self.gate,
+            Part::Up => &self.up,
+            Part::Down => &self.down,
+            _ => return None,
+        })
+    }
 }
 
 /// A model's weights on a device.

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
-use crate::adapter::{AdapterFile, Attached};
+use crate::adapter::{AdapterFile, AdapterOptions, Attached};
 use crate::error::{Error, Result};
 use crate::format::{Gguf, LoadMode};
 use crate::kernels::Cpu;
@@ -156,10 +156,25 @@ impl Model {
     /// # Errors
     /// A broken folder, a method or option that Graft does not do, a module or shape that this model does not have.
     pub fn load_adapter(&self, dir: impl AsRef<Path>) -> Result<Adapter> {
-        let file = AdapterFile::open(dir.as_ref())?;
-        let attached = Arc::new(Attached::new(self.backend(), self.spec(), &file)?);
+        self.load_adapter_with(dir, &AdapterOptions::default())
+    }
+
+    /// As [`Model::load_adapter`].
+    ///
+    /// # Errors
+    /// As [`Model::load_adapter`], and a folder of several tasks without a choice.
+    pub fn load_adapter_with(&self, dir: impl AsRef<Path>, options: &AdapterOptions) -> Result<Adapter> {
+        self.attach(&AdapterFile::open_with(dir.as_ref(), options)?)
+    }
+
+    /// Puts an opened adapter on this model.
+    ///
+    /// # Errors
+    /// A module or shape that this model does not have.
+    pub fn attach(&self, file: &AdapterFile) -> Result<Adapter> {
+        let attached = Attached::new(self.backend(), self.spec(), self.weights(), file)?;
         Ok(Adapter {
-            attached,
+            attached: Arc::new(attached),
             method: file.method(),
             sites: file.sites().len(),
             parameters: file.parameters(),

@@ -3,9 +3,10 @@
 use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use crate::adapter::Active;
 use crate::error::{Error, Result};
 use crate::kernels::{Cpu, Precision};
-use crate::model::decoder::{Active, Pass, State, ring_capacity};
+use crate::model::decoder::{Pass, State, ring_capacity};
 
 use super::model::{Adapter, Model};
 
@@ -37,8 +38,10 @@ const LOGIT_ROWS: usize = 8;
 pub struct Session {
     model: Model,
     state: State<Cpu>,
-    adapters: Vec<(std::sync::Arc<crate::adapter::Attached<Cpu>>, f32)>,
+    active: Active<Cpu>,
     tokens: Vec<u32>,
+    /// Positions of the cache that an adapter's prompt or prefix takes, before the first token.
+    before: usize,
     context: usize,
     chunk: usize,
     precision: Precision,
@@ -56,11 +59,13 @@ impl Session {
                 .found(context));
         }
         let chunk = options.chunk.clamp(1, context);
-        let state = State::new(model.backend(), spec, context, chunk, options.precision)?;
+        let active = Active::none(spec);
+        let state = State::new(model.backend(), spec, &active.layers, context, chunk, options.precision)?;
         Ok(Session {
             state,
-            adapters: Vec::new(),
+            active,
             tokens: Vec::new(),
+            before: 0,
             context,
             chunk,
             precision: options.precision,
@@ -74,11 +79,13 @@ impl Session {
         &self.model
     }
 
-    /// Makes these adapters, each times its weight, the active ones from the next token on; their updates add up. The
-    /// cache of earlier tokens is kept: [`Session::reset`] clears it.
+    /// Makes these adapters, each with its weight, the active ones from the next token on. Updates add up; what does not add up (factors,
+    /// rotations) applies in the order of the list. The cache of earlier tokens is kept: [`Session::reset`] clears it.
     ///
     /// # Errors
-    /// An adapter of another model, a weight that is no finite number.
+    /// An adapter of another model, a weight that is no finite number or that the method has no meaning for, adapters that cannot be on
+    /// together, and one that must be on before the first token (a prompt, repeated layers) when there are tokens. The active adapters are
+    /// then those from before.
     pub fn set_adapters(&mut self, adapters: &[(Adapter, f32)]) -> Result<()> {
         for (adapter, weight) in adapters {
             if !adapter.is_for(&self.model) {
@@ -88,14 +95,38 @@ impl Session {
                 return Err(Error::usage("adapter weight").expected("a finite number").found(weight));
             }
         }
-        self.adapters.clear();
-        self.adapters.extend(
-            adapters
-                .iter()
-                .filter(|a| a.1 != 0.0)
-                .map(|(a, w)| (a.attached.clone(), *w)),
-        );
+        let adapters: Vec<_> = adapters.iter().map(|(a, w)| (a.attached.clone(), *w)).collect();
+        let (backend, spec) = (self.model.backend(), self.model.spec());
+        let active = Active::new(backend, spec, &adapters)?;
+        let first = |what: &str| {
+            let e = Error::usage(format!("an adapter that {what} must be on before the first token: reset the session first"));
+            Err(e.expected("no tokens").found(self.tokens.len()))
+        };
+        if !self.tokens.is_empty() && active.prefix().is_some() && !active.same_prefix(&self.active) {
+            return first("stands before the text");
+        }
+        if let Some((n, _)) = active.prefix().filter(|(n, _)| *n >= self.context) {
+            return Err(Error::limit("the adapter's prompt does not fit in the context")
+                .item("context")
+                .expected(format_args!("more than {n}"))
+                .found(self.context));
+        }
+        if active.layers != self.active.layers {
+            if !self.tokens.is_empty() {
+                return first("repeats layers");
+            }
+            self.state = State::new(backend, spec, &active.layers, self.context, self.chunk, self.precision)?;
+        }
+        self.active = active;
+        if self.tokens.is_empty() {
+            self.before = 0;
+        }
         Ok(())
+    }
+
+    /// Entries of the vocabulary: the model's, or those of an adapter with an embedding and a head of its own.
+    pub fn vocab_size(&self) -> usize {
+        self.active.vocab.1
     }
 
     /// Appends `tokens` and returns the logits (one a vocabulary entry) that follow the last of them.
@@ -124,7 +155,7 @@ impl Session {
     /// As [`Session::eval`].
     pub fn eval_each(&mut self, tokens: &[u32], each: &mut dyn FnMut(usize, &[f32]) -> ControlFlow<()>) -> Result<()> {
         self.check(tokens)?;
-        let vocab = self.model.spec().vocab_size;
+        let vocab = self.vocab_size();
         self.run(tokens, &mut |first, n, pass, state, logits| {
             for row in (0..n).step_by(LOGIT_ROWS) {
                 let rows = LOGIT_ROWS.min(n - row);
@@ -140,17 +171,22 @@ impl Session {
     }
 
     fn check(&self, tokens: &[u32]) -> Result<()> {
-        let vocab = self.model.spec().vocab_size;
+        let vocab = self.active.vocab.0;
         if let Some((i, id)) = tokens.iter().enumerate().find(|(_, id)| **id as usize >= vocab) {
             return Err(Error::usage("token id outside the vocabulary")
                 .item(format!("tokens[{i}]"))
                 .expected(format!("0 to {}", vocab - 1))
                 .found(id));
         }
-        if tokens.len() > self.context - self.tokens.len() {
+        let before = match (self.before, self.active.prefix()) {
+            (0, Some((n, _))) if self.tokens.is_empty() => n,
+            (n, _) => n,
+        };
+        let room = self.context - before;
+        if tokens.len() > room - self.tokens.len() {
             return Err(Error::limit("the context is full")
                 .item("context")
-                .expected(format!("at most {} tokens", self.context))
+                .expected(format!("at most {room} tokens"))
                 .found(format!("{} and {} more", self.tokens.len(), tokens.len())));
         }
         Ok(())
@@ -181,22 +217,49 @@ impl Session {
         after: &mut dyn FnMut(usize, usize, &Pass<Cpu>, &mut State<Cpu>, &mut Vec<f32>) -> ControlFlow<()>,
     ) {
         let model = self.model.clone();
-        let active: &Active<Cpu> = &self.adapters;
+        let from = self.gates_from(tokens);
+        let mut gates = vec![0; from.len()];
         let pass = Pass {
             backend: model.backend(),
             spec: model.spec(),
             weights: model.weights(),
-            active,
+            active: &self.active,
+            gates: &[],
         };
+        if let (true, Some((n, _))) = (self.tokens.is_empty(), pass.active.prefix()) {
+            for at in (0..n).step_by(self.chunk) {
+                pass.prefix(&mut self.state, at, self.chunk.min(n - at));
+            }
+            self.before = n;
+        }
         let mut first = 0;
         for chunk in tokens.chunks(self.chunk) {
-            pass.forward(&mut self.state, chunk, self.tokens.len());
+            gates.iter_mut().zip(&from).for_each(|(gate, from)| *gate = from.saturating_sub(self.tokens.len()));
+            let pass = Pass { gates: &gates, ..pass };
+            pass.forward(&mut self.state, chunk, self.before + self.tokens.len());
             self.tokens.extend_from_slice(chunk);
             if after(first, chunk.len(), &pass, &mut self.state, &mut self.logits).is_break() {
                 return;
             }
             first += chunk.len();
         }
+    }
+
+    /// For each gate of the active adapters the index of the first token that it lets through: where its sequence last begins, if it ends
+    /// among `new`, as PEFT cuts a prompt; all of `new`, if it stands before them; none, if it stands nowhere.
+    fn gates_from(&self, new: &[u32]) -> Vec<usize> {
+        let had = self.tokens.len();
+        let at = |i: usize| self.tokens.get(i).or_else(|| new.get(i - had));
+        let begins = |gate: &[u32], i: usize| gate.iter().enumerate().all(|(j, id)| at(i + j) == Some(id));
+        let last = |gate: &Vec<u32>| {
+            let starts = (had + new.len() + 1).saturating_sub(gate.len());
+            match (0..starts).rev().find(|i| begins(gate, *i)) {
+                Some(i) if i + gate.len() > had => i,
+                Some(_) => 0,
+                None => usize::MAX,
+            }
+        };
+        self.active.gates.iter().map(last).collect()
     }
 
     /// The logits of the last evaluation; empty before the first.
@@ -228,6 +291,7 @@ impl Session {
     pub fn reset(&mut self) {
         self.tokens.clear();
         self.logits.clear();
+        self.before = 0;
     }
 
     /// Forgets all but the first `n` tokens. Where a sliding window's ring no longer holds what stood before them, they
@@ -242,12 +306,13 @@ impl Session {
                 .expected(format!("at most {had}"))
                 .found(n));
         }
+        let (first, end) = (self.before + n, self.before + had);
         let lost = self.model.spec().windows.iter().flatten().any(|&window| {
             let capacity = ring_capacity(Some(window), self.context, self.chunk);
-            // The next token, at n, reads from n - window + 1 on; the ring holds the last `capacity` positions.
-            had > capacity && n + 1 < (had - capacity) + window
+            // The next token, at `first`, reads from first - window + 1 on; the ring holds the last `capacity` positions.
+            end > capacity && first + 1 < (end - capacity) + window
         });
-        if lost && n < had {
+        if (lost || n == 0) && n < had {
             let tokens = self.tokens[..n].to_vec();
             self.reset();
             if !tokens.is_empty() {

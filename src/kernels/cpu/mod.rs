@@ -7,6 +7,7 @@
 //! threads nor on who did which chunk: each output element is computed by one thread in an order that depends on shapes alone.
 
 mod acts;
+mod adapters;
 mod attention;
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -258,21 +259,6 @@ impl Cpu {
         });
     }
 
-    /// Makes the f32 form of `x`, whose other forms `acts` has already.
-    fn pack_f32(&self, x: &[f32], acts: &mut Acts) {
-        let (k, tile) = (acts.k, acts.f32_tile());
-        assert_eq!(x.len(), acts.m * k, "pack: the rows are others than those packed");
-        acts.reserve_f32();
-        let tiles = Chunks::new(&mut acts.x, tile * k);
-        self.split(acts.m.div_ceil(tile), (GRAIN / (tile * k)).max(1), &|range| {
-            for index in range {
-                let rows = &x[index * tile * k..x.len().min((index + 1) * tile * k)];
-                // SAFETY: `split` gives each tile to one chunk.
-                interleave(rows, k, tile, unsafe { tiles.get(index) });
-            }
-        });
-    }
-
     /// `y[m][n] = x w^T`.
     pub fn matmul(&self, w: Weight, acts: &Acts, precision: Precision, y: &mut [f32]) {
         self.matmul_all([(w, y)], acts, precision);
@@ -315,7 +301,7 @@ impl Cpu {
     }
 
     /// y[m][n] (+)= x w^T in f32.
-    fn matmul_f32(&self, w: Weight, acts: &Acts, y: &mut [f32], add: bool) {
+    pub(super) fn matmul_f32(&self, w: Weight, acts: &Acts, y: &mut [f32], add: bool) {
         w.check();
         assert!(
             acts.has.x && acts.k == w.cols,
@@ -326,33 +312,6 @@ impl Cpu {
         self.split_rows(&[w.rows], w.cols, y.m(), &|_, rows| {
             // SAFETY: as in `matmul_all`.
             unsafe { (self.isa.matmul_f32)(w, acts, y, add, rows) }
-        });
-    }
-
-    /// `y[m][n] += scale * (x a^T) b^T`; x `[m][k]`, which `acts` has in some forms; that in f32 is added to them, once for all
-    /// updates that read it. `tmp` is room for x a^T.
-    pub fn low_rank(&self, l: &LowRank, scale: f32, x: &[f32], acts: &mut Acts, tmp: &mut Acts, y: &mut [f32]) {
-        if l.rank == 0 || x.is_empty() {
-            return;
-        }
-        let (k, n, m) = (l.a.len() / l.rank, l.b.len() / l.rank, acts.m);
-        assert_eq!(y.len(), m * n, "low_rank: output length");
-        if !acts.has.x {
-            self.pack_f32(x, acts);
-        }
-        scratch::with_f32(m * l.rank, |u| {
-            self.matmul_f32(Weight::f32(l.rank, k, &l.a), acts, u, false);
-            u.iter_mut().for_each(|v| *v *= scale);
-            self.pack(u, l.rank, &[BlockFormat::F32], Precision::Exact, tmp);
-        });
-        self.matmul_f32(Weight::f32(n, l.rank, &l.b), tmp, y, true);
-    }
-
-    /// Each row of y += bias.
-    pub fn add_bias(&self, y: &mut [f32], bias: &[f32]) {
-        self.rows(y, bias.len(), 1, |_, row| {
-            // SAFETY: the level fits the CPU; equal lengths.
-            unsafe { (self.isa.add)(row, bias) }
         });
     }
 

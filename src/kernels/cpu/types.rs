@@ -184,15 +184,17 @@ pub fn pairs(pos: usize, rows: usize, window: Option<usize>) -> usize {
     growing * pos + growing * (growing + 1) / 2 + (rows - growing) * window
 }
 
-/// Low-rank update y += scale * B (A x) for f32 factors.
-#[derive(Clone, Debug)]
-pub struct LowRank {
-    /// r
-    pub rank: usize,
-    /// `[r][k]`
-    pub a: Vec<f32>,
+/// Low-rank update y += scale * out ⊙ B (mid ⊙ (A x)).
+#[derive(Clone, Copy)]
+pub struct LowRank<'a> {
+    /// `[r][k]`; of an embedding `[k][r]`.
+    pub a: Weight<'a>,
     /// `[n][r]`
-    pub b: Vec<f32>,
+    pub b: Weight<'a>,
+    /// `[r]`
+    pub mid: Option<&'a [f32]>,
+    /// `[n]`
+    pub out: Option<&'a [f32]>,
 }
 
 /// A row-major `[m][n]` output that several threads fill, each other elements.
