@@ -1,0 +1,219 @@
+"""Makes tests/data/methods: adapters of every PEFT method that Graft runs, and golden logits.
+
+    python tests/reference/methods.py                   all models
+    python tests/reference/methods.py MODEL [NAME...]   this model, only adapters and cases that start with a NAME
+
+Oracle: PEFT on transformers in float32 on the CPU, eager attention. Adapters are written by `save_pretrained`, read back by
+`from_pretrained` into a fresh base model, and only then measured. Set OMP_NUM_THREADS=1 for the same bytes again. Versions: gguf_hf.py.
+"""
+
+import json
+import os
+import shutil
+import sys
+import tempfile
+import warnings
+
+import numpy as np
+import torch
+from peft import PeftModel, PeftMixedModel, PeftType, get_peft_model
+
+import gguf_hf
+import method_values
+from gguf_hf import f32, mean_logprob
+from method_adapters import ADAPTERS, INVOCATION, MODELS, ROWS
+from tiny_models import OUT as TINY
+from tiny_tokenizers import VOCAB
+
+OUT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "data", "methods")
+SETS = ("target_modules", "exclude_modules", "feedforward_modules")  # PEFT writes these in an order that changes from run to run
+LENGTH, GREEDY = 41, 16
+TASK_ID = {PeftType.MULTITASK_PROMPT_TUNING: 1}
+
+
+def base_of(model, grow=0):
+    base = gguf_hf.read_model(os.path.join(TINY, model, "model.gguf"))
+    if grow:
+        torch.manual_seed(1)
+        base.resize_token_embeddings(base.config.vocab_size + grow, mean_resizing=False)
+    return base
+
+
+def prompt(model, planted=()):
+    """41 tokens that hold the trained rows but neither an invocation sequence nor the row 40, which is only ever predicted."""
+    rng = np.random.default_rng(MODELS.index(model))
+    tokens = [int(t) for t in rng.integers(50, VOCAB, LENGTH)]
+    for k, row in enumerate(ROWS[:-1]):
+        tokens[4 + 13 * k] = row
+    for start in planted:
+        tokens[start : start + len(INVOCATION)] = INVOCATION
+    return tokens
+
+
+def make_adapter(model, name):
+    adapter, folder = ADAPTERS[name], os.path.join(OUT, model, name)
+    shutil.rmtree(folder, ignore_errors=True)
+    torch.manual_seed(1000 * MODELS.index(model) + list(ADAPTERS).index(name))
+    config = adapter.config()
+    peft_model = get_peft_model(base_of(model, adapter.grow), config)
+    with tempfile.TemporaryDirectory() as work:
+        save = dict(adapter.save)
+        if adapter.convert:
+            save["path_initial_model_for_weight_conversion"] = start = os.path.join(work, "start")
+            peft_model.peft_config["default"].init_lora_weights = True
+            peft_model.save_pretrained(start)
+        method_values.fill(peft_model.train(), config)
+        if adapter.grow:
+            grow_values(peft_model, adapter.grow)
+        replicate_types(peft_model.eval())
+        trained = logits_of(peft_model, prompt(model), TASK_ID.get(config.peft_type))
+        peft_model.save_pretrained(folder, **save)
+    os.remove(os.path.join(folder, "README.md"))
+    path = os.path.join(folder, "adapter_config.json")
+    with open(path) as f:
+        saved = json.load(f)
+    for key in SETS:
+        if isinstance(saved.get(key), list):
+            saved[key].sort()
+    with open(path, "w") as f:
+        f.write(json.dumps(saved, indent=2, sort_keys=True))
+    again = logits_of(adapted(model, [(name, 1.0)]), prompt(model), TASK_ID.get(config.peft_type))
+    if not torch.allclose(again, trained, atol=1e-3):
+        print(f"  {name}: saved and read back, the logits move by {float((again - trained).abs().max()):.1e}")
+
+
+def replicate_types(model):
+    """layer_replication leaves `layer_types` too short for Qwen2 in transformers 5.23.0: an IndexError in every forward."""
+    config = model.config
+    if getattr(config, "layer_types", None):
+        config.layer_types += config.layer_types[-1:] * (config.num_hidden_layers - len(config.layer_types))
+
+
+def grow_values(peft_model, rows):
+    """The new rows, and the old ones moved as in training."""
+    with torch.no_grad():
+        tables = {id(m.weight): m.weight for m in (peft_model.get_input_embeddings(), peft_model.get_output_embeddings())}
+        for table in tables.values():
+            table[-rows:] = torch.randn_like(table[-rows:]) * table[:-rows].std()
+            table[:-rows] += 0.3 * table[:-rows].std() * torch.randn_like(table[:-rows])
+
+
+def adapted(model, wanted):
+    """A fresh base with the adapters [(name, weight)], all active in this order; a weight multiplies the scaling."""
+    base = base_of(model, max([ADAPTERS[name].grow for name, _ in wanted], default=0))
+    if not wanted:
+        return base
+    types = {ADAPTERS[name].config().peft_type for name, _ in wanted}
+    kind = PeftModel if len(types) == 1 else PeftMixedModel
+    folders = [os.path.join(OUT, model, name) for name, _ in wanted]
+    names = [f"a{i}" for i in range(len(wanted))]
+    peft_model = kind.from_pretrained(base, folders[0], adapter_name=names[0])
+    for folder, name in zip(folders[1:], names[1:]):
+        peft_model.load_adapter(folder, adapter_name=name)
+    if len(wanted) > 1:
+        peft_model.base_model.set_adapter(names)
+    for module in peft_model.modules():
+        scaling = getattr(module, "scaling", None)
+        for name, (_, weight) in zip(names, wanted):
+            if isinstance(scaling, dict) and name in scaling:
+                scaling[name] *= weight
+    replicate_types(peft_model)
+    return peft_model.eval()
+
+
+@torch.no_grad()
+def logits_of(model, tokens, task=None):
+    """Logits after each token; those after virtual tokens are left out."""
+    more = {} if task is None else {"task_ids": torch.tensor([task])}
+    return model(torch.tensor([tokens]), use_cache=False, **more).logits[0, -len(tokens) :].float()
+
+
+@torch.no_grad()
+def greedy_of(model, tokens, task=None):
+    """Greedy tokens and margins. An invocation sequence is looked for in the prompt only, so aLoRA needs `generate`."""
+    config = getattr(model, "peft_config", {}).get("a0")
+    if getattr(config, "alora_invocation_tokens", None):
+        model.generation_config.eos_token_id = None
+        out = model.generate(input_ids=torch.tensor([tokens]), attention_mask=torch.ones(1, len(tokens)), max_new_tokens=GREEDY,
+                             do_sample=False, output_logits=True, return_dict_in_generate=True)
+        steps = [step[0] for step in out.logits]
+    else:
+        tokens, steps = list(tokens), []
+        for _ in range(GREEDY):
+            steps.append(logits_of(model, tokens, task)[-1])
+            tokens.append(int(steps[-1].argmax()))
+    best = [torch.topk(step, 2) for step in steps]
+    return [int(b.indices[0]) for b in best], [f32(b.values[0] - b.values[1]) for b in best]
+
+
+def row(logits, pos):
+    return {"pos": pos, "logits": [f32(x) for x in logits[pos]]}
+
+
+def merged(model, wanted, tokens):
+    """The logits that PEFT's merge gives at the last position, or why it gives none."""
+    try:
+        plain = adapted(model, wanted).merge_and_unload()
+        return logits_of(plain, tokens)
+    except Exception as e:  # noqa: BLE001 -- printed
+        return f"{type(e).__name__}: {e}"
+
+
+def measure(model, name, wanted, tokens, task=None):
+    peft_model = adapted(model, wanted)
+    logits = logits_of(peft_model, tokens, task)
+    greedy, margins = greedy_of(peft_model, tokens, task)
+    listed = [{"dir": n, "weight": w} | ({} if task is None else {"task_id": task}) for n, w in wanted]
+    case = {"model": f"../../tiny/{model}/model.gguf", "method": "+".join(ADAPTERS[n].config().peft_type.value for n, _ in wanted), "name": name,
+            "segments": [{"adapters": listed, "tokens": tokens}], "positions": [row(logits, p) for p in (0, LENGTH // 2, LENGTH - 1)],
+            "greedy": greedy, "greedy_margin": margins, "mean_logprob": mean_logprob(logits, tokens)}
+    whole = merged(model, wanted, tokens)
+    report = whole
+    if not isinstance(whole, str):
+        gap = float((whole - logits)[-1].abs().max())
+        case["merged"] = row(whole, LENGTH - 1) | {"differs": gap > 1e-2}
+        report = f"merged differs by {gap:.1e}"
+    finish(model, case, logits, tokens, report)
+
+
+def finish(model, case, logits, tokens, report):
+    """Writes the case; an adapter that changes little tests nothing."""
+    plain = logits_of(base_of(model), tokens) if max(tokens) < VOCAB else None
+    effect = float("nan") if plain is None else float((logits[-1, :VOCAB] - plain[-1]).std() / plain[-1].std())
+    print(f"  {case['name']:28} effect {effect:.2f}, least margin {min(case['greedy_margin']):.3f}; {report}", flush=True)
+    assert not effect < 0.15 or case["name"] in QUIET, case["name"]
+    with open(os.path.join(OUT, model, case["name"] + ".json"), "w") as f:
+        f.write(json.dumps(case, separators=(",", ":")).replace('{"pos"', '\n{"pos"') + "\n")
+
+
+QUIET = ("lora-alora-absent", "lora-weight-0")
+INVOKED = {"lora-alora-twice": (8, 25), "lora-alora-once": (22,), "lora-alora-absent": ()}
+
+
+def single(model, name):
+    """The cases that one adapter alone has."""
+    if name == "lora-alora":
+        for case, planted in INVOKED.items():
+            measure(model, case, [(name, 1.0)], prompt(model, planted))
+        return
+    tokens = prompt(model)
+    if ADAPTERS[name].grow:
+        tokens[7], tokens[30] = VOCAB + 2, VOCAB + 5
+    measure(model, name, [(name, 1.0)], tokens)
+
+
+def main():
+    torch.set_num_threads(1)
+    warnings.filterwarnings("ignore")
+    models, starts = sys.argv[1:2] or MODELS, tuple(sys.argv[2:]) or ("",)
+    for model in models:
+        print(model)
+        os.makedirs(os.path.join(OUT, model), exist_ok=True)
+        for name, adapter in ADAPTERS.items():
+            if model in adapter.models and name.startswith(starts):
+                make_adapter(model, name)
+                single(model, name)
+
+
+if __name__ == "__main__":
+    main()
