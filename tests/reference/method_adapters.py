@@ -3,7 +3,26 @@
 from dataclasses import dataclass, field
 from typing import Callable
 
-from peft import AdaLoraConfig, IA3Config, LoHaConfig, LoKrConfig, LoraConfig, VeraConfig
+from peft import (
+    AdaLoraConfig,
+    BeftConfig,
+    BOFTConfig,
+    HRAConfig,
+    IA3Config,
+    LNTuningConfig,
+    LoHaConfig,
+    LoKrConfig,
+    LoraConfig,
+    MissConfig,
+    MultitaskPromptTuningConfig,
+    OFTConfig,
+    PrefixTuningConfig,
+    PromptEncoderConfig,
+    PromptTuningConfig,
+    RoadConfig,
+    TrainableTokensConfig,
+    VeraConfig,
+)
 from peft.tuners.lora.config import BdLoraConfig
 
 MODELS = ("llama-tied", "qwen2", "gemma3")
@@ -108,4 +127,57 @@ LOW_RANK = {
     "vera": Adapter(vera()),
     "vera-no-projection": Adapter(vera(save_projection=False)),
 }
-ADAPTERS = LORA | LOW_RANK
+oft = simple(OFTConfig, oft_block_size=8, target_modules=ALL)
+boft = simple(BOFTConfig, boft_block_size=4, target_modules=["q_proj", "v_proj", "down_proj"])
+hra = simple(HRAConfig, r=4, target_modules=["q_proj", "v_proj", "o_proj", "down_proj"])
+road = simple(RoadConfig, group_size=16, target_modules=ALL)
+miss = simple(MissConfig, r=8, target_modules=ALL)
+TRANSFORMS = {
+    "oft": Adapter(oft()),
+    "oft-exact": Adapter(oft(use_cayley_neumann=False)),
+    "oft-terms-4": Adapter(oft(num_cayley_neumann_terms=4, target_modules=ATTN)),
+    "oft-terms-8": Adapter(oft(num_cayley_neumann_terms=8, target_modules=ATTN)),
+    "oft-blocks": Adapter(oft(r=4, oft_block_size=0, target_modules=["q_proj", "down_proj"])),
+    "oft-coft": Adapter(oft(coft=True, eps=2.0, use_cayley_neumann=False)),
+    "oft-share": Adapter(oft(block_share=True, oft_block_size=16)),
+    "oft-embedding": Adapter(oft(target_modules=["embed_tokens", "q_proj"])),
+    "oft-bias": Adapter(oft(bias="oft_only", target_modules=["q_proj", "v_proj"]), UNTIED),
+    "boft": Adapter(boft()),
+    "boft-blocks": Adapter(boft(boft_block_size=0, boft_block_num=8)),
+    "boft-2": Adapter(boft(boft_n_butterfly_factor=2)),
+    "boft-3": Adapter(boft(boft_n_butterfly_factor=3, target_modules=["q_proj", "down_proj"])),
+    "hra": Adapter(hra()),
+    "hra-odd": Adapter(hra(r=3, target_modules=ALL)),
+    "hra-gram-schmidt": Adapter(hra(apply_GS=True)),
+    "road-1": Adapter(road()),
+    "road-2": Adapter(road(variant="road_2")),
+    "road-4": Adapter(road(variant="road_4")),
+    "road-1-wide": Adapter(road(group_size=32, target_modules=["q_proj", "o_proj", "up_proj"])),
+    "miss": Adapter(miss()),
+    "miss-padded": Adapter(miss(r=7, target_modules=["q_proj", "v_proj", "down_proj"])),
+    "miss-mini": Adapter(miss(init_weights="mini", mini_r=4)),
+    "miss-bat": Adapter(miss(init_weights="bat", target_modules=ATTN)),
+}
+prompts = simple(PromptTuningConfig, num_virtual_tokens=5)
+p_tuning = simple(PromptEncoderConfig, num_virtual_tokens=4, encoder_hidden_size=16)
+prefix = simple(PrefixTuningConfig, num_virtual_tokens=5)
+REPLACED = {
+    "ln-tuning": Adapter(simple(LNTuningConfig)()),
+    "ln-tuning-heads": Adapter(simple(LNTuningConfig)(target_modules=["q_norm", "k_norm"]), ("gemma3",)),
+    "tokens": Adapter(simple(TrainableTokensConfig, token_indices=ROWS)()),
+    "tokens-head": Adapter(simple(TrainableTokensConfig, token_indices=ROWS)(target_modules=["lm_head"]), UNTIED),
+    "tokens-both": Adapter(simple(TrainableTokensConfig, token_indices=ROWS)(target_modules=["embed_tokens", "lm_head"]), UNTIED),
+    "beft": Adapter(simple(BeftConfig)()),
+    "beft-all": Adapter(simple(BeftConfig)(target_modules=ALL)),
+}
+PROMPTS = {
+    "prompt-tuning": Adapter(prompts()),
+    "prompt-tuning-long": Adapter(prompts(num_virtual_tokens=20)),  # beyond Gemma's window of 8
+    "p-tuning": Adapter(p_tuning()),
+    "p-tuning-lstm": Adapter(p_tuning(encoder_reparameterization_type="LSTM")),
+    "prefix-tuning": Adapter(prefix()),
+    "prefix-tuning-long": Adapter(prefix(num_virtual_tokens=12)),
+    "prefix-tuning-projection": Adapter(prefix(prefix_projection=True, encoder_hidden_size=16)),
+    "multitask": Adapter(simple(MultitaskPromptTuningConfig)(num_virtual_tokens=4, num_tasks=2, num_ranks=2)),
+}
+ADAPTERS = LORA | LOW_RANK | TRANSFORMS | REPLACED | PROMPTS

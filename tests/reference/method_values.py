@@ -6,7 +6,7 @@ import torch
 from peft import PeftType
 
 # Additive methods: the tensor that is rescaled until the delta is half as large as the weight it is added to.
-LAST_FACTOR = ("lora_B", "lora_embedding_B", "hada_w2_a", "lokr_w2", "lokr_w2_a", "vera_lambda_b", "miss_block")
+LAST_FACTOR = ("lora_B", "lora_embedding_B", "hada_w2_a", "lokr_w2", "lokr_w2_a", "vera_lambda_b")
 
 
 def uniform(p, middle, width):
@@ -41,14 +41,16 @@ def value(name, p, config, loud):
         return uniform(p, 1.0, 0.5)
     if part in ("road_theta", "vera_lambda_d"):
         return uniform(p, 0.0, 1.2)
-    if "oft_R" in name or "oft_embedding_R" in name or part == "boft_R":
-        block = config.oft_block_size if config.peft_type == PeftType.OFT else p.shape[-1]
-        return normal * (0.35 if config.peft_type == PeftType.OFT else 0.8) / math.sqrt(block)
+    if part == "boft_R":
+        return normal * 0.8 / math.sqrt(p.shape[-1])
+    if "oft_R" in name or "oft_embedding_R" in name:  # the upper triangles of blocks
+        block = (1 + math.sqrt(1 + 8 * p.shape[-1])) / 2
+        return normal * 0.35 / math.sqrt(block)
     if getattr(config, "use_bdlora", None):  # PEFT has no delta for blocks
         return normal * (0.5 if "lora_B" in name else 1.0) / math.sqrt(p.shape[-1])
     if part == "miss_block" and config.init_weights == "bat":
         return normal * 0.4 / math.sqrt(p.shape[-1])
-    if part in ("trainable_tokens_delta", "prompt_embeddings") or "token_adapter" in name:
+    if part == "trainable_tokens_delta" or "token_adapter" in name:
         return normal * loud
     if "prompt_encoder" in name:
         return prompt_value(name, p, normal, config, loud)
@@ -62,22 +64,26 @@ def value(name, p, config, loud):
 
 
 def prompt_value(name, p, normal, config, loud):
-    """Prompts as loud as the embeddings; prefixes of unit variance, like the keys and values they stand beside."""
+    """Prompts and prefixes some times louder than what they stand beside, or 41 tokens would drown them."""
     if config.peft_type == PeftType.MULTITASK_PROMPT_TUNING:
-        return normal * loud if name.endswith("embedding.weight") else normal
+        return normal * (2 * loud if name.endswith("embedding.weight") else 1.0)
     if config.peft_type == PeftType.PREFIX_TUNING:
         if name.endswith("bias"):
             return 0.3 * normal
-        return normal if "embedding" in name else normal * 1.5 / math.sqrt(p.shape[-1])
+        return normal if config.prefix_projection and "embedding" in name else normal * 2 / (math.sqrt(p.shape[-1]) if "transform" in name else 1)
     if config.peft_type == PeftType.P_TUNING:
-        last = "mlp_head.4" in name
-        scale = 1.0 if "embedding" in name else (loud * 1.5 if last else 1.2) / math.sqrt(p.shape[-1])
-        return normal * (0.2 * loud if name.endswith("bias") else scale)
-    return normal * loud
+        if "embedding" in name:
+            return normal
+        last = "mlp_head" in name and p.shape[0] == config.token_dim
+        return normal * (6 * loud if last else 2.0) / math.sqrt(p.shape[-1] if p.dim() > 1 else 16)
+    return normal * 2 * loud
 
 
 def rescale(module):
     """Additive methods: the delta gets half the spread of the weight. All others have no such tensor."""
+    if "default" in getattr(module, "miss_block", {}):  # its entries are those of the delta
+        block = module.miss_block["default"]
+        block.mul_(0.5 * module.get_base_layer().weight.std() / block.std())
     if not hasattr(module, "get_delta_weight"):
         return
     for kind in LAST_FACTOR:
@@ -85,6 +91,8 @@ def rescale(module):
         if holder is None or "default" not in holder:
             continue
         delta = module.get_delta_weight("default")
+        if not delta.any():  # all ranks pruned
+            continue
         weight = module.get_base_layer().weight
         factor = holder["default"]
         factor = factor.weight if hasattr(factor, "weight") else factor
