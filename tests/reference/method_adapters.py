@@ -31,6 +31,7 @@ TASK = "CAUSAL_LM"
 ATTN = ["q_proj", "k_proj", "v_proj", "o_proj"]
 MLP = ["gate_proj", "up_proj", "down_proj"]
 ALL = ATTN + MLP
+SOME = ["q_proj", "v_proj", "o_proj", "down_proj"]  # where all would only make the files larger
 # Tokens that methods.py puts into every prompt (13 apart) and one, 40, that it keeps out.
 ROWS = [5, 17, 9, 40]
 INVOCATION = [21, 22, 23]
@@ -60,10 +61,10 @@ def simple(kind, **defaults):
 
 
 ia3 = simple(IA3Config)
-loha = simple(LoHaConfig, r=2, alpha=3, target_modules=ALL)
+loha = simple(LoHaConfig, r=2, alpha=3, target_modules=SOME)
 lokr = simple(LoKrConfig, r=2, alpha=3, target_modules=ALL)
 vera = simple(VeraConfig, r=8, target_modules=ALL, projection_prng_key=7)
-adalora = simple(AdaLoraConfig, init_r=4, target_r=2, lora_alpha=6, total_step=10, target_modules=ALL)
+adalora = simple(AdaLoraConfig, init_r=4, target_r=2, lora_alpha=6, total_step=10, target_modules=SOME)
 
 
 def pruned():
@@ -84,7 +85,7 @@ LORA = {
     "lora-bias-all": Adapter(lora(bias="all", target_modules=["q_proj", "down_proj"]), UNTIED),
     "lora-dora": Adapter(lora(use_dora=True)),
     "lora-dora-rslora": Adapter(lora(use_dora=True, use_rslora=True, r=3, target_modules=["q_proj", "o_proj", "up_proj", "down_proj"])),
-    "lora-alora": Adapter(lora(alora_invocation_tokens=INVOCATION)),
+    "lora-alora": Adapter(lora(alora_invocation_tokens=INVOCATION, target_modules=SOME)),
     "lora-bdlora": Adapter(bdlora),
     "lora-embedding": Adapter(lora(target_modules=["embed_tokens"])),
     "lora-embedding-attention": Adapter(lora(target_modules=["embed_tokens", "q_proj", "v_proj"])),
@@ -100,10 +101,10 @@ LORA = {
                                 UNTIED),
     "lora-replication": Adapter(lora(layer_replication=[[0, 2], [1, 2], [0, 1]], target_modules=["q_proj", "down_proj"]),
                                 ("llama-tied", "qwen2")),
-    "lora-pissa": Adapter(lora(init_lora_weights="pissa")),
+    "lora-pissa": Adapter(lora(init_lora_weights="pissa", target_modules=SOME)),
     "lora-pissa-rslora": Adapter(lora(init_lora_weights="pissa", use_rslora=True, r=3, target_modules=["v_proj", "down_proj"])),
-    "lora-olora": Adapter(lora(init_lora_weights="olora")),
-    "lora-pissa-converted": Adapter(lora(init_lora_weights="pissa"), convert=True),
+    "lora-olora": Adapter(lora(init_lora_weights="olora", target_modules=SOME)),
+    "lora-pissa-converted": Adapter(lora(init_lora_weights="pissa", target_modules=SOME), convert=True),
     "lora-save-head": Adapter(lora(modules_to_save=["lm_head"], target_modules=["v_proj"]), UNTIED),
     "lora-save-embedding": Adapter(lora(modules_to_save=["embed_tokens"], target_modules=["v_proj"])),
     "lora-save-norm": Adapter(lora(modules_to_save=["input_layernorm", "model.norm"], target_modules=["v_proj"])),
@@ -129,7 +130,7 @@ LOW_RANK = {
 }
 oft = simple(OFTConfig, oft_block_size=8, target_modules=ALL)
 boft = simple(BOFTConfig, boft_block_size=4, target_modules=["q_proj", "v_proj", "down_proj"])
-hra = simple(HRAConfig, r=4, target_modules=["q_proj", "v_proj", "o_proj", "down_proj"])
+hra = simple(HRAConfig, r=4, target_modules=SOME)
 road = simple(RoadConfig, group_size=16, target_modules=ALL)
 miss = simple(MissConfig, r=8, target_modules=ALL)
 TRANSFORMS = {

@@ -23,7 +23,7 @@ from peft.tuners.boft import layer as boft
 import gguf_hf
 import method_values
 from gguf_hf import f32, mean_logprob
-from method_adapters import ADAPTERS, INVOCATION, MODELS, ROWS
+from method_adapters import ADAPTERS, ALL, INVOCATION, MODELS, ROWS
 from tiny_models import OUT as TINY
 from tiny_tokenizers import VOCAB
 
@@ -71,6 +71,9 @@ def make_adapter(model, name):
     shutil.rmtree(folder, ignore_errors=True)
     torch.manual_seed(zlib.crc32(f"{model}/{name}".encode()))  # so that a new adapter leaves the others alone
     config = adapter.config()
+    targets = getattr(config, "target_modules", None)
+    if model == "gemma3" and getattr(config, "layers_to_transform", 0) is None and targets and targets <= set(ALL):
+        config.layers_to_transform = [0, 5]  # one with a window, the one without: 7 would only make the files larger
     use_extension([name])
     peft_model = get_peft_model(base_of(model, adapter.grow), config)
     with tempfile.TemporaryDirectory() as work:
@@ -83,8 +86,8 @@ def make_adapter(model, name):
         if adapter.save != {"save_embedding_layers": False}:
             move_tables(peft_model, adapter.grow)
         replicate_types(peft_model.eval())
+        peft_model.save_pretrained(folder, **save)  # before any forward, in which coft would shorten its weights
         trained = logits_of(peft_model, prompt(model), TASK_ID.get(config.peft_type))
-        peft_model.save_pretrained(folder, **save)
     os.remove(os.path.join(folder, "README.md"))
     path = os.path.join(folder, "adapter_config.json")
     with open(path) as f:
