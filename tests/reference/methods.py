@@ -1,12 +1,13 @@
 """Makes tests/data/methods: adapters of every PEFT method that Graft runs, and golden logits.
 
-    python tests/reference/methods.py                   all models
+    python tests/reference/methods.py                   all models, from an empty folder
     python tests/reference/methods.py MODEL [NAME...]   this model, only adapters and cases that start with a NAME
 
 Oracle: PEFT on transformers in float32 on the CPU, eager attention. Adapters are written by `save_pretrained`, read back by
 `from_pretrained` into a fresh base model, and only then measured. Set OMP_NUM_THREADS=1 for the same bytes again. Versions: gguf_hf.py.
 """
 
+import copy
 import json
 import os
 import shutil
@@ -18,18 +19,24 @@ import zlib
 import numpy as np
 import torch
 from peft import PeftModel, PeftMixedModel, PeftType, get_peft_model
+from peft.mapping import PEFT_TYPE_TO_MIXED_MODEL_MAPPING
 from peft.tuners.boft import layer as boft
+from peft.tuners.oft import OFTModel
 
 import gguf_hf
 import method_values
 from gguf_hf import f32, mean_logprob
 from method_adapters import ADAPTERS, ALL, INVOCATION, MODELS, ROWS
+from method_cases import COMBINED, SWITCHED_INVOCATION, SWITCHES
 from tiny_models import OUT as TINY
 from tiny_tokenizers import VOCAB
+from transformers import DynamicCache
 
 OUT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "data", "methods")
 SETS = ("target_modules", "exclude_modules", "feedforward_modules")  # PEFT writes these in an order that changes from run to run
 LENGTH, GREEDY = 41, 16
+# PEFT's mixed model runs OFT anywhere in the order, but from_pretrained has it in no list and refuses it as the first adapter.
+PEFT_TYPE_TO_MIXED_MODEL_MAPPING[PeftType.OFT] = OFTModel
 TASK_ID = {PeftType.MULTITASK_PROMPT_TUNING: 1}
 
 
@@ -231,10 +238,69 @@ def single(model, name):
     measure(model, name, [(name, 1.0)], tokens)
 
 
+def stages(model, steps):
+    """For each step a model and what makes it ready: one PeftModel whose active adapters change, or a model for each method."""
+    used = list(dict.fromkeys(name for wanted, _ in steps for name, _ in wanted))
+    if len({ADAPTERS[name].config().peft_type for name in used}) > 1:
+        return [(adapted(model, wanted), lambda: None) for wanted, _ in steps]
+    peft_model = adapted(model, [(name, 1.0) for name in used])
+
+    def choose(wanted):
+        if not wanted:
+            peft_model.base_model.disable_adapter_layers()
+            return
+        peft_model.base_model.enable_adapter_layers()
+        names = [f"a{used.index(name)}" for name, _ in wanted]
+        peft_model.set_adapter(names[0])
+        peft_model.base_model.set_adapter(names)
+
+    return [(peft_model, lambda wanted=wanted: choose(wanted)) for wanted, _ in steps]
+
+
+@torch.no_grad()
+def measure_switch(model, name, steps):
+    """Adapters that change between two tokens while the keys and values stay. All weights are 1."""
+    tokens = prompt(model, [SWITCHED_INVOCATION] if name == "switch-alora" else [])
+    parts, start = [], 0
+    for _, count in steps:
+        parts.append(tokens[start : start + count])
+        start += count
+    assert start == LENGTH
+    past, logits = DynamicCache(config=base_of(model).config), []
+    for (stage, ready), part in zip(stages(model, steps), parts):
+        ready()
+        before = copy.deepcopy(past)
+        out = stage(torch.tensor([part]), past_key_values=past, use_cache=True)
+        past = out.past_key_values
+        logits.append(out.logits[0])
+    logits, generated, margins = torch.cat(logits), [], []
+    for _ in range(GREEDY):  # the last segment again each time, as aLoRA looks for its sequence in what it is given
+        last = stage(torch.tensor([parts[-1] + generated]), past_key_values=copy.deepcopy(before), use_cache=True).logits[0, -1]
+        best = torch.topk(last, 2)
+        generated.append(int(best.indices[0]))
+        margins.append(f32(best.values[0] - best.values[1]))
+    segments = [{"adapters": [{"dir": n, "weight": w} for n, w in wanted], "tokens": part} for (wanted, _), part in zip(steps, parts)]
+    ends = sorted({0, LENGTH // 2, *(sum(n for _, n in steps[: k + 1]) - 1 for k in range(len(steps)))})
+    methods = dict.fromkeys(ADAPTERS[n].config().peft_type.value for wanted, _ in steps for n, _ in wanted)
+    case = {"model": f"../../tiny/{model}/model.gguf", "method": "+".join(methods), "name": name, "segments": segments,
+            "positions": [row(logits, p) for p in ends], "greedy": generated, "greedy_margin": margins,
+            "mean_logprob": mean_logprob(logits, tokens)}
+    finish(model, case, logits, tokens, f"{len(steps)} segments")
+
+
+def unsupported():
+    """Every type of adapter that PEFT knows and this folder has none of."""
+    used = {a.config().peft_type for a in ADAPTERS.values()}
+    with open(os.path.join(OUT, "unsupported.json"), "w") as f:
+        f.write(json.dumps(sorted(t.value for t in PeftType if t not in used), indent=1) + "\n")
+
+
 def main():
     torch.set_num_threads(1)
     warnings.filterwarnings("ignore")
     models, starts = sys.argv[1:2] or MODELS, tuple(sys.argv[2:]) or ("",)
+    if not sys.argv[1:]:
+        shutil.rmtree(OUT, ignore_errors=True)
     for model in models:
         print(model)
         os.makedirs(os.path.join(OUT, model), exist_ok=True)
@@ -242,6 +308,13 @@ def main():
             if model in adapter.models and name.startswith(starts):
                 make_adapter(model, name)
                 single(model, name)
+        for name, (wanted, where) in COMBINED.items():
+            if model in where and name.startswith(starts):
+                measure(model, name, wanted, prompt(model))
+        for name, steps in SWITCHES.items():
+            if name.startswith(starts):
+                measure_switch(model, name, steps)
+    unsupported()
 
 
 if __name__ == "__main__":
