@@ -136,7 +136,11 @@ impl<B: Backend> Active<B> {
                 };
                 let reversed = matches!(adapters[group[0]].0.method, "BOFT" | "HRA");
                 for at in 0..group.len() {
-                    let i = if reversed { group[group.len() - 1 - at] } else { group[at] };
+                    let i = if reversed {
+                        group[group.len() - 1 - at]
+                    } else {
+                        group[at]
+                    };
                     steps(&adapters[i].0.sites[index].ins, i, &mut level.ins)?;
                 }
                 for &i in group {

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::device::{Op, Uploads};
+use super::device::{On, Op, Uploads};
 use super::forms::{Base, Form, SiteForms};
 use super::{AdapterFile, Prefix};
 use crate::error::{Error, Result};
@@ -93,9 +93,16 @@ impl<B: Backend> Attached<B> {
         };
         if let Some(layer) = model.layers.iter().find(|i| **i >= spec.n_layers) {
             let e = Error::mismatch("the model has no such layer").item("layer_replication");
-            return Err(e.expected(format_args!("layers 0 to {}", spec.n_layers - 1)).found(layer));
+            return Err(e
+                .expected(format_args!("layers 0 to {}", spec.n_layers - 1))
+                .found(layer));
         }
-        if let Some(id) = lowered.invocation.iter().flatten().find(|id| **id as usize >= spec.vocab_size) {
+        if let Some(id) = lowered
+            .invocation
+            .iter()
+            .flatten()
+            .find(|id| **id as usize >= spec.vocab_size)
+        {
             let e = Error::mismatch("token id outside the vocabulary").item("alora_invocation_tokens");
             return Err(e.expected(format_args!("0 to {}", spec.vocab_size - 1)).found(id));
         }
@@ -109,11 +116,15 @@ impl<B: Backend> Attached<B> {
             replaced.unwrap_or(spec.vocab_size)
         };
         let vocab = (rows_of(Site::Embed), rows_of(Site::Head));
-        let widest = placed.keys().filter(|s| !s.is_norm()).map(|s| model.shape(*s, vocab)).fold((0, 0), |a, b| {
-            (a.0.max(b.0), a.1.max(b.1))
-        });
+        let widest = placed
+            .keys()
+            .filter(|s| !s.is_norm())
+            .map(|s| model.shape(*s, vocab))
+            .fold((0, 0), |a, b| (a.0.max(b.0), a.1.max(b.1)));
         let mut attached = Attached {
-            sites: std::iter::repeat_with(SiteOps::default).take(Site::count(model.layers.len())).collect(),
+            sites: std::iter::repeat_with(SiteOps::default)
+                .take(Site::count(model.layers.len()))
+                .collect(),
             layers: lowered.layers.clone(),
             invocation: lowered.invocation.clone(),
             prefix: lowered.prefix.as_ref().map(|p| model.prefix(p)).transpose()?,
@@ -158,7 +169,10 @@ impl<B: Backend> Model<'_, B> {
             };
             let (forms, method) = placed.entry(site).or_default();
             // Replaced parameters come one by one, the method's own forms once.
-            let own = module.forms.iter().any(|f| !matches!(f, Form::Weight(..) | Form::Bias(_) | Form::Rows(..)));
+            let own = module
+                .forms
+                .iter()
+                .any(|f| !matches!(f, Form::Weight(..) | Form::Bias(_) | Form::Rows(..)));
             if own && method.replace(&module.path).is_some() {
                 return Err(fault("two modules of the adapter are the same module of the model"));
             }
@@ -187,9 +201,17 @@ impl<B: Backend> Model<'_, B> {
             return;
         }
         for (from, to) in [(Site::Embed, Site::Head), (Site::Head, Site::Embed)] {
-            for kind in [|f: &Form| matches!(f, Form::Rows(..)), |f: &Form| matches!(f, Form::Weight(_, true))] {
-                let there = placed.get(&to).is_some_and(|forms| forms.iter().any(|f| kind(f) || matches!(f, Form::Weight(..))));
-                let form = placed.get(&from).and_then(|forms| forms.iter().find(|f| kind(f))).cloned();
+            for kind in [
+                |f: &Form| matches!(f, Form::Rows(..)),
+                |f: &Form| matches!(f, Form::Weight(_, true)),
+            ] {
+                let there = placed
+                    .get(&to)
+                    .is_some_and(|forms| forms.iter().any(|f| kind(f) || matches!(f, Form::Weight(..))));
+                let form = placed
+                    .get(&from)
+                    .and_then(|forms| forms.iter().find(|f| kind(f)))
+                    .cloned();
                 if let (false, Some(form)) = (there, form) {
                     placed.entry(to).or_default().insert(0, form);
                 }
@@ -208,8 +230,8 @@ impl<B: Backend> Model<'_, B> {
             Site::Layer(_, Part::O) => (q, hidden),
             Site::Layer(_, Part::Gate | Part::Up) => (hidden, ffn),
             Site::Layer(_, Part::Down) => (ffn, hidden),
-            Site::Layer(_, Part::QNorm | Part::KNorm) => (1, spec.head_dim),
-            Site::Layer(..) | Site::OutputNorm => (1, hidden),
+            Site::Layer(_, Part::QNorm | Part::KNorm) => (spec.head_dim, 1),
+            Site::Layer(..) | Site::OutputNorm => (hidden, 1),
             Site::Head => (hidden, vocab.1),
         }
     }
@@ -238,7 +260,7 @@ impl<B: Backend> Model<'_, B> {
             Form::Rows(..) => 1,
             _ => 2,
         });
-        let forms = self.from_base(site, forms, shape, widest)?;
+        let forms = self.made_from_base(site, forms, shape, widest)?;
         let mut ops = SiteOps::default();
         let mut scalable = None;
         for mut form in forms {
@@ -257,7 +279,13 @@ impl<B: Backend> Model<'_, B> {
     }
 
     /// Makes the forms that need the base, and takes weights and rows together.
-    fn from_base(&self, site: Site, forms: Vec<Form>, shape: (usize, usize), widest: (usize, usize)) -> Result<Vec<Form>> {
+    fn made_from_base(
+        &self,
+        site: Site,
+        forms: Vec<Form>,
+        shape: (usize, usize),
+        widest: (usize, usize),
+    ) -> Result<Vec<Form>> {
         let mut made = Vec::new();
         for form in forms {
             let Form::FromBase(from) = &form else {
@@ -313,19 +341,22 @@ impl<B: Backend> Model<'_, B> {
             Form::Weight(m, _) => ops.weight = Some(uploads.matrix(b, &m)?),
             Form::Bias(v) => ops.bias = Some(Arc::new(b.vector_of(&v)?)),
             Form::InScale(_) | Form::InBlocks(_) | Form::InLowRank(_) => ops.ins.push(Op::new(b, form, uploads, None)?),
-            Form::Dora(..) if site == Site::Embed => {
-                return Err(Error::unsupported("DoRA on an embedding"));
-            }
             form => {
                 let bias = match (&ops.bias, self.linear(site)) {
                     (Some(bias), _) => Some(b.read_vector(bias).into_owned()),
                     (None, Some(linear)) => linear.bias.as_ref().map(|v| b.read_vector(v).into_owned()),
                     (None, None) => None,
                 };
-                let base = super::device::On {
-                    embedding: site == Site::Embed,
+                let embedding = site == Site::Embed;
+                let own = if embedding {
+                    Some(&self.weights.embed)
+                } else {
+                    self.linear(site).map(|l| &l.weight)
+                };
+                let base = On {
+                    embedding,
                     bias,
-                    weight: ops.weight.as_deref().or(self.linear(site).map(|l| &l.weight)),
+                    weight: ops.weight.as_deref().or(own),
                 };
                 ops.outs.push(Op::new(b, form, uploads, Some(&base))?);
             }
@@ -342,37 +373,46 @@ impl<B: Backend> Model<'_, B> {
         let n = prefix.positions();
         if n >= spec.context_length {
             let e = Error::mismatch("the prompt is longer than the model's context").item("prompt_embeddings");
-            return Err(e.expected(format_args!("less than {} rows", spec.context_length)).found(n));
+            return Err(e
+                .expected(format_args!("less than {} rows", spec.context_length))
+                .found(n));
         }
         let buf = |values: &[f32]| {
             let mut buf = B::Buf::default();
             b.write(values, &mut buf);
             buf
         };
-        Ok((n, match prefix {
-            Prefix::Embeddings(m) if m.cols() != spec.hidden_size => return Err(fault(spec.hidden_size, m.cols())),
-            Prefix::Embeddings(m) => PrefixOn::Embeddings(buf(&m.to_f32())),
-            Prefix::KeysAndValues(m) => {
-                let (width, layers) = (spec.kv_width(), self.layers.len());
-                if m.cols() != layers * 2 * width {
-                    return Err(fault(layers * 2 * width, m.cols()));
-                }
-                let values = m.to_f32();
-                let slice = |index: usize, permute: bool| {
-                    let mut out = Vec::with_capacity(n * width);
-                    for row in values.chunks_exact(m.cols()) {
-                        let at = out.len();
-                        let row = &row[index * width..][..width];
-                        out.extend_from_slice(row);
-                        for (i, v) in row.iter().enumerate().filter(|_| permute) {
-                            out[at + interleaved_row(i, spec.head_dim)] = *v;
-                        }
+        Ok((
+            n,
+            match prefix {
+                Prefix::Embeddings(m) if m.cols() != spec.hidden_size => return Err(fault(spec.hidden_size, m.cols())),
+                Prefix::Embeddings(m) => PrefixOn::Embeddings(buf(&m.to_f32())),
+                Prefix::KeysAndValues(m) => {
+                    let (width, layers) = (spec.kv_width(), self.layers.len());
+                    if m.cols() != layers * 2 * width {
+                        return Err(fault(layers * 2 * width, m.cols()));
                     }
-                    buf(&out)
-                };
-                PrefixOn::KeysAndValues((0..layers).map(|l| (slice(2 * l, spec.permuted_qk), slice(2 * l + 1, false))).collect())
-            }
-        }))
+                    let values = m.to_f32();
+                    let slice = |index: usize, permute: bool| {
+                        let mut out = Vec::with_capacity(n * width);
+                        for row in values.chunks_exact(m.cols()) {
+                            let at = out.len();
+                            let row = &row[index * width..][..width];
+                            out.extend_from_slice(row);
+                            for (i, v) in row.iter().enumerate().filter(|_| permute) {
+                                out[at + interleaved_row(i, spec.head_dim)] = *v;
+                            }
+                        }
+                        buf(&out)
+                    };
+                    PrefixOn::KeysAndValues(
+                        (0..layers)
+                            .map(|l| (slice(2 * l, spec.permuted_qk), slice(2 * l + 1, false)))
+                            .collect(),
+                    )
+                }
+            },
+        ))
     }
 }
 
@@ -381,7 +421,9 @@ fn check(site: Site, form: &Form, (cols, rows): (usize, usize)) -> Result<()> {
     let fits = match (site, form) {
         (s, Form::Weight(..)) if s.is_norm() => true,
         (s, _) if s.is_norm() => false,
-        (Site::Embed, Form::LowRank(_) | Form::Dora(..) | Form::Weight(..) | Form::Rows(..) | Form::OutBlocks(_)) => true,
+        (Site::Embed, Form::LowRank(_) | Form::Dora(..) | Form::Weight(..) | Form::Rows(..) | Form::OutBlocks(_)) => {
+            true
+        }
         (Site::Embed, Form::FromBase(_)) => true,
         (Site::Embed, _) => false,
         (Site::Head, Form::Rows(..)) => true,
@@ -392,7 +434,11 @@ fn check(site: Site, form: &Form, (cols, rows): (usize, usize)) -> Result<()> {
         return Err(Error::unsupported(format!("{} on this kind of module", form.name())));
     }
     if let Form::Rows(ids, m) = form {
-        let (vocab, hidden) = if site == Site::Embed { (cols, rows) } else { (rows, cols) };
+        let (vocab, hidden) = if site == Site::Embed {
+            (cols, rows)
+        } else {
+            (rows, cols)
+        };
         if let Some(id) = ids.iter().find(|id| **id as usize >= vocab) {
             let e = Error::mismatch("token id outside the vocabulary");
             return Err(e.expected(format_args!("0 to {}", vocab - 1)).found(id));
@@ -409,7 +455,10 @@ fn check(site: Site, form: &Form, (cols, rows): (usize, usize)) -> Result<()> {
         (Site::Embed, Form::Weight(..)) => (rows, cols),
         _ => (cols, rows),
     };
-    if [(found_cols, cols), (found_rows, rows)].iter().any(|(found, want)| *found != 0 && found != want) {
+    if [(found_cols, cols), (found_rows, rows)]
+        .iter()
+        .any(|(found, want)| *found != 0 && found != want)
+    {
         let text = |cols: usize, rows: usize| match (cols, rows) {
             (0, rows) => format!("{rows} outputs"),
             (cols, 0) => format!("{cols} inputs"),

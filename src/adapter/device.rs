@@ -152,26 +152,34 @@ impl<B: Backend> Op<B> {
             Form::LowRank(l) => {
                 let by_weight = if l.fixed { ByWeight::Fixed } else { ByWeight::Scaled };
                 let factors = uploads.low_rank(b, &l, embedding)?;
-                let action = if embedding { Action::Gather(factors) } else { Action::LowRank(factors) };
+                let action = if embedding {
+                    Action::Gather(factors)
+                } else {
+                    Action::LowRank(factors)
+                };
                 one(action, l.scale, by_weight)
             }
-            Form::InLowRank(l) => one(Action::LowRank(uploads.low_rank(b, &l, false)?), l.scale, ByWeight::Fixed),
+            Form::InLowRank(l) => one(
+                Action::LowRank(uploads.low_rank(b, &l, false)?),
+                l.scale,
+                ByWeight::Fixed,
+            ),
             Form::Dense(d, scale) => one(Action::Dense(uploads.matrix(b, &d)?), scale, ByWeight::Scaled),
             Form::Kron(k) => {
                 let (w1, w2) = (uploads.matrix(b, &k.w1)?, uploads.matrix(b, &k.w2)?);
                 one(Action::Kron(w1, w2), k.scale, ByWeight::Scaled)
             }
             Form::OutBias(v) => one(Action::Bias(b.vector_of(&v)?), 1.0, ByWeight::Scaled),
-            Form::InScale(l) | Form::OutScale(l) => {
-                one(affine(b, &l, None)?, 1.0, ByWeight::Factors(l))
-            }
+            Form::InScale(l) | Form::OutScale(l) => one(affine(b, &l, None)?, 1.0, ByWeight::Factors(l)),
             Form::OutScaleNoBias(l) => one(affine(b, &l, bias)?, 1.0, ByWeight::Fixed),
             Form::OutPairs(p) => one(Action::Pairs(p), 1.0, ByWeight::Fixed),
             Form::InBlocks(blocks) | Form::OutBlocks(blocks) => one(Action::Blocks(blocks), 1.0, ByWeight::Fixed),
             Form::Rows(ids, m) => one(Action::Rows(ids, uploads.matrix(b, &m)?), 1.0, ByWeight::Fixed),
             Form::Dora(update, magnitude) => {
                 let on = on.ok_or_else(|| Error::internal("DoRA on an input"))?;
-                let weight = on.weight.ok_or_else(|| Error::unsupported("DoRA on this kind of module"))?;
+                let weight = on
+                    .weight
+                    .ok_or_else(|| Error::unsupported("DoRA on this kind of module"))?;
                 if magnitude.len() != update.b.rows() {
                     let e = Error::mismatch("as many magnitudes as outputs are needed");
                     return Err(e.expected(update.b.rows()).found(magnitude.len()));
@@ -187,7 +195,9 @@ impl<B: Backend> Op<B> {
                     by_weight: ByWeight::Dora(Box::new(dora)),
                 })
             }
-            Form::Weight(..) | Form::Bias(_) | Form::FromBase(_) => Err(Error::internal("no operation on a site's values")),
+            Form::Weight(..) | Form::Bias(_) | Form::FromBase(_) => {
+                Err(Error::internal("no operation on a site's values"))
+            }
         }
     }
 
@@ -221,7 +231,10 @@ impl<B: Backend> Op<B> {
 /// y := l ⊙ y, or l ⊙ (y - bias) + bias.
 fn affine<B: Backend>(b: &B, l: &[f32], bias: Option<&[f32]>) -> Result<Action<B>> {
     let shift = bias.map(|bias| bias.iter().zip(l).map(|(b, l)| b * (1.0 - l)).collect::<Vec<_>>());
-    Ok(Action::Affine(b.vector_of(l)?, shift.map(|s| b.vector_of(&s)).transpose()?))
+    Ok(Action::Affine(
+        b.vector_of(l)?,
+        shift.map(|s| b.vector_of(&s)).transpose()?,
+    ))
 }
 
 impl Dora {
@@ -243,7 +256,11 @@ impl Dora {
             ..self.update.clone()
         };
         let factors_on = uploads.low_rank(b, &update, embedding)?;
-        let action = if embedding { Action::Gather(factors_on) } else { Action::LowRank(factors_on) };
+        let action = if embedding {
+            Action::Gather(factors_on)
+        } else {
+            Action::LowRank(factors_on)
+        };
         Ok(vec![
             step(affine(b, &factors, self.bias.as_deref())?, 1.0),
             step(action, self.update.scale * w),
@@ -300,7 +317,12 @@ fn squares<B: Backend>(b: &B, l: &LowRank, weight: &B::Weight, embedding: bool) 
     for (row, aw) in factors.chunks_exact(rank).zip(aw.chunks_exact(rank)) {
         wu.push(scale * row.iter().zip(aw).map(|(b, v)| f64::from(*b) * v).sum::<f64>());
         let quadratic = |(k, bk): (usize, &f32)| {
-            f64::from(*bk) * row.iter().zip(&aa[k * rank..]).map(|(bl, v)| f64::from(*bl) * v).sum::<f64>()
+            f64::from(*bk)
+                * row
+                    .iter()
+                    .zip(&aa[k * rank..])
+                    .map(|(bl, v)| f64::from(*bl) * v)
+                    .sum::<f64>()
         };
         uu.push(scale * scale * row.iter().enumerate().map(quadratic).sum::<f64>());
     }

@@ -160,7 +160,9 @@ impl Matrix {
 /// An error for the first number of `t` that is NaN or infinite: one whose exponent has all bits set.
 fn check_finite(t: &TensorView) -> Result<()> {
     let bad = match t.dtype {
-        Dtype::F32 => first(t.data.as_chunks().0, |b| u32::from_le_bytes(b) & 0x7f80_0000 == 0x7f80_0000),
+        Dtype::F32 => first(t.data.as_chunks().0, |b| {
+            u32::from_le_bytes(b) & 0x7f80_0000 == 0x7f80_0000
+        }),
         Dtype::F16 => first(t.data.as_chunks().0, |b| u16::from_le_bytes(b) & 0x7c00 == 0x7c00),
         _ => first(t.data.as_chunks().0, |b| u16::from_le_bytes(b) & 0x7f80 == 0x7f80),
     };
@@ -195,7 +197,10 @@ mod tests {
         assert_eq!(m.permute_rows(|i| (i + 1) % 3).to_f32(), [5.0, 6.0, 1.0, 2.0, 3.0, 4.0]);
         assert_eq!(m.transposed().to_f32(), [1.0, 3.0, 5.0, 2.0, 4.0, 6.0]);
         assert_eq!(m.transposed().transposed(), m);
-        assert_eq!(m.map(|i, j, v| v + 10.0 * i as f32 + 100.0 * j as f32).to_f32()[3], 114.0);
+        assert_eq!(
+            m.map(|i, j, v| v + 10.0 * i as f32 + 100.0 * j as f32).to_f32()[3],
+            114.0
+        );
     }
 
     #[test]

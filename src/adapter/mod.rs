@@ -158,10 +158,14 @@ impl AdapterFile {
 
     /// The ranks of its low-rank updates, each once, ascending.
     pub fn ranks(&self) -> Vec<usize> {
-        let ranks = self.sites().iter().flat_map(|s| &s.forms).filter_map(|form| match form {
-            Form::LowRank(l) | Form::Dora(l, _) | Form::InLowRank(l) => Some(l.rank()),
-            _ => None,
-        });
+        let ranks = self
+            .sites()
+            .iter()
+            .flat_map(|s| &s.forms)
+            .filter_map(|form| match form {
+                Form::LowRank(l) | Form::Dora(l, _) | Form::InLowRank(l) => Some(l.rank()),
+                _ => None,
+            });
         ranks.collect::<std::collections::BTreeSet<_>>().into_iter().collect()
     }
 }

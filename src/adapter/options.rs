@@ -45,7 +45,19 @@ const COMMON: &[(&str, Rule)] = &[
     ("modules_to_save", Rule::Fine),
     ("layers_to_transform", Rule::Fine),
     ("layers_pattern", Rule::Fine),
-    ("bias", Rule::OneOf(&["none", "all", "lora_only", "vera_only", "boft_only", "oft_only", "hra_only", "miss_only"])),
+    (
+        "bias",
+        Rule::OneOf(&[
+            "none",
+            "all",
+            "lora_only",
+            "vera_only",
+            "boft_only",
+            "oft_only",
+            "hra_only",
+            "miss_only",
+        ]),
+    ),
     // Tensors are in logical orientation whatever this says (the module's type decides in PEFT).
     ("fan_in_fan_out", Rule::Fine),
     // How training began.
@@ -56,7 +68,11 @@ const COMMON: &[(&str, Rule)] = &[
 /// Checks every field of the folder's config against `rules`, then against those of all methods; a field without a rule must be off.
 pub fn check(folder: &PeftFolder, rules: &[(&str, Rule)]) -> Result<()> {
     for (field, value) in folder.fields() {
-        let rule = rules.iter().chain(COMMON).find(|r| r.0 == field).map_or(Rule::Off, |r| r.1);
+        let rule = rules
+            .iter()
+            .chain(COMMON)
+            .find(|r| r.0 == field)
+            .map_or(Rule::Off, |r| r.1);
         let (ok, expected) = match rule {
             Rule::Fine => (true, String::new()),
             Rule::Off => (is_off(value), "it off (null or false)".to_owned()),

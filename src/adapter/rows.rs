@@ -12,7 +12,10 @@ use crate::format::{PeftFolder, TensorView};
 pub fn of_option(folder: &PeftFolder, module: &str, t: &TensorView) -> Result<Form> {
     let field = "trainable_token_indices";
     let list = match folder.value(field) {
-        Some(Value::Object(by_name)) => by_name.iter().find(|(name, _)| module.ends_with(name.as_str())).map(|p| p.1),
+        Some(Value::Object(by_name)) => by_name
+            .iter()
+            .find(|(name, _)| module.ends_with(name.as_str()))
+            .map(|p| p.1),
         other => other,
     };
     form(&ids(folder, field, list)?, t)
@@ -20,9 +23,17 @@ pub fn of_option(folder: &PeftFolder, module: &str, t: &TensorView) -> Result<Fo
 
 /// A list of token ids, each once.
 pub fn ids(folder: &PeftFolder, field: &str, list: Option<&Value>) -> Result<Vec<u32>> {
-    let wrong = || folder.error(Error::invalid("the field has the wrong type or range").expected("a list of token ids, each once"), field);
+    let wrong = || {
+        folder.error(
+            Error::invalid("the field has the wrong type or range").expected("a list of token ids, each once"),
+            field,
+        )
+    };
     let list = list.and_then(Value::as_array).ok_or_else(wrong)?;
-    let ids: Option<Vec<u32>> = list.iter().map(|v| v.as_u64().and_then(|n| u32::try_from(n).ok())).collect();
+    let ids: Option<Vec<u32>> = list
+        .iter()
+        .map(|v| v.as_u64().and_then(|n| u32::try_from(n).ok()))
+        .collect();
     let ids = ids.ok_or_else(wrong)?;
     let mut sorted = ids.clone();
     sorted.sort_unstable();
@@ -37,7 +48,10 @@ pub fn ids(folder: &PeftFolder, field: &str, list: Option<&Value>) -> Result<Vec
 pub fn form(ids: &[u32], t: &TensorView) -> Result<Form> {
     let rows = matrix(t)?;
     if rows.rows() != ids.len() {
-        return Err(bad_shape(t, format_args!("[{}, dim], a row for each token of the config", ids.len())));
+        return Err(bad_shape(
+            t,
+            format_args!("[{}, dim], a row for each token of the config", ids.len()),
+        ));
     }
     Ok(Form::Rows(ids.to_vec(), rows))
 }

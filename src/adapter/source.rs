@@ -90,7 +90,11 @@ pub fn vector(t: &TensorView) -> Result<Vec<f32>> {
 
 /// The error for a tensor of the wrong shape.
 pub fn bad_shape(t: &TensorView, expected: impl std::fmt::Display) -> Error {
-    t.error(Error::invalid("shape does not fit").expected(expected).found(format_args!("{:?}", t.shape)))
+    t.error(
+        Error::invalid("shape does not fit")
+            .expected(expected)
+            .found(format_args!("{:?}", t.shape)),
+    )
 }
 
 /// A folder's tensors by module.
@@ -134,7 +138,12 @@ impl<'a> Source<'a> {
             };
             // The longest end that fits: `lora_B.bias` is no `bias`.
             let ends = |(_, end): &(usize, &&str)| path.strip_suffix(**end).is_some_and(|p| p.ends_with('.'));
-            let found = method.tensors.iter().enumerate().filter(ends).max_by_key(|(_, end)| end.len());
+            let found = method
+                .tensors
+                .iter()
+                .enumerate()
+                .filter(ends)
+                .max_by_key(|(_, end)| end.len());
             let Some((which, end)) = found else {
                 others.push((path, t));
                 continue;
@@ -171,8 +180,11 @@ impl<'a> Source<'a> {
 
     /// The shared tensor `name`, which must be there.
     pub fn need_shared(&self, name: &str) -> Result<&TensorView<'a>> {
-        self.shared(name)
-            .ok_or_else(|| Error::invalid("tensor is missing").file(self.folder.tensors_path()).item(name))
+        self.shared(name).ok_or_else(|| {
+            Error::invalid("tensor is missing")
+                .file(self.folder.tensors_path())
+                .item(name)
+        })
     }
 
     /// The modules that have tensors of the method, in the order of the file.
@@ -223,7 +235,10 @@ fn replaced<'p>(
     };
     // A module of `modules_to_save` (PEFT matches the ends of paths) has tensors of its own; others are the base's.
     let saved = folder.list("modules_to_save")?.unwrap_or_default();
-    let own = saved.iter().filter_map(|v| v.as_str()).any(|entry| module.ends_with(entry));
+    let own = saved
+        .iter()
+        .filter_map(|v| v.as_str())
+        .any(|entry| module.ends_with(entry));
     let form = match (parameter, t.shape.len()) {
         ("weight", 1) => {
             let values = vector(t)?;

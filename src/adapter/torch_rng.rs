@@ -17,7 +17,9 @@ impl TorchRng {
         state[0] = seed as u32;
         for j in 1..N {
             let before = state[j - 1];
-            state[j] = 1_812_433_253u32.wrapping_mul(before ^ (before >> 30)).wrapping_add(j as u32);
+            state[j] = 1_812_433_253u32
+                .wrapping_mul(before ^ (before >> 30))
+                .wrapping_add(j as u32);
         }
         TorchRng { state, next: N }
     }
@@ -61,10 +63,20 @@ mod tests {
     #[test]
     fn the_stream_is_torchs() {
         let mut rng = TorchRng::new(42);
-        assert_eq!([(); 3].map(|()| rng.next_u32()), [1_608_637_542, 3_421_126_067, 4_083_286_876]);
+        assert_eq!(
+            [(); 3].map(|()| rng.next_u32()),
+            [1_608_637_542, 3_421_126_067, 4_083_286_876]
+        );
         let mut rng = TorchRng::new(42);
-        assert_eq!([(); 3].map(|()| rng.uniform(0.0, 1.0).to_bits()), [0x3f61_dc66, 0x3f6a_3db3, 0x3ec4_06b8]);
-        let kaiming: Vec<u32> = TorchRng::new(0).kaiming_uniform(3, 1024).iter().map(|v| v.to_bits()).collect();
+        assert_eq!(
+            [(); 3].map(|()| rng.uniform(0.0, 1.0).to_bits()),
+            [0x3f61_dc66, 0x3f6a_3db3, 0x3ec4_06b8]
+        );
+        let kaiming: Vec<u32> = TorchRng::new(0)
+            .kaiming_uniform(3, 1024)
+            .iter()
+            .map(|v| v.to_bits())
+            .collect();
         assert_eq!(kaiming, [0xba16_3b71, 0x3d28_3195, 0xbd81_06d0]);
     }
 }

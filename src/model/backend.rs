@@ -116,7 +116,15 @@ pub trait Backend: Send + Sync + Sized + 'static {
     /// y += scale * x d^T; x is packed in `acts` in f32.
     fn dense(&self, d: &Self::Weight, scale: f32, acts: &Self::Acts, y: &mut Self::Buf);
     /// y += scale * (w1 ⊗ w2) x for rows x.
-    fn kron(&self, w1: &Self::Weight, w2: &Self::Weight, scale: f32, x: &Self::Buf, tmp: &mut Self::Acts, y: &mut Self::Buf);
+    fn kron(
+        &self,
+        w1: &Self::Weight,
+        w2: &Self::Weight,
+        scale: f32,
+        x: &Self::Buf,
+        tmp: &mut Self::Acts,
+        y: &mut Self::Buf,
+    );
     /// Each row of y := factors ⊙ y + shift.
     fn affine(&self, y: &mut Self::Buf, factors: &Self::Vector, shift: Option<&Self::Vector>);
     /// Each row of y, as [`Pairs`] says.

@@ -213,22 +213,15 @@ impl Backend for Cpu {
         self.times().time(work, || Cpu::pack_f32(self, x, acts));
     }
 
-    fn low_rank(
-        &self,
-        l: &LowRankOn<Cpu>,
-        scale: f32,
-        from: usize,
-        acts: &Acts,
-        tmp: &mut Acts,
-        y: &mut Vec<f32>,
-    ) {
+    fn low_rank(&self, l: &LowRankOn<Cpu>, scale: f32, from: usize, acts: &Acts, tmp: &mut Acts, y: &mut Vec<f32>) {
         let work = Work {
             op: "low_rank",
             macs: acts.rows() * l.rank * (l.a.cols + l.b.rows),
             bytes: l.a.data().len() + l.b.data().len(),
             ..Work::default()
         };
-        self.times().time(work, || Cpu::low_rank(self, &low_rank(l), scale, from, acts, tmp, y));
+        self.times()
+            .time(work, || Cpu::low_rank(self, &low_rank(l), scale, from, acts, tmp, y));
     }
 
     fn gather_low_rank(
@@ -246,7 +239,9 @@ impl Backend for Cpu {
             bytes: l.b.data().len(),
             ..Work::default()
         };
-        self.times().time(work, || Cpu::gather_low_rank(self, &low_rank(l), scale, from, ids, tmp, y));
+        self.times().time(work, || {
+            Cpu::gather_low_rank(self, &low_rank(l), scale, from, ids, tmp, y)
+        });
     }
 
     fn dense(&self, d: &CpuWeight, scale: f32, acts: &Acts, y: &mut Vec<f32>) {
@@ -266,12 +261,14 @@ impl Backend for Cpu {
             bytes: w1.data().len() + w2.data().len(),
             ..Work::default()
         };
-        self.times().time(work, || Cpu::kron(self, w1.view(), w2.view(), scale, x, tmp, y));
+        self.times()
+            .time(work, || Cpu::kron(self, w1.view(), w2.view(), scale, x, tmp, y));
     }
 
     fn affine(&self, y: &mut Vec<f32>, factors: &Vec<f32>, shift: Option<&Vec<f32>>) {
         let work = Work::elements("affine", 2 * size_of_val(&y[..]));
-        self.times().time(work, || Cpu::affine(self, y, factors, shift.map(|s| &s[..])));
+        self.times()
+            .time(work, || Cpu::affine(self, y, factors, shift.map(|s| &s[..])));
     }
 
     fn pairs(&self, y: &mut Vec<f32>, p: &Pairs) {
@@ -286,7 +283,9 @@ impl Backend for Cpu {
             bytes: size_of_val(&blocks.blocks[..]),
             ..Work::default()
         };
-        self.times().time(work, || Cpu::blocks(self, x, blocks.size, &blocks.blocks, blocks.order.as_deref()));
+        self.times().time(work, || {
+            Cpu::blocks(self, x, blocks.size, &blocks.blocks, blocks.order.as_deref())
+        });
     }
 
     fn replace_rows(&self, w: &CpuWeight, of: &[u32], ids: &[u32], scale: f32, out: &mut Vec<f32>) {

@@ -214,7 +214,15 @@ impl<B: Backend> Pass<'_, B> {
     fn attention(&self, st: &mut State<B>, layer: &Layer<B>, index: usize, m: usize, pos: usize) {
         let (b, spec) = (self.backend, self.spec);
         let to = [(&layer.q, &mut st.q), (&layer.k, &mut st.k), (&layer.v, &mut st.v)];
-        self.normed_linear(to, index, self.norm(index, Part::AttnNorm, &layer.attn_norm), &st.x, &mut st.normed, m, &mut st.work);
+        self.normed_linear(
+            to,
+            index,
+            self.norm(index, Part::AttnNorm, &layer.attn_norm),
+            &st.x,
+            &mut st.normed,
+            m,
+            &mut st.work,
+        );
         if let (Some(q_norm), Some(k_norm)) = (&layer.q_norm, &layer.k_norm) {
             b.rms_norm_inplace(&mut st.q, self.norm(index, Part::QNorm, q_norm), spec.norm_eps);
             b.rms_norm_inplace(&mut st.k, self.norm(index, Part::KNorm, k_norm), spec.norm_eps);
@@ -244,7 +252,11 @@ impl<B: Backend> Pass<'_, B> {
         b.attention(&facts, &st.q, &kv.k, &kv.v, &mut st.attended);
         self.linear([(&layer.o, &mut st.projected)], index, &st.attended, m, &mut st.work);
         if let Some(norm) = &layer.attn_post_norm {
-            b.rms_norm_inplace(&mut st.projected, self.norm(index, Part::AttnPostNorm, norm), spec.norm_eps);
+            b.rms_norm_inplace(
+                &mut st.projected,
+                self.norm(index, Part::AttnPostNorm, norm),
+                spec.norm_eps,
+            );
         }
         b.add(&mut st.x, &st.projected);
     }
@@ -253,11 +265,23 @@ impl<B: Backend> Pass<'_, B> {
     fn mlp(&self, st: &mut State<B>, layer: &Layer<B>, index: usize, m: usize) {
         let (b, spec) = (self.backend, self.spec);
         let to = [(&layer.gate, &mut st.gate), (&layer.up, &mut st.up)];
-        self.normed_linear(to, index, self.norm(index, Part::FfnNorm, &layer.ffn_norm), &st.x, &mut st.normed, m, &mut st.work);
+        self.normed_linear(
+            to,
+            index,
+            self.norm(index, Part::FfnNorm, &layer.ffn_norm),
+            &st.x,
+            &mut st.normed,
+            m,
+            &mut st.work,
+        );
         b.gated(spec.act, &mut st.gate, &st.up);
         self.linear([(&layer.down, &mut st.projected)], index, &st.gate, m, &mut st.work);
         if let Some(norm) = &layer.ffn_post_norm {
-            b.rms_norm_inplace(&mut st.projected, self.norm(index, Part::FfnPostNorm, norm), spec.norm_eps);
+            b.rms_norm_inplace(
+                &mut st.projected,
+                self.norm(index, Part::FfnPostNorm, norm),
+                spec.norm_eps,
+            );
         }
         b.add(&mut st.x, &st.projected);
     }
@@ -331,7 +355,11 @@ impl<B: Backend> Pass<'_, B> {
         }
         let mut acts = std::mem::take(&mut work.acts);
         if maps.iter().all(|map| map.program.keeps_input()) {
-            b.matmul(maps.each_mut().map(|map| (map.weight, &mut *map.y)), &acts, work.precision);
+            b.matmul(
+                maps.each_mut().map(|map| (map.weight, &mut *map.y)),
+                &acts,
+                work.precision,
+            );
             for map in &mut maps {
                 if let Some(bias) = map.bias {
                     b.add_bias(map.y, bias, 1.0);

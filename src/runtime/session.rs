@@ -99,7 +99,9 @@ impl Session {
         let (backend, spec) = (self.model.backend(), self.model.spec());
         let active = Active::new(backend, spec, &adapters)?;
         let first = |what: &str| {
-            let e = Error::usage(format!("an adapter that {what} must be on before the first token: reset the session first"));
+            let e = Error::usage(format!(
+                "an adapter that {what} must be on before the first token: reset the session first"
+            ));
             Err(e.expected("no tokens").found(self.tokens.len()))
         };
         if !self.tokens.is_empty() && active.prefix().is_some() && !active.same_prefix(&self.active) {
@@ -234,7 +236,10 @@ impl Session {
         }
         let mut first = 0;
         for chunk in tokens.chunks(self.chunk) {
-            gates.iter_mut().zip(&from).for_each(|(gate, from)| *gate = from.saturating_sub(self.tokens.len()));
+            gates
+                .iter_mut()
+                .zip(&from)
+                .for_each(|(gate, from)| *gate = from.saturating_sub(self.tokens.len()));
             let pass = Pass { gates: &gates, ..pass };
             pass.forward(&mut self.state, chunk, self.before + self.tokens.len());
             self.tokens.extend_from_slice(chunk);

@@ -64,6 +64,10 @@ fn lower(source: &Source) -> Result<Lowered> {
         let a = module.matrix("lora_A")?.map(|k, _, v| v * e[k]);
         // A scale of alpha 0 or less is the number of ranks in PEFT.
         let scale = if alpha > 0.0 { alpha } else { init_r } / (init_r + 1e-5);
-        Ok(vec![Form::LowRank(LowRank::new(a, module.matrix("lora_B")?, scale as f32))])
+        Ok(vec![Form::LowRank(LowRank::new(
+            a,
+            module.matrix("lora_B")?,
+            scale as f32,
+        ))])
     })
 }

@@ -62,7 +62,7 @@ fn lower(source: &Source) -> Result<Lowered> {
 /// Which of n elements stand where in the order of the blocks: in each of `parts` parts, pieces of `half` go evens first, then odds.
 /// Element p in the order of the blocks is the one that P (`block_butterfly_perm`) takes to p.
 fn butterfly(n: usize, parts: usize, half: usize) -> Option<Vec<u32>> {
-    if parts == 0 || half == 0 || n % parts != 0 || (n / parts) % half != 0 {
+    if parts == 0 || half == 0 || !n.is_multiple_of(parts) || !(n / parts).is_multiple_of(half) {
         return None;
     }
     let (part, pieces) = (n / parts, n / parts / half);

@@ -20,7 +20,9 @@ pub fn cayley(q: &[f64], n: usize) -> Result<Vec<f64>> {
         let pivot = (col..n).max_by(larger).unwrap_or(col);
         let value = left[pivot * n + col];
         if value.abs().partial_cmp(&1e-12) != Some(std::cmp::Ordering::Greater) || !value.is_finite() {
-            return Err(Error::invalid("a rotation cannot be computed: its numbers are too large"));
+            return Err(Error::invalid(
+                "a rotation cannot be computed: its numbers are too large",
+            ));
         }
         for m in [&mut left, &mut right] {
             for j in 0..n {

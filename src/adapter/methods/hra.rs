@@ -42,7 +42,9 @@ fn lower(source: &Source) -> Result<Lowered> {
             let norm = dot(column, column).sqrt();
             if norm.is_nan() || norm <= 0.0 {
                 let e = Error::invalid("a reflection has no direction");
-                return Err(module.need("hra_u")?.error(e.found(format_args!("column {i} of length {norm}"))));
+                return Err(module
+                    .need("hra_u")?
+                    .error(e.found(format_args!("column {i} of length {norm}"))));
             }
             column.iter_mut().for_each(|c| *c /= norm);
         }
@@ -56,10 +58,9 @@ fn lower(source: &Source) -> Result<Lowered> {
             t[i * r + i] = 2.0;
         }
         let a: Vec<f32> = u.iter().flatten().map(|v| *v as f32).collect();
-        let mut b = Vec::with_capacity(n * r);
-        for i in 0..n {
-            b.extend((0..r).map(|k| -(0..=k).map(|l| u[l][i] * t[l * r + k]).sum::<f64>() as f32));
-        }
+        let b: Vec<f32> = (0..n * r)
+            .map(|p| -(0..=p % r).map(|l| u[l][p / r] * t[l * r + p % r]).sum::<f64>() as f32)
+            .collect();
         let (a, b) = (Matrix::from_f32(r, n, &a), Matrix::from_f32(n, r, &b));
         Ok(vec![Form::InLowRank(LowRank::new(a, b, 1.0))])
     })

@@ -11,12 +11,12 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use crate::adapter::Lowered;
 use crate::adapter::forms::{Base, Form, FromBase, LowRank, Lower};
 use crate::adapter::matrix::Matrix;
 use crate::adapter::options::Rule;
 use crate::adapter::scaling::{MAX_RANK, Scaling};
 use crate::adapter::source::{Method, Module, Source, bad_shape};
-use crate::adapter::Lowered;
 use crate::error::{Error, Result};
 use crate::linalg;
 
@@ -151,8 +151,12 @@ impl Start {
         };
         let name = name.to_lowercase();
         if Self::LOST.iter().any(|lost| name.starts_with(lost)) {
-            let e = Error::unsupported("initialisation that changed the base weights in a way that the base alone does not tell")
-                .expected("an adapter converted to plain LoRA (save_pretrained with path_initial_model_for_weight_conversion)");
+            let e = Error::unsupported(
+                "initialisation that changed the base weights in a way that the base alone does not tell",
+            )
+            .expected(
+                "an adapter converted to plain LoRA (save_pretrained with path_initial_model_for_weight_conversion)",
+            );
             return Err(source.folder.error(e.found(name), field));
         }
         Ok(match name.as_str() {
@@ -231,12 +235,18 @@ impl BlockDiagonal {
             None | Some(Value::Null) => Ok(Vec::new()),
             Some(Value::Array(list)) => list
                 .iter()
-                .map(|v| v.as_str().map(str::to_owned).ok_or_else(|| wrong(name, "a list of text")))
+                .map(|v| {
+                    v.as_str()
+                        .map(str::to_owned)
+                        .ok_or_else(|| wrong(name, "a list of text"))
+                })
                 .collect(),
             Some(_) => Err(wrong(name, "a list of text")),
         };
         let n = object.get("nblocks").map_or(Some(1), Value::as_u64);
-        let n = n.and_then(|n| usize::try_from(n).ok()).filter(|n| (1..=MAX_RANK).contains(n));
+        let n = n
+            .and_then(|n| usize::try_from(n).ok())
+            .filter(|n| (1..=MAX_RANK).contains(n));
         Ok(Some(BlockDiagonal {
             of_a: names("target_modules_bd_a")?,
             of_b: names("target_modules_bd_b")?,
@@ -253,7 +263,7 @@ impl BlockDiagonal {
                 let e = Error::limit("the blocks of BD-LoRA make too large a matrix");
                 return Err(module.error(e.expected(format_args!("at most {MAX_EXPANDED} numbers"))));
             }
-            if m.rows() % self.n != 0 {
+            if !m.rows().is_multiple_of(self.n) {
                 let e = Error::mismatch("rows are not whole blocks of BD-LoRA");
                 return Err(module.error(e.expected(format_args!("a multiple of {}", self.n)).found(m.rows())));
             }
@@ -283,7 +293,12 @@ fn layer_replication(source: &Source) -> Result<Option<Vec<usize>>> {
     };
     let wrong = || {
         let e = Error::invalid("the field has the wrong type or range");
-        source.folder.error(e.expected(format_args!("pairs [first, end) of at most {MAX_LAYERS} layers together")), field)
+        source.folder.error(
+            e.expected(format_args!(
+                "pairs [first, end) of at most {MAX_LAYERS} layers together"
+            )),
+            field,
+        )
     };
     let mut layers = Vec::new();
     for range in list {
@@ -305,7 +320,10 @@ fn invocation(source: &Source) -> Result<Option<Vec<u32>>> {
     let Some(list) = source.folder.list(field)? else {
         return Ok(None);
     };
-    let ids: Option<Vec<u32>> = list.iter().map(|v| v.as_u64().and_then(|n| u32::try_from(n).ok())).collect();
+    let ids: Option<Vec<u32>> = list
+        .iter()
+        .map(|v| v.as_u64().and_then(|n| u32::try_from(n).ok()))
+        .collect();
     match ids {
         Some(ids) if !ids.is_empty() => Ok(Some(ids)),
         _ => {

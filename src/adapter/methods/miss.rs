@@ -49,7 +49,7 @@ fn sums(module: &Module, mini: bool) -> Result<Vec<Form>> {
         scalable: true,
         lower: Arc::new(move |base: &Base| {
             let n = base.rows;
-            if n % period != 0 {
+            if !n.is_multiple_of(period) {
                 let e = Error::mismatch("outputs are not whole repetitions of miss_block");
                 return Err(e.expected(format_args!("a multiple of {period}")).found(n));
             }
@@ -76,13 +76,17 @@ fn bat(module: &Module) -> Result<Vec<Form>> {
         shape: (0, blocks * r),
         scalable: true,
         lower: Arc::new(move |base: &Base| {
-            if base.cols % r != 0 {
+            if !base.cols.is_multiple_of(r) {
                 let e = Error::mismatch("inputs are not whole blocks of miss_block");
                 return Err(e.expected(format_args!("a multiple of {r}")).found(base.cols));
             }
             let w = base.weights();
             let mut delta = vec![0.0; w.len()];
-            for (row, (out, w)) in delta.chunks_exact_mut(base.cols).zip(w.chunks_exact(base.cols)).enumerate() {
+            for (row, (out, w)) in delta
+                .chunks_exact_mut(base.cols)
+                .zip(w.chunks_exact(base.cols))
+                .enumerate()
+            {
                 let (block, within) = (&m[row / r * r * r..][..r * r], row % r);
                 for (out, w) in out.chunks_exact_mut(r).zip(w.chunks_exact(r)) {
                     out.copy_from_slice(&block[within * r..][..r]);

@@ -48,9 +48,34 @@ pub static METHODS: &[Method] = &[
 
 /// What else PEFT has (`PeftType` of 0.21).
 static KNOWN: &[&str] = &[
-    "ADAMSS", "ADAPTION_PROMPT", "LILY", "POLY", "FROD", "PVERA", "FOURIERFT", "GLORA", "XLORA", "VBLORA", "UNILORA", "CPT", "RANDLORA",
-    "HIRA", "SHIRA", "C3A", "WAVEFT", "OSF", "DELORA", "GRALORA", "CARTRIDGE", "TINYLORA", "PSOFT", "PEANUT", "SHADOW", "SUPERTUNING",
-    "DEFT", "BONE",
+    "ADAMSS",
+    "ADAPTION_PROMPT",
+    "LILY",
+    "POLY",
+    "FROD",
+    "PVERA",
+    "FOURIERFT",
+    "GLORA",
+    "XLORA",
+    "VBLORA",
+    "UNILORA",
+    "CPT",
+    "RANDLORA",
+    "HIRA",
+    "SHIRA",
+    "C3A",
+    "WAVEFT",
+    "OSF",
+    "DELORA",
+    "GRALORA",
+    "CARTRIDGE",
+    "TINYLORA",
+    "PSOFT",
+    "PEANUT",
+    "SHADOW",
+    "SUPERTUNING",
+    "DEFT",
+    "BONE",
 ];
 
 /// The method that the folder names.

@@ -46,7 +46,7 @@ fn lower(source: &Source) -> Result<Lowered> {
         let name = if embedding { EMBEDDING_R } else { R };
         let (t, stored) = (module.need(name)?, module.matrix(name)?);
         // n (n - 1) / 2 numbers above the diagonal.
-        let n = (1 + (1.0 + 8.0 * stored.cols() as f64).sqrt() as usize) / 2;
+        let n = ((1.0 + 8.0 * stored.cols() as f64).sqrt() as usize).div_ceil(2);
         if n * (n - 1) / 2 != stored.cols() {
             return Err(bad_shape(t, "[blocks, size (size - 1) / 2]"));
         }
@@ -62,12 +62,19 @@ fn lower(source: &Source) -> Result<Lowered> {
             }
             if coft {
                 // The norm of Q is kept below eps / sqrt(blocks).
-                let (norm, most) = (q.iter().map(|v| v * v).sum::<f64>().sqrt(), eps / (stored.rows() as f64).sqrt());
+                let (norm, most) = (
+                    q.iter().map(|v| v * v).sum::<f64>().sqrt(),
+                    eps / (stored.rows() as f64).sqrt(),
+                );
                 if norm > most {
                     q.iter_mut().for_each(|v| *v *= most / norm);
                 }
             }
-            let r = if series { neumann(&q, n, terms) } else { cayley(&q, n).map_err(|e| t.error(e))? };
+            let r = if series {
+                neumann(&q, n, terms)
+            } else {
+                cayley(&q, n).map_err(|e| t.error(e))?
+            };
             blocks.extend(r.iter().map(|v| *v as f32));
         }
         let form = move |blocks| {
@@ -76,7 +83,11 @@ fn lower(source: &Source) -> Result<Lowered> {
                 blocks,
                 order: None,
             };
-            if embedding { Form::OutBlocks(b) } else { Form::InBlocks(b) }
+            if embedding {
+                Form::OutBlocks(b)
+            } else {
+                Form::InBlocks(b)
+            }
         };
         if !share {
             return Ok(vec![form(blocks)]);

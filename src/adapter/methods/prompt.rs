@@ -2,10 +2,10 @@
 //! al. 2023, arXiv 2303.02861): `prompt_embeddings` (n, dim) stand before the text as n tokens would. P-tuning's encoder was evaluated when it
 //! was saved. In the multitask form the prompt of task t is P ⊙ (`prefix_task_cols`[t] `prefix_task_rows`[t]) (peft/peft_model.py).
 
-use crate::adapter::{Lowered, Prefix};
 use crate::adapter::matrix::Matrix;
 use crate::adapter::options::Rule;
 use crate::adapter::source::{Method, Source, bad_shape, matrix};
+use crate::adapter::{Lowered, Prefix};
 use crate::error::{Error, Result};
 
 const PROMPT: &str = "prompt_embeddings";
@@ -84,7 +84,10 @@ fn multitask(source: &Source) -> Result<Lowered> {
     };
     let cols = Matrix::from_tensor(tc, tasks * n, rank)?.to_f32();
     let rows = Matrix::from_tensor(tr, tasks * rank, dim)?.to_f32();
-    let (cols, rows) = (&cols[task * n * rank..][..n * rank], &rows[task * rank * dim..][..rank * dim]);
+    let (cols, rows) = (
+        &cols[task * n * rank..][..n * rank],
+        &rows[task * rank * dim..][..rank * dim],
+    );
     let prompt = prompt.map(|i, j, v| v * (0..rank).map(|k| cols[i * rank + k] * rows[k * dim + j]).sum::<f32>());
     let mut lowered = source.lower(|_| Ok(Vec::new()))?;
     lowered.prefix = Some(Prefix::Embeddings(prompt));

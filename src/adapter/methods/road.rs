@@ -25,7 +25,9 @@ fn lower(source: &Source) -> Result<Lowered> {
     let variant = folder.str("variant")?.unwrap_or("road_1");
     let group = folder.usize("group_size", 64)?;
     if group == 0 || group % 2 != 0 {
-        let e = Error::invalid("value out of range").expected("an even number above 0").found(group);
+        let e = Error::invalid("value out of range")
+            .expected("an even number above 0")
+            .found(group);
         return Err(folder.error(e, "group_size"));
     }
     let half = group / 2;

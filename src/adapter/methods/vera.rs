@@ -98,12 +98,17 @@ impl Projection {
             let (cols, rows) = base.widest;
             let a = rng.kaiming_uniform(self.rank * cols, cols);
             let b = rng.kaiming_uniform(rows * self.rank, self.rank);
-            (Matrix::from_f32(self.rank, cols, &a), Matrix::from_f32(rows, self.rank, &b))
+            (
+                Matrix::from_f32(self.rank, cols, &a),
+                Matrix::from_f32(rows, self.rank, &b),
+            )
         });
         if base.cols > a.cols() || base.rows > b.rows() {
             let e = Error::mismatch("the shared vera_A and vera_B are too small for the module");
             let found = format_args!("{} inputs, {} outputs", a.cols(), b.rows()).to_string();
-            return Err(e.expected(format_args!("{} inputs, {} outputs", base.cols, base.rows)).found(found));
+            return Err(e
+                .expected(format_args!("{} inputs, {} outputs", base.cols, base.rows))
+                .found(found));
         }
         let cut = |map: &Mutex<HashMap<usize, Matrix>>, key: usize, whole: &Matrix, rows: usize, cols: usize| {
             // A poisoned lock holds nothing half-done: entries are whole.

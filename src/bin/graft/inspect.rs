@@ -192,15 +192,46 @@ fn without_layer(path: &str) -> String {
 }
 
 fn describe(form: &Form) -> (String, Value) {
-    match form {
-        Form::LowRank(l) => {
-            let (inputs, rank, outputs, scale) = (l.cols, l.rank, l.rows, l.scale);
-            (
-                format!("{inputs} → {rank} → {outputs}, scale {scale}"),
-                json!({"form": "low_rank", "in": inputs, "rank": rank, "out": outputs, "scale": scale}),
+    let ((inputs, outputs), name) = (form.shape(), form.name());
+    let side = |n: usize| if n == 0 { "…".to_string() } else { n.to_string() };
+    let shape = format!("{name}  {} → {}", side(inputs), side(outputs));
+    let mut document = json!({"form": name, "in": inputs, "out": outputs});
+    let text = match form {
+        Form::LowRank(l) | Form::InLowRank(l) | Form::Dora(l, _) => {
+            (document["rank"], document["scale"]) = (l.rank().into(), l.scale.into());
+            format!(
+                "{name}  {} → {} → {}, scale {}",
+                side(inputs),
+                l.rank(),
+                side(outputs),
+                l.scale
             )
         }
-    }
+        Form::Dense(_, scale) => {
+            document["scale"] = (*scale).into();
+            format!("{shape}, scale {scale}")
+        }
+        Form::Kron(k) => {
+            document["scale"] = k.scale.into();
+            document["factors"] = json!([[k.w1.rows(), k.w1.cols()], [k.w2.rows(), k.w2.cols()]]);
+            let (o1, i1, o2, i2) = (k.w1.rows(), k.w1.cols(), k.w2.rows(), k.w2.cols());
+            format!("{shape} as {o1}×{i1} ⊗ {o2}×{i2}, scale {}", k.scale)
+        }
+        Form::InBlocks(b) | Form::OutBlocks(b) => {
+            document["block"] = b.size.into();
+            format!("{shape}, blocks of {}", b.size)
+        }
+        Form::Rows(ids, _) => {
+            document["tokens"] = json!(ids);
+            format!("{name}  of {} tokens", ids.len())
+        }
+        Form::FromBase(f) => {
+            document["what"] = f.what.into();
+            format!("{shape}: {}", f.what)
+        }
+        _ => shape,
+    };
+    (text, document)
 }
 
 /// Names come from files: no control characters on a terminal.

@@ -161,8 +161,10 @@ impl Cpu {
                     Some(order) => old.iter_mut().zip(order).for_each(|(v, at)| *v = row[*at as usize]),
                 }
                 new.fill(0.0);
-                for ((new, old), block) in
-                    new.chunks_exact_mut(size).zip(old.chunks_exact(size)).zip(blocks.chunks_exact(size * size))
+                for ((new, old), block) in new
+                    .chunks_exact_mut(size)
+                    .zip(old.chunks_exact(size))
+                    .zip(blocks.chunks_exact(size * size))
                 {
                     for (f, row) in old.iter().zip(block.chunks_exact(size)) {
                         new.iter_mut().zip(row).for_each(|(n, r)| *n += f * r);

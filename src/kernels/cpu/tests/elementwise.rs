@@ -170,7 +170,7 @@ fn sums_are_exact() {
             cpu.add(&mut found, &x);
             assert!(found.iter().zip(y.iter().zip(&x)).all(|(f, (y, x))| *f == y + x));
             let mut found = y.clone();
-            cpu.add_bias(&mut found, &x[..n]);
+            cpu.add_bias(&mut found, &x[..n], 1.0);
             assert!(found.iter().enumerate().all(|(i, f)| *f == y[i] + x[i % n]));
         }
     }

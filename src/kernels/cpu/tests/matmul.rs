@@ -358,33 +358,45 @@ fn low_rank_and_embed_match_f64() {
     for cpu in levels(2).iter() {
         for (rank, k, n) in [(1, 5, 9), (8, 64, 33), (16, 576, 192), (3, 100, 16)] {
             for m in [1, 2, 4, 9] {
-                let l = LowRank {
-                    rank,
-                    a: random.activations(rank * k),
-                    b: random.activations(n * rank),
-                };
+                let (a, b) = (random.activations(rank * k), random.activations(n * rank));
+                let (mid, out) = (random.activations(rank), random.activations(n));
                 let (x, y) = (random.activations(m * k), random.activations(m * n));
-                let (u, _) = reference(&l.a, &x, k);
-                let mut expected: Vec<f64> = y.iter().map(|&v| f64::from(v)).collect();
-                let mut size = vec![0.0f64; m * n];
-                for (i, e) in expected.iter_mut().enumerate() {
-                    let (t, j) = (i / n, i % n);
-                    for r in 0..rank {
-                        let sum_abs: f64 = (0..k).map(|i| f64::from((l.a[r * k + i] * x[t * k + i]).abs())).sum();
-                        *e += 0.5 * u[t * rank + r] * f64::from(l.b[j * rank + r]);
-                        size[i] += sum_abs * f64::from(l.b[j * rank + r].abs());
+                let (u, _) = reference(&a, &x, k);
+                // Plain; with factors and a first row; then the same with A as a table of one-hot inputs.
+                for (factors, from) in [(false, 0), (true, m / 2)] {
+                    let l = LowRank {
+                        a: Weight::f32(rank, k, &a),
+                        b: Weight::f32(n, rank, &b),
+                        mid: factors.then_some(&mid[..]),
+                        out: factors.then_some(&out[..]),
+                    };
+                    let mut expected: Vec<f64> = y.iter().map(|&v| f64::from(v)).collect();
+                    let mut size = vec![1.0f64; m * n];
+                    for (i, e) in expected.iter_mut().enumerate().skip(from * n) {
+                        let (t, j) = (i / n, i % n);
+                        for r in 0..rank {
+                            let sum_abs: f64 = (0..k).map(|i| f64::from((a[r * k + i] * x[t * k + i]).abs())).sum();
+                            let factor = if factors {
+                                f64::from(mid[r]) * f64::from(out[j])
+                            } else {
+                                1.0
+                            };
+                            let factor = 0.5 * factor * f64::from(b[j * rank + r]);
+                            *e += u[t * rank + r] * factor;
+                            size[i] += sum_abs * factor.abs() * 2.0;
+                        }
                     }
-                    size[i] += 1.0;
-                }
-                // With the f32 form at hand, and with another only.
-                for format in [BlockFormat::F32, BlockFormat::Q4_0] {
-                    if k % 32 != 0 && format != BlockFormat::F32 {
-                        continue;
+                    // With the f32 form at hand, and with another only.
+                    for format in [BlockFormat::F32, BlockFormat::Q4_0] {
+                        if k % 32 != 0 && format != BlockFormat::F32 {
+                            continue;
+                        }
+                        let (mut acts, mut found) = (Acts::default(), y.clone());
+                        cpu.pack(&x, k, &[format], Precision::Fast, &mut acts);
+                        cpu.pack_f32(&x, &mut acts);
+                        cpu.low_rank(&l, 0.5, from, &acts, &mut Acts::default(), &mut found);
+                        close(cpu.isa(), &found, &expected, |i| size[i], BOUND);
                     }
-                    let (mut acts, mut found) = (Acts::default(), y.clone());
-                    cpu.pack(&x, k, &[format], Precision::Fast, &mut acts);
-                    cpu.low_rank(&l, 0.5, &x, &mut acts, &mut Acts::default(), &mut found);
-                    close(cpu.isa(), &found, &expected, |i| size[i], BOUND);
                 }
             }
         }

@@ -1,0 +1,139 @@
+//! Oracle: PEFT in f32 for every adapter method, on tiny random models (tests/reference/methods.py): one adapter, several at once, weights,
+//! and switches between two tokens with the same cache.
+
+mod common;
+
+use std::path::{Path, PathBuf};
+
+use common::*;
+use graft::adapter::AdapterOptions;
+use graft::kernels::Precision;
+use graft::{Adapter, Model, Session, SessionOptions};
+use serde_json::Value;
+
+/// A chunk that holds every prompt, and one that cuts it (and prefixes) in the middle.
+const CHUNKS: [usize; 2] = [512, 7];
+
+fn cases() -> Vec<PathBuf> {
+    let mut cases = Vec::new();
+    for folder in std::fs::read_dir(data().join("methods")).unwrap() {
+        let folder = folder.unwrap().path();
+        if folder.is_dir() {
+            cases.extend(
+                std::fs::read_dir(folder)
+                    .unwrap()
+                    .map(|e| e.unwrap().path())
+                    .filter(|p| p.extension().is_some_and(|e| e == "json")),
+            );
+        }
+    }
+    cases.sort();
+    cases
+}
+
+fn load(model: &Model, folder: &Path, list: &Value) -> Result<Vec<(Adapter, f32)>, String> {
+    list.as_array()
+        .unwrap()
+        .iter()
+        .map(|a| {
+            let options = AdapterOptions {
+                task_id: a["task_id"].as_u64().map(|t| t as usize),
+            };
+            let dir = folder.join(a["dir"].as_str().unwrap());
+            let adapter = model.load_adapter_with(&dir, &options).map_err(|e| e.to_string())?;
+            Ok((adapter, a["weight"].as_f64().unwrap() as f32))
+        })
+        .collect()
+}
+
+/// The largest error of a case's logits.
+fn check(case: &Value, folder: &Path, chunk: usize) -> Result<f32, String> {
+    let model = Model::open(folder.join(case["model"].as_str().unwrap())).map_err(|e| e.to_string())?;
+    let options = SessionOptions {
+        precision: Precision::Exact,
+        chunk,
+        ..Default::default()
+    };
+    let mut session: Session = model.session(&options).map_err(|e| e.to_string())?;
+    let (mut worst, mut compared, mut before, mut logprob) = (0.0f32, 0, 0, 0.0);
+    let positions = case["positions"].as_array().unwrap();
+    let all: Vec<u32> = case["segments"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .flat_map(|s| ids(&s["tokens"]))
+        .collect();
+    for segment in case["segments"].as_array().unwrap() {
+        let adapters = load(&model, folder, &segment["adapters"])?;
+        session.set_adapters(&adapters).map_err(|e| e.to_string())?;
+        let tokens = ids(&segment["tokens"]);
+        session
+            .eval_each(&tokens, &mut |i, logits| {
+                let pos = before + i;
+                if let Some(next) = all.get(pos + 1) {
+                    logprob += f64::from(logits[*next as usize]) - logsumexp(logits);
+                }
+                if let Some(recorded) = positions.iter().find(|p| p["pos"] == pos) {
+                    let oracle = floats(&recorded["logits"]);
+                    assert_eq!(oracle.len(), logits.len(), "vocabulary");
+                    for (ours, oracle) in logits.iter().zip(&oracle) {
+                        worst = worst.max(logit_error(*ours, *oracle));
+                    }
+                    compared += 1;
+                }
+                std::ops::ControlFlow::Continue(())
+            })
+            .map_err(|e| e.to_string())?;
+        before += tokens.len();
+    }
+    assert_eq!(compared, positions.len(), "recorded positions");
+    let mean = logprob / (all.len() - 1) as f64;
+    let oracle = case["mean_logprob"].as_f64().unwrap();
+    if (mean - oracle).abs() > 1e-4 {
+        return Err(format!(
+            "mean log-probability {oracle}, ours {mean}, largest error {worst:.1e}"
+        ));
+    }
+    if worst > LOGIT_BOUND {
+        return Err(format!("largest error {worst:.1e}"));
+    }
+    // The oracle's greedy tokens, from where the session is.
+    let (greedy, margins) = (ids(&case["greedy"]), floats(&case["greedy_margin"]));
+    for (step, (token, margin)) in greedy.iter().zip(&margins).enumerate() {
+        let logits = session.logits();
+        let ours = argmax(logits);
+        let scale = logits[ours as usize].abs().max(1.0);
+        if ours != *token && *margin > 2.0 * LOGIT_BOUND * scale {
+            return Err(format!(
+                "greedy token {step}: oracle {token} (margin {margin}), ours {ours}"
+            ));
+        }
+        session.eval(&[*token]).map_err(|e| e.to_string())?;
+    }
+    Ok(worst)
+}
+
+#[test]
+fn exact_logits_match_peft() {
+    let (mut failed, mut worst, mut n) = (Vec::new(), (0.0, String::new()), 0);
+    for path in cases() {
+        let case = json(&path);
+        let folder = path.parent().unwrap();
+        let name = format!(
+            "{} {}",
+            folder.file_name().unwrap().display(),
+            case["name"].as_str().unwrap()
+        );
+        for chunk in CHUNKS {
+            match check(&case, folder, chunk) {
+                Ok(error) if error > worst.0 => worst = (error, name.clone()),
+                Ok(_) => {}
+                Err(e) => failed.push(format!("{name} (chunk {chunk}): {e}")),
+            }
+        }
+        n += 1;
+    }
+    println!("{n} cases; largest error {:.2e} at {}", worst.0, worst.1);
+    assert!(failed.is_empty(), "{} failed:\n{}", failed.len(), failed.join("\n"));
+    assert!(n >= 300, "only {n} cases: recorded files are missing");
+}
