@@ -4,7 +4,7 @@
 
 Each entry: {"dir", "kind", "stage", "model", "why"}. kind is "unsupported" (a valid PEFT adapter of a sort Graft cannot run yet) or
 "invalid" (no tool should accept it); stage is "open" (the folder alone shows it) or "attach" (only the model does); model is the tiny
-model it was made for. Valid but unusual folders are made by PEFT itself, broken ones by editing a good one.
+model it was made for. Each is a good adapter with one thing wrong: those of plain LoRA here, those of other methods in bad_methods.py.
 Once a method is supported, its entry goes away.
 """
 
@@ -14,11 +14,9 @@ import shutil
 import struct
 
 import torch
-from peft import IA3Config, LoraConfig, get_peft_model
 from safetensors.torch import save_file
 
-import gguf_hf
-from tiny_models import OUT as TINY
+import bad_methods
 
 OUT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "data", "adapters-bad")
 MANIFEST = []
@@ -30,27 +28,6 @@ B0 = A0.replace("lora_A", "lora_B")
 def note(name, kind, stage, why, model="llama-tied"):
     MANIFEST.append({"dir": name, "kind": kind, "stage": stage, "model": model, "why": why})
     return os.path.join(OUT, name)
-
-
-def from_peft(name, config, why, model="llama-tied"):
-    """An adapter as PEFT saves it, random so that ignoring a part of it would show."""
-    torch.manual_seed(len(MANIFEST))
-    folder = note(name, "unsupported", "open", why, model)
-    peft_model = get_peft_model(gguf_hf.read_model(os.path.join(TINY, model, "model.gguf")), config)
-    with torch.no_grad():
-        for p in peft_model.parameters():
-            if p.requires_grad:
-                p.add_(0.2 * torch.randn_like(p))
-    peft_model.save_pretrained(folder)
-    os.remove(os.path.join(folder, "README.md"))
-    path = os.path.join(folder, CONFIG)
-    with open(path) as f:
-        saved = json.load(f)
-    for key, value in saved.items():
-        if isinstance(value, list) and all(isinstance(v, str) for v in value):
-            value.sort()
-    with open(path, "w") as f:
-        f.write(json.dumps(saved, indent=2, sort_keys=True))
 
 
 def good(folder):
@@ -112,24 +89,10 @@ def replace(key, value):
 
 
 def valid_but_unsupported():
-    lora = lambda **k: LoraConfig(task_type="CAUSAL_LM", **({"r": 2, "lora_alpha": 4, "target_modules": ["q_proj"]} | k))
-    from_peft("use-dora", lora(use_dora=True), "use_dora: a weight-decomposed adapter with magnitude vectors")
-    from_peft("ia3", IA3Config(task_type="CAUSAL_LM", target_modules=["k_proj", "down_proj"], feedforward_modules=["down_proj"]),
-              "peft_type IA3")
-    from_peft("lora-bias", lora(lora_bias=True), "lora_bias: B has a bias (an engine may support it; then move this to the good ones)")
-    from_peft("modules-to-save", lora(modules_to_save=["lm_head"]), "modules_to_save holds a whole replaced head", "qwen2")
-    from_peft("bias-all", lora(bias="all"), "bias=all stores the base model's biases", "llama-separate-bias")
-    from_peft("bias-lora-only", lora(bias="lora_only"), "bias=lora_only stores biases of the adapted modules", "llama-separate-bias")
-    from_peft("embedding-lora", lora(target_modules=["q_proj", "embed_tokens"]), "LoRA on the embedding (lora_embedding_A/B)")
-    from_peft("lm-head-lora", lora(target_modules=["q_proj", "lm_head"]), "LoRA on the output head", "qwen2")
-    from_peft("alora", lora(alora_invocation_tokens=[5, 6]), "alora_invocation_tokens: active only after the invocation sequence")
-    from_peft("trainable-tokens", lora(trainable_token_indices=[3, 9]), "trainable_token_indices replaces embedding rows")
-    from_peft("layer-replication", lora(layer_replication=[[0, 2], [1, 2]]), "layer_replication changes the layers of the model")
-    for name, extra in {"bdlora": {"use_bdlora": {"target_modules_bd_a": ["q_proj"], "nblocks": 2}}, "qalora": {"use_qalora": True},
-                        "kasa": {"kasa_config": {}}, "arrow": {"arrow_config": {"top_k": 2}},
+    for name, extra in {"qalora": {"use_qalora": True}, "kasa": {"kasa_config": {}}, "arrow": {"arrow_config": {"top_k": 2}},
                         "target-parameters": {"target_parameters": ["mlp.experts.gate_up_proj"]}}.items():
         edited(name, f"{next(iter(extra))} is set: the tensors do not mean plain LoRA", extra, kind="unsupported")
-    for init in ("pissa", "olora", "corda", "loftq", "lora_ga"):
+    for init in ("corda", "loftq", "lora_ga"):
         edited(f"init-{init}", f"init_lora_weights={init}: unconverted, relative to a changed base", {"init_lora_weights": init},
                kind="unsupported")
     edited("unknown-peft-type", "a peft_type that does not exist", {"peft_type": "WONDERTUNING"}, kind="unsupported")
@@ -183,6 +146,8 @@ def invalid_configs():
     edited("config-list", "the configuration is a JSON list", "[1, 2, 3]")
     edited("config-other-json", "JSON that is no adapter configuration", '{"model_type": "llama", "hidden_size": 64}')
     edited("config-trailing", "text after the JSON value", good_text + " and more")
+    edited("config-twice", "r is there twice, with two values", good_text[:-1] + ', "r": 3}')
+    edited("unknown-field", "an option that nobody knows is on", {"use_wonder": True}, kind="unsupported")
     edited("config-deep", "100000 nested lists", "[" * 100_000)
     raw("config-empty", "an empty adapter_config.json", config=b"")
     raw("config-cut", "adapter_config.json cut in the middle", config=good_text[:40].encode())
@@ -230,6 +195,9 @@ def main():
     invalid_tensors()
     invalid_configs()
     invalid_containers()
+    for name, kind, stage, why, config, tensors in bad_methods.cases():
+        os.makedirs(folder := note(name, kind, stage, why))
+        write(folder, config, tensors)
     with open(os.path.join(OUT, "manifest.json"), "w") as f:
         f.write("[\n" + ",\n".join(json.dumps(m) for m in MANIFEST) + "\n]\n")
     print(len(MANIFEST), "adapters")

@@ -86,7 +86,9 @@ LORA = {
     "lora-dora": Adapter(lora(use_dora=True)),
     "lora-dora-rslora": Adapter(lora(use_dora=True, use_rslora=True, r=3, target_modules=["q_proj", "o_proj", "up_proj", "down_proj"])),
     "lora-alora": Adapter(lora(alora_invocation_tokens=INVOCATION, target_modules=SOME)),
+    "lora-alora-repeat": Adapter(lora(alora_invocation_tokens=[21, 21], target_modules=["q_proj", "v_proj"]), ("llama-tied",)),
     "lora-bdlora": Adapter(bdlora),
+    "lora-high-rank": Adapter(lora(r=70, target_modules=r"model\.layers\.\d\.self_attn\.(v_proj)"), ("qwen2",)),  # more than its 32 rows
     "lora-embedding": Adapter(lora(target_modules=["embed_tokens"])),
     "lora-embedding-attention": Adapter(lora(target_modules=["embed_tokens", "q_proj", "v_proj"])),
     "lora-embedding-dora": Adapter(lora(target_modules=["embed_tokens", "q_proj"], use_dora=True)),
@@ -115,6 +117,7 @@ LOW_RANK = {
     "ia3": Adapter(ia3(target_modules=["k_proj", "v_proj", "down_proj"], feedforward_modules=["down_proj"])),
     "ia3-all": Adapter(ia3(target_modules=ALL, feedforward_modules=["gate_proj", "down_proj"])),
     "ia3-only-out": Adapter(ia3(target_modules=["q_proj", "o_proj", "down_proj"], feedforward_modules=[])),
+    "ia3-save-norm": Adapter(ia3(target_modules=["v_proj"], feedforward_modules=[], modules_to_save=["input_layernorm"]), UNTIED),
     "adalora": Adapter(adalora()),
     "adalora-pruned": Adapter(pruned),
     "loha": Adapter(loha()),
@@ -126,6 +129,7 @@ LOW_RANK = {
     "lokr-factor": Adapter(lokr(decompose_factor=4, target_modules=["k_proj", "o_proj", "up_proj"])),
     "lokr-patterns": Adapter(lokr(target_modules=["q_proj", "v_proj", "down_proj"], rank_pattern={"v_proj": 3}, alpha_pattern={"down_proj": 5})),
     "vera": Adapter(vera()),
+    "vera-bias": Adapter(vera(bias="vera_only", target_modules=["q_proj", "v_proj"]), UNTIED),
     "vera-no-projection": Adapter(vera(save_projection=False)),
 }
 oft = simple(OFTConfig, oft_block_size=8, target_modules=ALL)
@@ -147,9 +151,11 @@ TRANSFORMS = {
     "boft-blocks": Adapter(boft(boft_block_size=0, boft_block_num=8)),
     "boft-2": Adapter(boft(boft_n_butterfly_factor=2)),
     "boft-3": Adapter(boft(boft_n_butterfly_factor=3, target_modules=["q_proj", "down_proj"])),
+    "boft-bias": Adapter(boft(bias="boft_only", target_modules=["q_proj", "v_proj"]), UNTIED),
     "hra": Adapter(hra()),
     "hra-odd": Adapter(hra(r=3, target_modules=ALL)),
     "hra-gram-schmidt": Adapter(hra(apply_GS=True)),
+    "hra-bias": Adapter(hra(bias="all", target_modules=["q_proj"]), UNTIED),
     "road-1": Adapter(road()),
     "road-2": Adapter(road(variant="road_2")),
     "road-4": Adapter(road(variant="road_4")),
@@ -157,6 +163,7 @@ TRANSFORMS = {
     "miss": Adapter(miss()),
     "miss-padded": Adapter(miss(r=7, target_modules=["q_proj", "v_proj", "down_proj"])),
     "miss-mini": Adapter(miss(init_weights="mini", mini_r=4)),
+    "miss-bias": Adapter(miss(bias="miss_only", target_modules=["q_proj", "v_proj"]), UNTIED),
     "miss-bat": Adapter(miss(init_weights="bat", target_modules=ATTN)),
 }
 prompts = simple(PromptTuningConfig, num_virtual_tokens=5)

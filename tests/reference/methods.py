@@ -68,8 +68,8 @@ def prompt(model, planted=()):
     tokens = [int(t) for t in rng.integers(50, VOCAB, LENGTH)]
     for k, row in enumerate(ROWS[:-1]):
         tokens[4 + 13 * k] = row
-    for start in planted:
-        tokens[start : start + len(INVOCATION)] = INVOCATION
+    for start, more in planted:
+        tokens[start : start + len(more)] = more
     return tokens
 
 
@@ -219,13 +219,16 @@ def finish(model, case, logits, tokens, report):
 
 
 QUIET = ("lora-alora-absent", "lora-weight-0")
-INVOKED = {"lora-alora-twice": (8, 25), "lora-alora-once": (22,), "lora-alora-absent": ()}
+INVOKED = {
+    "lora-alora": {"lora-alora-twice": [(8, INVOCATION), (25, INVOCATION)], "lora-alora-once": [(22, INVOCATION)], "lora-alora-absent": []},
+    "lora-alora-repeat": {"lora-alora-repeat": [(15, [21, 21, 21])]},
+}
 
 
 def single(model, name):
     """The cases that one adapter alone has."""
-    if name == "lora-alora":
-        for case, planted in INVOKED.items():
+    if name in INVOKED:
+        for case, planted in INVOKED[name].items():
             measure(model, case, [(name, 1.0)], prompt(model, planted))
         return
     tokens = prompt(model)
@@ -260,7 +263,7 @@ def stages(model, steps):
 @torch.no_grad()
 def measure_switch(model, name, steps):
     """Adapters that change between two tokens while the keys and values stay. All weights are 1."""
-    tokens = prompt(model, [SWITCHED_INVOCATION] if name == "switch-alora" else [])
+    tokens = prompt(model, [(SWITCHED_INVOCATION, INVOCATION)] if name == "switch-alora" else [])
     parts, start = [], 0
     for _, count in steps:
         parts.append(tokens[start : start + count])
