@@ -73,6 +73,7 @@ fn exact_logits_match_transformers_and_peft() {
 fn adapters_that_would_be_partly_applied_are_refused() {
     let folder = data().join("adapters-bad");
     let manifest = json(&folder.join("manifest.json"));
+    let mut accepted = Vec::new();
     for entry in manifest.as_array().unwrap() {
         let (dir, why) = (entry["dir"].as_str().unwrap(), entry["why"].as_str().unwrap());
         let model = data()
@@ -81,11 +82,15 @@ fn adapters_that_would_be_partly_applied_are_refused() {
             .join("model.gguf");
         let model = Model::open(model).unwrap_or_else(|e| panic!("{e}"));
         let error = match model.load_adapter(folder.join(dir)) {
-            Ok(_) => panic!("{dir} was accepted: {why}"),
+            Ok(_) => {
+                accepted.push(format!("{dir}: {why}"));
+                continue;
+            }
             Err(e) => e.to_string(),
         };
         assert!(!error.contains('\n'), "{dir}: more than a line: {error}");
         assert!(error.contains(dir), "{dir}: the file is not named: {error}");
         println!("{why}\n    {error}");
     }
+    assert!(accepted.is_empty(), "accepted:\n{}", accepted.join("\n"));
 }

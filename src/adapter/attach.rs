@@ -116,6 +116,13 @@ impl<B: Backend> Attached<B> {
             replaced.unwrap_or(spec.vocab_size)
         };
         let vocab = (rows_of(Site::Embed), rows_of(Site::Head));
+        for (site, rows) in [(Site::Embed, vocab.0), (Site::Head, vocab.1)] {
+            if rows < spec.vocab_size {
+                let e =
+                    Error::mismatch("the vocabulary is smaller than the model's").item(site.hf_path(spec.post_norms));
+                return Err(e.expected(format_args!("{} rows or more", spec.vocab_size)).found(rows));
+            }
+        }
         let widest = placed
             .keys()
             .filter(|s| !s.is_norm())
@@ -339,6 +346,9 @@ impl<B: Backend> Model<'_, B> {
                 ops.norm = Some(Arc::new(b.vector_of(&values)?));
             }
             Form::Weight(m, _) => ops.weight = Some(uploads.matrix(b, &m)?),
+            Form::Bias(_) if self.linear(site).is_none_or(|l| l.bias.is_none()) => {
+                return Err(Error::mismatch("a bias for a module that has none"));
+            }
             Form::Bias(v) => ops.bias = Some(Arc::new(b.vector_of(&v)?)),
             Form::InScale(_) | Form::InBlocks(_) | Form::InLowRank(_) => ops.ins.push(Op::new(b, form, uploads, None)?),
             form => {

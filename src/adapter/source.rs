@@ -197,6 +197,26 @@ impl<'a> Source<'a> {
         self.parameters
     }
 
+    /// That rows are there where the option `trainable_token_indices` says so.
+    ///
+    /// # Errors
+    /// They are missing.
+    pub fn need_rows(&self) -> Result<()> {
+        let field = "trainable_token_indices";
+        let wanted = self.folder.value(field).is_some_and(|v| !v.is_null());
+        let there = self
+            .replaced
+            .iter()
+            .flat_map(|s| &s.forms)
+            .any(|f| matches!(f, Form::Rows(..)));
+        if wanted && !there {
+            let e = Error::invalid("the rows of these tokens are missing")
+                .expected("a tensor token_adapter.trainable_tokens_delta");
+            return Err(self.folder.error(e, field));
+        }
+        Ok(())
+    }
+
     /// Replaced parameters, then the forms that `each` makes of each module.
     pub fn lower(&self, each: impl Fn(&Module<'a>) -> Result<Vec<Form>>) -> Result<Lowered> {
         let mut sites = self.replaced.clone();
@@ -233,12 +253,27 @@ fn replaced<'p>(
         Some(_) => return Ok(None),
         None => module,
     };
-    // A module of `modules_to_save` (PEFT matches the ends of paths) has tensors of its own; others are the base's.
+    // A module of `modules_to_save` (PEFT matches the ends of paths), or one within it, has tensors of its own; others are the base's.
     let saved = folder.list("modules_to_save")?.unwrap_or_default();
-    let own = saved
-        .iter()
-        .filter_map(|v| v.as_str())
-        .any(|entry| module.ends_with(entry));
+    let mut paths = std::iter::successors(Some(module), |path| path.rsplit_once('.').map(|(parent, _)| parent));
+    let own = paths.any(|path| {
+        saved
+            .iter()
+            .filter_map(|v| v.as_str())
+            .any(|entry| path.ends_with(entry))
+    });
+    // What PEFT does not save by itself must be said: the base's own embeddings it may add, biases where the option says so.
+    let is_table = ["embed_tokens", "lm_head"].iter().any(|name| module.ends_with(name));
+    let biases = folder.str("bias")?.unwrap_or("none") != "none";
+    let expected = match parameter {
+        "weight" if !(own || is_table) => "its module in modules_to_save",
+        "bias" if !(own || biases) => "its module in modules_to_save, or the option bias",
+        _ => "",
+    };
+    if !expected.is_empty() {
+        let e = Error::mismatch("parameter of the base that adapter_config.json does not speak of");
+        return Err(t.error(e.expected(expected)));
+    }
     let form = match (parameter, t.shape.len()) {
         ("weight", 1) => {
             let values = vector(t)?;

@@ -5,6 +5,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
 use super::safetensors::{SafeTensors, TensorView};
@@ -191,12 +192,65 @@ fn parse_config(bytes: &[u8]) -> Result<Map<String, Value>> {
         let e = Error::limit("the config is too long").expected(format_args!("at most {MAX_CONFIG_BYTES} bytes"));
         return Err(e.found(bytes.len()));
     }
-    match serde_json::from_slice(bytes) {
+    match serde_json::from_slice::<Once>(bytes).map(|once| once.0) {
         Ok(Value::Object(fields)) => Ok(fields),
         Ok(other) => Err(Error::invalid("not an adapter config")
             .expected("an object")
             .found(kind(&other))),
         Err(e) => Err(Error::invalid(format!("not valid JSON: {e}"))),
+    }
+}
+
+/// A JSON value whose objects have each key once: of two, readers of JSON take one or the other.
+struct Once(Value);
+
+impl<'de> Deserialize<'de> for Once {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> std::result::Result<Self, D::Error> {
+        struct Values;
+        impl<'de> Visitor<'de> for Values {
+            type Value = Once;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+                f.write_str("a JSON value")
+            }
+            fn visit_unit<E>(self) -> std::result::Result<Once, E> {
+                Ok(Once(Value::Null))
+            }
+            fn visit_bool<E>(self, v: bool) -> std::result::Result<Once, E> {
+                Ok(Once(v.into()))
+            }
+            fn visit_i64<E>(self, v: i64) -> std::result::Result<Once, E> {
+                Ok(Once(v.into()))
+            }
+            fn visit_u64<E>(self, v: u64) -> std::result::Result<Once, E> {
+                Ok(Once(v.into()))
+            }
+            fn visit_f64<E>(self, v: f64) -> std::result::Result<Once, E> {
+                Ok(Once(v.into()))
+            }
+            fn visit_str<E>(self, v: &str) -> std::result::Result<Once, E> {
+                Ok(Once(v.into()))
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> std::result::Result<Once, A::Error> {
+                let mut list = Vec::new();
+                while let Some(Once(v)) = seq.next_element()? {
+                    list.push(v);
+                }
+                Ok(Once(Value::Array(list)))
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> std::result::Result<Once, A::Error> {
+                let mut fields = Map::new();
+                while let Some(key) = map.next_key::<String>()? {
+                    let Once(v) = map.next_value()?;
+                    if fields.contains_key(&key) {
+                        return Err(A::Error::custom(format_args!("the field {key:?} is there twice")));
+                    }
+                    fields.insert(key, v);
+                }
+                Ok(Once(Value::Object(fields)))
+            }
+        }
+        d.deserialize_any(Values)
     }
 }
 

@@ -152,7 +152,7 @@ impl Site {
             let name = |p: &Names| if post_norms { p.hf_post_norms } else { p.hf };
             PARTS
                 .iter()
-                .find(|p| name(p) == module)
+                .find(|p| !module.is_empty() && name(p) == module)
                 .map(|p| Site::Layer(index, p.part))
         })
     }

@@ -77,8 +77,6 @@ SPECIAL = [
     ("tokens-twice", "tokens", "open", "the same row twice", {"token_indices": [3, 3]}, None),
     ("tokens-beyond", "tokens", "attach", "a row beyond any vocabulary", {"token_indices": [3, HUGE]}, None),
     ("tokens-float", "tokens", "open", "a row that is no integer", {"token_indices": [3, 9.5]}, None),
-    ("tokens-untied", "tokens", "attach", "the head of a tied model has other rows than the embedding", {},
-     lambda t: t | {"base_model.model.lm_head.trainable_tokens_delta": torch.randn(2, 64)}),
     ("saved-norm-name", "saved-norm", "attach", "modules_to_save of a module that the model lacks", {"modules_to_save": ["wonder"]},
      lambda t: {k.replace("layers.0.input_layernorm", "wonder"): v for k, v in t.items()}),
     ("saved-embedding-small", "saved-norm", "attach", "a saved embedding of 8 rows", {"modules_to_save": ["embed_tokens"]},

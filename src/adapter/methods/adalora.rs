@@ -2,11 +2,13 @@
 //! module to module; y += s B (E ⊙ (A x)) with s = lora_alpha / (init_r + 1e-5) (peft/tuners/adalora/layer.py: the rank of the scale is
 //! the one that training began with, whatever was pruned).
 
+use serde_json::Value;
+
 use crate::adapter::Lowered;
 use crate::adapter::forms::{Form, LowRank};
 use crate::adapter::options::Rule;
 use crate::adapter::source::{Method, Source, bad_shape};
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// The method.
 pub const METHOD: Method = Method {
@@ -48,6 +50,11 @@ pub const METHOD: Method = Method {
 fn lower(source: &Source) -> Result<Lowered> {
     let alpha = source.folder.f64("lora_alpha", 8.0)?;
     let init_r = source.folder.f64("init_r", 12.0)?;
+    if init_r < 1.0 {
+        let e = Error::invalid("value out of range").expected("1 or more").found(init_r);
+        return Err(source.folder.error(e, "init_r"));
+    }
+    let kept = source.folder.object("rank_pattern")?;
     source.lower(|module| {
         let (ta, te, tb) = (module.need("lora_A")?, module.need("lora_E")?, module.need("lora_B")?);
         let rank = ta.shape.first().copied().unwrap_or(0);
@@ -56,6 +63,15 @@ fn lower(source: &Source) -> Result<Lowered> {
         }
         if tb.shape.len() != 2 || tb.shape[1] != rank {
             return Err(bad_shape(tb, format_args!("[out, {rank}]")));
+        }
+        // Which ranks were kept, one bool each; only those are in the file.
+        let pattern = kept
+            .and_then(|k| k.get(&format!("{}.lora_E", module.path)))
+            .and_then(Value::as_array);
+        if let Some(n) = pattern.map(|list| list.iter().filter(|v| **v == Value::Bool(true)).count())
+            && n != rank
+        {
+            return Err(bad_shape(ta, format_args!("[{n}, in], as rank_pattern says")));
         }
         if rank == 0 {
             return Ok(Vec::new()); // all of it was pruned

@@ -27,11 +27,18 @@ pub const METHOD: Method = Method {
 };
 
 fn lower(source: &Source) -> Result<Lowered> {
+    let configured = source.folder.usize("boft_n_butterfly_factor", 1)?;
     source.lower(|module| {
         let t = module.need("boft_R")?;
         let [steps, count, size, same] = t.shape[..] else {
             return Err(bad_shape(t, "[N, blocks, bs, bs]"));
         };
+        if steps != configured {
+            return Err(bad_shape(
+                t,
+                format_args!("[{configured}, blocks, bs, bs], as boft_n_butterfly_factor says"),
+            ));
+        }
         if size != same || steps == 0 || count == 0 || size == 0 || steps > 32 {
             return Err(bad_shape(t, "[N, blocks, bs, bs]"));
         }

@@ -36,19 +36,20 @@ fn lower(source: &Source) -> Result<Lowered> {
         let (w1a, w1b) = (module.matrix("hada_w1_a")?, module.matrix("hada_w1_b")?);
         let (w2a, w2b) = (module.matrix("hada_w2_a")?, module.matrix("hada_w2_b")?);
         let (rows, cols, r) = (w1a.rows(), w1b.cols(), w1b.rows());
+        let configured = scaling.rank(module.path);
         for (name, m, shape) in [
+            ("hada_w1_b", &w1b, [configured, cols]),
             ("hada_w1_a", &w1a, [rows, r]),
-            ("hada_w2_a", &w2a, [rows, w2b.rows()]),
-            ("hada_w2_b", &w2b, [w2b.rows(), cols]),
+            ("hada_w2_a", &w2a, [rows, r]),
+            ("hada_w2_b", &w2b, [r, cols]),
         ] {
             if [m.rows(), m.cols()] != shape {
                 return Err(bad_shape(module.need(name)?, format_args!("{shape:?}")));
             }
         }
-        let scale = (scaling.alpha(module.path) / scaling.rank(module.path) as f64) as f32;
+        let scale = (scaling.alpha(module.path) / configured as f64) as f32;
         let (w1a, w1b, w2a, w2b) = (w1a.to_f32(), w1b.to_f32(), w2a.to_f32(), w2b.to_f32());
-        let r2 = w2b.len() / cols;
-        let rank = r * r2;
+        let rank = r * r;
         if rank.saturating_mul(rows + cols) < rows.saturating_mul(cols) {
             let mut a = Vec::with_capacity(rank * cols);
             for k in w1b.chunks_exact(cols) {
@@ -57,7 +58,7 @@ fn lower(source: &Source) -> Result<Lowered> {
                 }
             }
             let mut b = Vec::with_capacity(rows * rank);
-            for (k, l) in w1a.chunks_exact(r).zip(w2a.chunks_exact(r2)) {
+            for (k, l) in w1a.chunks_exact(r).zip(w2a.chunks_exact(r)) {
                 for x in k {
                     b.extend(l.iter().map(|y| x * y));
                 }
@@ -68,7 +69,7 @@ fn lower(source: &Source) -> Result<Lowered> {
         let (mut dense, mut second) = (vec![0.0; rows * cols], vec![0.0; cols]);
         for (i, out) in dense.chunks_exact_mut(cols).enumerate() {
             combine(&w1a[i * r..][..r], &w1b, out);
-            combine(&w2a[i * r2..][..r2], &w2b, &mut second);
+            combine(&w2a[i * r..][..r], &w2b, &mut second);
             out.iter_mut().zip(&second).for_each(|(x, y)| *x *= y);
         }
         Ok(vec![Form::Dense(Matrix::from_f32(rows, cols, &dense), scale)])

@@ -36,15 +36,16 @@ pub const METHOD: Method = Method {
 fn lower(source: &Source) -> Result<Lowered> {
     let scaling = Scaling::read(source.folder, "alpha")?;
     source.lower(|module| {
-        let scale = (scaling.alpha(module.path) / scaling.rank(module.path) as f64) as f32;
-        let w1 = factor(module, "lokr_w1", "lokr_w1_a", "lokr_w1_b")?;
-        let w2 = factor(module, "lokr_w2", "lokr_w2_a", "lokr_w2_b")?;
+        let rank = scaling.rank(module.path);
+        let scale = (scaling.alpha(module.path) / rank as f64) as f32;
+        let w1 = factor(module, rank, "lokr_w1", "lokr_w1_a", "lokr_w1_b")?;
+        let w2 = factor(module, rank, "lokr_w2", "lokr_w2_a", "lokr_w2_b")?;
         Ok(vec![Form::Kron(Kron { w1, w2, scale })])
     })
 }
 
-/// The matrix `whole`, or the product of `a` and `b`.
-fn factor(module: &Module, whole: &str, a: &str, b: &str) -> Result<Matrix> {
+/// The matrix `whole`, or the product of `a` and `b` of the config's rank.
+fn factor(module: &Module, rank: usize, whole: &str, a: &str, b: &str) -> Result<Matrix> {
     if module.get(a).is_none() && module.get(b).is_none() {
         return module.matrix(whole);
     }
@@ -53,8 +54,11 @@ fn factor(module: &Module, whole: &str, a: &str, b: &str) -> Result<Matrix> {
     }
     let (ma, mb) = (module.matrix(a)?, module.matrix(b)?);
     let (rows, r, cols) = (ma.rows(), ma.cols(), mb.cols());
-    if mb.rows() != r {
-        return Err(bad_shape(module.need(b)?, format_args!("[{r}, in]")));
+    if r != rank {
+        return Err(bad_shape(module.need(a)?, format_args!("[out, {rank}]")));
+    }
+    if mb.rows() != rank {
+        return Err(bad_shape(module.need(b)?, format_args!("[{rank}, in]")));
     }
     let (fa, fb) = (ma.to_f32(), mb.to_f32());
     let mut product = vec![0.0; rows * cols];

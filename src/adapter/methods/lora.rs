@@ -104,7 +104,13 @@ fn lower(source: &Source) -> Result<Lowered> {
         let magnitude = MAGNITUDES.iter().find(|name| module.get(name).is_some());
         match (dora, magnitude) {
             (false, None) => forms.push(Form::LowRank(update)),
-            (true, Some(name)) => forms.push(Form::Dora(update, module.vector(name)?)),
+            (true, Some(name)) => {
+                let t = module.need(name)?;
+                if t.shape.len() != 1 {
+                    return Err(bad_shape(t, "[out]"));
+                }
+                forms.push(Form::Dora(update, module.vector(name)?));
+            }
             (true, None) => module.need(MAGNITUDES[0]).map(|_| ())?,
             (false, Some(name)) => {
                 let e = Error::mismatch("a magnitude without use_dora in adapter_config.json");
@@ -112,6 +118,7 @@ fn lower(source: &Source) -> Result<Lowered> {
             }
         }
         match (lora_bias, module.get(B_BIAS)) {
+            (true, None) if module.get(B).is_some() => module.need(B_BIAS).map(|_| ())?,
             (_, None) => {}
             (true, Some(_)) if !dora => {
                 let bias = module.vector(B_BIAS)?;
@@ -124,6 +131,7 @@ fn lower(source: &Source) -> Result<Lowered> {
         }
         Ok(forms)
     })?;
+    source.need_rows()?;
     lowered.layers = layer_replication(source)?;
     lowered.invocation = invocation(source)?;
     Ok(lowered)

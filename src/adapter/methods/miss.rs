@@ -28,27 +28,43 @@ pub const METHOD: Method = Method {
 };
 
 fn lower(source: &Source) -> Result<Lowered> {
-    let kind = match source.folder.value("init_weights") {
-        Some(Value::String(kind)) => kind.clone(),
-        _ => String::new(),
+    let field = "init_weights";
+    let mini_r = source.folder.usize("mini_r", 1)?;
+    let kind = match source.folder.value(field) {
+        None | Some(Value::Null | Value::Bool(_)) => "",
+        Some(Value::String(kind)) if kind == "bat" || kind == "mini" => kind,
+        Some(other) => {
+            let e = Error::unsupported("unknown form of MiSS").expected("true, false, bat or mini");
+            return Err(source.folder.error(e.found(other), field));
+        }
     };
-    source.lower(|module| match kind.as_str() {
+    source.lower(|module| match kind {
         "bat" => bat(module),
-        kind => sums(module, kind == "mini"),
+        kind => sums(module, (kind == "mini").then_some(mini_r)),
     })
 }
 
 /// The sums of pieces are an A of zeros and ones; it depends on the module's width, which only the base tells.
-fn sums(module: &Module, mini: bool) -> Result<Vec<Form>> {
+fn sums(module: &Module, mini: Option<usize>) -> Result<Vec<Form>> {
     let block = module.matrix("miss_block")?.transposed();
     let (rank, period) = (block.cols(), block.rows());
+    if mini.is_some_and(|n| n != period) {
+        return Err(bad_shape(
+            module.need("miss_block")?,
+            format_args!("[r, {}], as mini_r says", mini.unwrap_or(0)),
+        ));
+    }
     let stored = block.to_f32();
     Ok(vec![Form::FromBase(FromBase {
         what: "sums of pieces of x, then miss_block",
-        shape: (0, if mini { 0 } else { period }),
+        shape: (0, if mini.is_some() { 0 } else { period }),
         scalable: true,
         lower: Arc::new(move |base: &Base| {
             let n = base.rows;
+            if rank > base.cols {
+                let e = Error::mismatch("the rank is larger than the module's input");
+                return Err(e.expected(format_args!("at most {}", base.cols)).found(rank));
+            }
             if !n.is_multiple_of(period) {
                 let e = Error::mismatch("outputs are not whole repetitions of miss_block");
                 return Err(e.expected(format_args!("a multiple of {period}")).found(n));

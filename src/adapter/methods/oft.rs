@@ -9,7 +9,7 @@ use crate::adapter::forms::{Base, Blocks, Form, FromBase};
 use crate::adapter::methods::cayley::{cayley, neumann};
 use crate::adapter::options::Rule;
 use crate::adapter::source::{Method, Source, bad_shape};
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 const R: &str = "oft_R.weight";
 const EMBEDDING_R: &str = "oft_embedding_R.weight";
@@ -38,9 +38,19 @@ fn lower(source: &Source) -> Result<Lowered> {
     let folder = source.folder;
     let coft = folder.bool("coft", false)?;
     let eps = folder.f64("eps", 6e-5)?;
+    if eps < 0.0 {
+        let e = Error::invalid("value out of range").expected("0 or more").found(eps);
+        return Err(folder.error(e, "eps"));
+    }
     let share = folder.bool("block_share", false)?;
     let series = folder.bool("use_cayley_neumann", true)?;
-    let terms = folder.usize("num_cayley_neumann_terms", 5)?.min(MAX_TERMS);
+    let terms = folder.usize("num_cayley_neumann_terms", 5)?;
+    if terms > MAX_TERMS {
+        let e = Error::limit("too many terms")
+            .expected(format_args!("at most {MAX_TERMS}"))
+            .found(terms);
+        return Err(folder.error(e, "num_cayley_neumann_terms"));
+    }
     source.lower(|module| {
         let embedding = module.get(EMBEDDING_R).is_some();
         let name = if embedding { EMBEDDING_R } else { R };

@@ -59,12 +59,31 @@ pub const MULTITASK: Method = Method {
 
 fn lower(source: &Source) -> Result<Lowered> {
     let mut lowered = source.lower(|_| Ok(Vec::new()))?;
-    lowered.prefix = Some(Prefix::Embeddings(matrix(source.need_shared(PROMPT)?)?));
+    lowered.prefix = Some(Prefix::Embeddings(prompt(source)?));
     Ok(lowered)
 }
 
+/// `prompt_embeddings`, a row for each virtual token of the config.
+///
+/// # Errors
+/// Another number of rows; a prompt for an encoder too.
+pub(super) fn prompt(source: &Source) -> Result<Matrix> {
+    let (folder, t) = (source.folder, source.need_shared(PROMPT)?);
+    let n = folder.usize("num_virtual_tokens", t.shape.first().copied().unwrap_or(0))?;
+    let field = "num_transformer_submodules";
+    if folder.value(field).is_some_and(|v| !v.is_null()) && folder.usize(field, 1)? != 1 {
+        let e = Error::unsupported("a prompt for an encoder and a decoder").expected(1);
+        return Err(folder.error(e, field));
+    }
+    let prompt = matrix(t)?;
+    if prompt.rows() != n {
+        return Err(bad_shape(t, format_args!("[{n}, …], as num_virtual_tokens says")));
+    }
+    Ok(prompt)
+}
+
 fn multitask(source: &Source) -> Result<Lowered> {
-    let prompt = matrix(source.need_shared(PROMPT)?)?;
+    let prompt = prompt(source)?;
     let (tc, tr) = (source.need_shared(COLS)?, source.need_shared(ROWS)?);
     let ([tasks, n, rank], [row_tasks, row_rank, dim]) = (three(tc)?, three(tr)?);
     if n != prompt.rows() {
