@@ -1,17 +1,25 @@
-//! Block formats against two oracles, bit for bit (NaN equals NaN: its payload is not part of a format).
+//! Block formats against two oracles: expanded bit for bit (NaN equals NaN: its payload is not part of a format), packed
+//! without losing more.
 //!
 //! * gguf-py: `tests/data/blocks/<type>.bin` and `.f32`, recorded by `tests/reference/blocks.py`; every format, random and
 //!   adversarial blocks (all bytes equal, zero/denormal/largest/infinite/NaN scales).
 //! * ggml, compiled from the crate `ggml-sys`: fresh random blocks, and quantization. Its only release (0.1.1) is from May
 //!   2023: it has no K, IQ, BF16 or MXFP4 types, keeps the scales of Q4_0, Q4_1 and Q8_0 in f32 and the codes in pairs
 //!   instead of halves, and asserts that nothing is NaN. So blocks are translated to that older order first (which loses
-//!   nothing), scales are finite here, and Q4_0 and Q4_1 are not quantized with it (they rounded differently then).
-//!   `peers blocks` (in `benches/peers`) compares all formats, both directions, with today's ggml.
+//!   nothing), and scales are finite here.
+//! * today's ggml: `peers blocks` (in `benches/peers`) compares all formats, both directions; what ggml loses when it packs,
+//!   with importance or without, is recorded in `tests/data/blocks/quantize.json`.
+
+#[path = "common/mod.rs"]
+mod common;
+#[path = "common/weights.rs"]
+mod weights;
 
 use std::ffi::c_void;
 use std::path::Path;
 
 use graft::quant::{BlockFormat, FORMATS};
+use weights::Random;
 
 /// Fails unless `got` is `want`; `at` names the case.
 fn assert_same_bits(got: &[f32], want: &[f32], at: &str) {
@@ -128,32 +136,53 @@ fn dequantize_matches_ggml() {
     }
 }
 
+/// Every format whose scales are searched for, on values of many kinds, with and without the importance of columns: the
+/// weighted error is not above that of today's ggml, which `peers blocks` recorded.
 #[test]
-fn quantize_matches_ggml() {
+fn packing_loses_no_more_than_ggml() {
+    let recorded = common::json(&common::data().join("blocks/quantize.json"));
+    let formats = recorded.as_object().unwrap();
+    assert_eq!(formats.len(), 8);
+    for case in weights::cases() {
+        for (name, cases) in formats {
+            let format = FORMATS.iter().find(|info| info.name == name).unwrap().format;
+            let ggml = common::floats(&cases[case.name]);
+            for (importance, ggml) in [None, Some(&case.importance[..])].into_iter().zip(ggml) {
+                let mut packed = vec![0; format.bytes_for(case.values.len()).unwrap()];
+                format.quantize(&case.values, importance, &mut packed).unwrap();
+                let ours = weights::rms_error(format, &packed, &case.values, importance);
+                let (at, weighted) = (case.name, importance.is_some());
+                assert!(
+                    ours <= f64::from(ggml),
+                    "{name}, {at}, weighted {weighted}: {ours:e}, ggml {ggml:e}"
+                );
+            }
+        }
+    }
+}
+
+/// The same against the ggml that is compiled here, on fresh values.
+#[test]
+fn packing_loses_no_more_than_the_older_ggml() {
     start_ggml();
     let mut rng = Random(7);
-    for old in OLD.iter().filter(|old| old.rounds_as_today) {
-        let mut values: Vec<f32> = (0..64_000).map(|_| weight(&mut rng)).collect();
-        values[..32].fill(0.0);
-        values[32..64].fill(-0.25);
-        values[64..96].fill(3.0);
-        let mut got = vec![0; old.format.bytes_for(values.len()).unwrap()];
-        old.format.quantize(&values, None, &mut got).unwrap();
-        let got: Vec<u8> = got
-            .chunks(old.format.info().block_bytes)
-            .flat_map(|b| old.older_block(b))
-            .collect();
-        let mut want = Aligned::from(&vec![0; got.len()]);
+    for old in OLD {
+        let values: Vec<f32> = (0..64_000).map(|_| weight(&mut rng)).collect();
+        let mut packed = vec![0; old.format.bytes_for(values.len()).unwrap()];
+        old.format.quantize(&values, None, &mut packed).unwrap();
+        let ours = weights::rms_error(old.format, &packed, &values, None);
+
+        let mut theirs = Aligned::from(&vec![0; values.len() / 32 * old.bytes]);
+        let mut back = vec![0.0; values.len()];
         let quantize = old.functions().quantize_row_q_reference.expect("ggml writes this type");
-        // SAFETY: `want` has room for the blocks of `values`.
-        unsafe { quantize(values.as_ptr(), want.as_mut_ptr(), values.len() as i32) };
-        for (i, (g, w)) in got.chunks(old.bytes).zip(want.bytes().chunks(old.bytes)).enumerate() {
-            assert!(
-                old.same_block(g, w),
-                "{} block {i}: {g:02x?}, expected {w:02x?}",
-                old.format.name()
-            );
+        let dequantize = old.functions().dequantize_row_q.expect("ggml reads this type");
+        // SAFETY: `theirs` has room for the blocks of `values`, and `back` for as many elements.
+        unsafe {
+            quantize(values.as_ptr(), theirs.as_mut_ptr(), values.len() as i32);
+            dequantize(theirs.as_ptr(), back.as_mut_ptr(), values.len() as i32);
         }
+        let theirs = weights::rms_difference(&back, &values, None);
+        assert!(ours < theirs, "{}: {ours:e}, ggml {theirs:e}", old.format.name());
     }
 }
 
@@ -168,8 +197,6 @@ struct Old {
     wide_scales: bool,
     /// The codes are nibbles, which were stored as pairs of neighbours.
     nibbles: bool,
-    /// The reference quantizer already rounded as today's.
-    rounds_as_today: bool,
 }
 
 const OLD: [Old; 5] = [
@@ -179,7 +206,6 @@ const OLD: [Old; 5] = [
         halves: 1,
         wide_scales: true,
         nibbles: true,
-        rounds_as_today: false,
     },
     Old {
         format: BlockFormat::Q4_1,
@@ -187,7 +213,6 @@ const OLD: [Old; 5] = [
         halves: 2,
         wide_scales: true,
         nibbles: true,
-        rounds_as_today: false,
     },
     Old {
         format: BlockFormat::Q5_0,
@@ -195,7 +220,6 @@ const OLD: [Old; 5] = [
         halves: 1,
         wide_scales: false,
         nibbles: true,
-        rounds_as_today: true,
     },
     Old {
         format: BlockFormat::Q5_1,
@@ -203,7 +227,6 @@ const OLD: [Old; 5] = [
         halves: 2,
         wide_scales: false,
         nibbles: true,
-        rounds_as_today: true,
     },
     Old {
         format: BlockFormat::Q8_0,
@@ -211,7 +234,6 @@ const OLD: [Old; 5] = [
         halves: 1,
         wide_scales: true,
         nibbles: false,
-        rounds_as_today: true,
     },
 ];
 
@@ -242,22 +264,6 @@ impl Old {
         assert_eq!(out.len(), self.bytes);
         out
     }
-
-    /// Whether two older blocks are the same, up to the rounding of the scale to half that only today's format does.
-    fn same_block(&self, ours: &[u8], ggml: &[u8]) -> bool {
-        if !self.wide_scales {
-            return ours == ggml;
-        }
-        let (ours, ours_codes) = ours.split_at(self.halves * 4);
-        let (ggml, ggml_codes) = ggml.split_at(self.halves * 4);
-        let rounded = ggml
-            .as_chunks()
-            .0
-            .iter()
-            .map(|&b| half::f16::from_f32(f32::from_le_bytes(b)).to_f32());
-        let ours = ours.as_chunks().0.iter().map(|&b| f32::from_le_bytes(b));
-        ours.eq(rounded) && ours_codes == ggml_codes
-    }
 }
 
 /// Random codes under finite scales of every magnitude and sign, the special ones first.
@@ -287,22 +293,6 @@ fn weight(rng: &mut Random) -> f32 {
     a * b * if rng.u32().is_multiple_of(64) { 10.0 } else { 1.0 }
 }
 
-/// SplitMix64: the same blocks in every run.
-struct Random(u64);
-
-impl Random {
-    fn u64(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let x = (self.0 ^ self.0 >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        let x = (x ^ x >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
-        x ^ x >> 31
-    }
-
-    fn u32(&mut self) -> u32 {
-        (self.u64() >> 32) as u32
-    }
-}
-
 /// Fills ggml's table of halves, which its functions need.
 fn start_ggml() {
     static ONCE: std::sync::Once = std::sync::Once::new();
@@ -320,7 +310,6 @@ fn start_ggml() {
 /// Bytes aligned for ggml's structs.
 struct Aligned {
     words: Vec<u64>,
-    len: usize,
 }
 
 impl Aligned {
@@ -328,7 +317,6 @@ impl Aligned {
         let word = |chunk: &[u8]| u64::from_ne_bytes(std::array::from_fn(|i| chunk.get(i).copied().unwrap_or(0)));
         Self {
             words: bytes.chunks(8).map(word).collect(),
-            len: bytes.len(),
         }
     }
 
@@ -338,9 +326,5 @@ impl Aligned {
 
     fn as_mut_ptr(&mut self) -> *mut c_void {
         self.words.as_mut_ptr().cast()
-    }
-
-    fn bytes(&self) -> Vec<u8> {
-        self.words.iter().flat_map(|w| w.to_ne_bytes()).take(self.len).collect()
     }
 }

@@ -21,5 +21,7 @@ pub fn dequantize(bytes: &[u8], out: &mut [f32]) {
 
 /// Rounds to nearest, ties to even; a NaN keeps its upper bits and becomes quiet.
 pub fn quantize(values: &[f32], _: Option<&[f32]>, out: &mut [u8]) {
-    pack_blocks(values, out, |&[x]: &[f32; 1]| half::bf16::from_f32(x).to_le_bytes());
+    pack_blocks(values, None, out, |&[x]: &[f32; 1], _| {
+        half::bf16::from_f32(x).to_le_bytes()
+    });
 }

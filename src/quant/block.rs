@@ -65,19 +65,23 @@ pub(super) fn unpack_blocks<const BYTES: usize, const LEN: usize>(
     }
 }
 
-/// Fills every block of `out` with what `pack` makes of its `LEN` elements of `values`.
+/// Fills every block of `out` with what `pack` makes of its `LEN` elements of `values` and the importance of their columns.
 pub(super) fn pack_blocks<const BYTES: usize, const LEN: usize>(
     values: &[f32],
+    importance: Option<&[f32]>,
     out: &mut [u8],
-    pack: impl Fn(&[f32; LEN]) -> [u8; BYTES],
+    pack: impl Fn(&[f32; LEN], Option<&[f32; LEN]>) -> [u8; BYTES],
 ) {
     let ((values, rest_in), (blocks, rest_out)) = (values.as_chunks(), out.as_chunks_mut());
     assert!(
         blocks.len() == values.len() && rest_in.is_empty() && rest_out.is_empty(),
         "whole blocks and their elements"
     );
-    for (values, block) in values.iter().zip(blocks) {
-        *block = pack(values);
+    let weights = importance.map_or(&[][..], |w| w.as_chunks::<LEN>().0);
+    // One row of weights for all rows of values.
+    let weights = weights.iter().cycle().map(Some).chain(std::iter::repeat(None));
+    for ((values, weights), block) in values.iter().zip(weights).zip(blocks) {
+        *block = pack(values, weights);
     }
 }
 
@@ -89,23 +93,4 @@ pub(super) fn half(bytes: [u8; 2]) -> f32 {
 /// The nearest IEEE half (ties to even, overflow to infinity), little-endian.
 pub(super) fn to_half(value: f32) -> [u8; 2] {
     half::f16::from_f32(value).to_le_bytes()
-}
-
-/// The least and the greatest element of `values`; NaN is passed over.
-pub(super) fn min_max(values: &[f32]) -> (f32, f32) {
-    values.iter().fold((f32::MAX, -f32::MAX), |(min, max), &v| {
-        (if v < min { v } else { min }, if v > max { v } else { max })
-    })
-}
-
-/// The element of largest magnitude, with its sign; the first of several, 0 for none.
-pub(super) fn extreme(values: &[f32]) -> f32 {
-    values
-        .iter()
-        .fold(0.0, |best: f32, &v| if best.abs() < v.abs() { v } else { best })
-}
-
-/// 1/d, or 0 where d is 0: a block of zeros has scale 0 and codes of zero.
-pub(super) fn inverse(d: f32) -> f32 {
-    if d != 0.0 { 1.0 / d } else { 0.0 }
 }

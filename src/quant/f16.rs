@@ -29,7 +29,7 @@ pub fn dequantize(bytes: &[u8], out: &mut [f32]) {
     unpack_blocks(rest, out_rest, |&b, out: &mut [f32; 1]| out[0] = half(b));
 }
 
-/// Rounds to nearest, ties to even; what is too large becomes infinite.
+/// Rounds to nearest, ties to even.
 pub fn quantize(values: &[f32], _: Option<&[f32]>, out: &mut [u8]) {
-    pack_blocks(values, out, |&[x]: &[f32; 1]| to_half(x));
+    pack_blocks(values, None, out, |&[x]: &[f32; 1], _| to_half(x));
 }

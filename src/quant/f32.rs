@@ -19,5 +19,5 @@ pub fn dequantize(bytes: &[u8], out: &mut [f32]) {
 
 /// Copies.
 pub fn quantize(values: &[f32], _: Option<&[f32]>, out: &mut [u8]) {
-    pack_blocks(values, out, |&[x]: &[f32; 1]| x.to_le_bytes());
+    pack_blocks(values, None, out, |&[x]: &[f32; 1], _| x.to_le_bytes());
 }

@@ -12,6 +12,8 @@ pub mod bf16;
 mod block;
 pub mod f16;
 pub mod f32;
+mod fit;
+mod fit_k;
 pub mod iq4_nl;
 pub mod iq4_xs;
 pub mod mxfp4;
@@ -176,7 +178,7 @@ impl BlockFormat {
             return Err(Error::unsupported("Graft does not write this block format").found(self.name()));
         };
         let largest = match self {
-            BlockFormat::F32 => f32::MAX,
+            BlockFormat::F32 | BlockFormat::MXFP4 => f32::MAX,
             BlockFormat::BF16 => half::bf16::MAX.to_f32(),
             _ => half::f16::MAX.to_f32(),
         };
@@ -258,77 +260,4 @@ pub fn ggml_type_name(id: u32) -> Option<&'static str> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_table_is_complete_and_consistent() {
-        for pair in FORMATS.windows(2) {
-            assert!((pair[0].format as u32) < pair[1].format as u32);
-        }
-        for info in FORMATS {
-            assert_eq!(BlockFormat::from_id(info.format as u32), Some(info.format));
-            assert_eq!(ggml_type_name(info.format as u32), Some(info.name));
-            assert_eq!(format!("{:?}", info.format), info.name);
-            assert!(info.block_len > 0 && info.block_bytes > 0);
-        }
-        assert_eq!(BlockFormat::from_id(4), None);
-        assert_eq!(BlockFormat::from_id(u32::MAX), None);
-        assert_eq!(ggml_type_name(43), None);
-        assert_eq!(ggml_type_name(u32::MAX), None);
-    }
-
-    #[test]
-    fn sizes_are_the_ones_in_the_files() {
-        assert_eq!(BlockFormat::Q4_1.bytes_for(576), Some(18 * 20));
-        assert_eq!(BlockFormat::Q4_K.bytes_for(512), Some(288));
-        assert_eq!(BlockFormat::Q4_K.bytes_for(500), None);
-        assert_eq!(BlockFormat::F32.bytes_for(usize::MAX), None);
-        assert_eq!(BlockFormat::Q6_K.bytes_for(0), Some(0));
-    }
-
-    /// What is representable comes back: quantizing what was dequantized keeps the values. (Bits may differ: a block of
-    /// codes that never uses its extreme code gets another scale, so the test uses one that does.)
-    #[test]
-    fn quantize_undoes_dequantize_where_the_extreme_code_is_used() {
-        for (format, block) in [
-            (BlockFormat::Q4_0, [&[0x00, 0x38, 0x00][..], &[0x7A; 15]].concat()),
-            (
-                BlockFormat::Q4_1,
-                [&[0x00, 0x38, 0x00, 0xBC, 0xF0], &[0x7A; 15][..]].concat(),
-            ),
-            (
-                BlockFormat::Q5_0,
-                [&[0x00, 0x38, 0, 0, 0, 0, 0x00], &[0x7A; 15][..]].concat(),
-            ),
-            (
-                BlockFormat::Q5_1,
-                [&[0x00, 0x38, 0x00, 0xBC, 1, 0, 0, 0, 0x0F], &[0x7A; 15][..]].concat(),
-            ),
-            (BlockFormat::Q8_0, [&[0x00, 0x38, 0x7F][..], &[0xE5; 31]].concat()),
-        ] {
-            let mut values = vec![0.0; 32];
-            format.dequantize(&block, &mut values);
-            let mut packed = vec![0; block.len()];
-            format.quantize(&values, None, &mut packed).unwrap();
-            assert_eq!(packed, block, "{}", format.name());
-        }
-    }
-
-    #[test]
-    fn reading_is_the_same_at_every_alignment() {
-        for info in FORMATS {
-            let bytes: Vec<u8> = (0..info.block_bytes * 3 + 8).map(|i| (i * 37 % 251) as u8).collect();
-            let mut want = vec![0.0; info.block_len * 3];
-            info.format.dequantize(&bytes[..info.block_bytes * 3], &mut want);
-            for shift in 1..8 {
-                let mut moved = vec![0; shift];
-                moved.extend_from_slice(&bytes[..info.block_bytes * 3]);
-                let mut got = vec![0.0; info.block_len * 3];
-                info.format.dequantize(&moved[shift..], &mut got);
-                let bits = |v: &[f32]| v.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
-                assert_eq!(bits(&got), bits(&want), "{}", info.name);
-            }
-        }
-    }
-}
+mod tests;

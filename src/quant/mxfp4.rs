@@ -4,7 +4,7 @@
 //! `e = 255`, which OCP calls NaN and ggml a number; Graft follows ggml, and code 8 is +0 here, not -0.
 //! Byte `j` of `qs` holds element `j` in its low and element `j + 16` in its high half.
 
-use super::block::extreme;
+use super::fit::largest;
 use super::iq4_nl::expand;
 use super::{BlockFormat, FormatInfo, block, pack_blocks, unpack_blocks};
 
@@ -42,8 +42,8 @@ pub fn dequantize(bytes: &[u8], out: &mut [f32]) {
 /// The scale puts the largest magnitude between 4 and 8 (6 is the largest value); each element gets the nearest value, the
 /// lower code of two equally near.
 pub fn quantize(values: &[f32], _: Option<&[f32]>, out: &mut [u8]) {
-    pack_blocks(values, out, |x: &[f32; 32]| {
-        let largest = extreme(x).abs();
+    pack_blocks(values, None, out, |x: &[f32; 32], _| {
+        let largest = largest(x);
         let e = if largest > 0.0 {
             (largest.log2().floor() - 2.0 + 127.0) as u8
         } else {

@@ -2,8 +2,8 @@
 //!
 //! Byte `j` of `qs` holds element `j` in its low and element `j + 16` in its high half.
 
-use super::block::{extreme, inverse};
-use super::{BlockFormat, FormatInfo, block, half, pack_blocks, to_half, unpack_blocks};
+use super::fit::{Codes, Spread, scaled};
+use super::{BlockFormat, FormatInfo, block, half, pack_blocks, unpack_blocks};
 
 block! {
     /// 32 elements.
@@ -37,15 +37,20 @@ pub fn dequantize(bytes: &[u8], out: &mut [f32]) {
     });
 }
 
-/// The element of largest magnitude gets code 0 (that is, -8); the others round half up, capped at 15.
-pub fn quantize(values: &[f32], _: Option<&[f32]>, out: &mut [u8]) {
-    pack_blocks(values, out, |x: &[f32; 32]| {
-        let d = extreme(x) / -8.0;
-        let id = inverse(d);
-        let code = |x: f32| ((x * id + 8.5) as u8).min(15);
+/// Scales of either sign around the one that maps the largest magnitude to the last code.
+pub fn quantize(values: &[f32], importance: Option<&[f32]>, out: &mut [u8]) {
+    let codes = Codes { lo: -8.0, hi: 7.0 };
+    let spread = Spread {
+        from: 0.7,
+        to: 1.2,
+        steps: 12,
+    };
+    pack_blocks(values, importance, out, |x: &[f32; 32], w| {
+        let (d, q) = scaled(x, w, codes, spread);
+        let code = |j: usize| (q[j] + 8.0) as u8;
         Block {
-            d: to_half(d),
-            qs: std::array::from_fn(|j| code(x[j]) | code(x[j + 16]) << 4),
+            d: d.to_le_bytes(),
+            qs: std::array::from_fn(|j| code(j) | code(j + 16) << 4),
         }
         .to_bytes()
     });

@@ -2,8 +2,8 @@
 //!
 //! Byte `j` of `qs` holds element `j` in its low and element `j + 16` in its high half.
 
-use super::block::{inverse, min_max};
-use super::{BlockFormat, FormatInfo, block, half, pack_blocks, to_half, unpack_blocks};
+use super::fit::offset;
+use super::{BlockFormat, FormatInfo, block, half, pack_blocks, unpack_blocks};
 
 block! {
     /// 32 elements.
@@ -39,18 +39,14 @@ pub fn dequantize(bytes: &[u8], out: &mut [f32]) {
     });
 }
 
-/// The least element gets code 0 and the greatest 15; rounds half up.
-pub fn quantize(values: &[f32], _: Option<&[f32]>, out: &mut [u8]) {
-    pack_blocks(values, out, |x: &[f32; 32]| {
-        let (min, max) = min_max(x);
-        let d = (max - min) / 15.0;
-        let id = inverse(d);
-        let code = |x: f32| (((x - min) * id + 0.5) as u8).min(15);
-        let qs = std::array::from_fn(|j| code(x[j]) | code(x[j + 16]) << 4);
+/// Scale and minimum by least squares, see [`fit`](super::fit).
+pub fn quantize(values: &[f32], importance: Option<&[f32]>, out: &mut [u8]) {
+    pack_blocks(values, importance, out, |x: &[f32; 32], w| {
+        let (d, m, q) = offset(x, w, 15.0);
         Block {
-            d: to_half(d),
-            m: to_half(min),
-            qs,
+            d: d.to_le_bytes(),
+            m: m.to_le_bytes(),
+            qs: std::array::from_fn(|j| q[j] as u8 | (q[j + 16] as u8) << 4),
         }
         .to_bytes()
     });

@@ -2,7 +2,8 @@
 //!
 //! Each 64 elements take 32 bytes of `qs`: the low half of byte `l` is element `l`, the high half element `32 + l`.
 
-use super::{BlockFormat, FormatInfo, block, half, unpack_blocks};
+use super::fit_k::{WithMins, with_mins};
+use super::{BlockFormat, FormatInfo, block, half, pack_blocks, unpack_blocks};
 
 block! {
     /// 256 elements.
@@ -25,7 +26,7 @@ pub const INFO: FormatInfo = FormatInfo {
     block_len: 256,
     block_bytes: size_of::<Block>(),
     dequantize,
-    quantize: None,
+    quantize: Some(quantize),
 };
 
 /// `y = (d s) q - (dmin m)`.
@@ -46,6 +47,37 @@ pub fn dequantize(bytes: &[u8], out: &mut [f32]) {
             }
         }
     });
+}
+
+/// Scales and minimums by least squares, see [`fit_k`](super::fit_k).
+pub fn quantize(values: &[f32], importance: Option<&[f32]>, out: &mut [u8]) {
+    pack_blocks(values, importance, out, |x: &[f32; 256], w| {
+        let WithMins { d, dmin, subs, codes } = with_mins(x, w, 15.0);
+        Block {
+            d: d.to_le_bytes(),
+            dmin: dmin.to_le_bytes(),
+            scales: pack_sub_scales(subs),
+            qs: low_halves(&codes),
+        }
+        .to_bytes()
+    });
+}
+
+/// The low four bits of the codes of a block.
+pub(super) fn low_halves(codes: &[[u8; 32]; 8]) -> [u8; 128] {
+    std::array::from_fn(|i| {
+        let (g, l) = (i / 32 * 2, i % 32);
+        codes[g][l] & 15 | (codes[g + 1][l] & 15) << 4
+    })
+}
+
+/// The reverse of [`sub_scales`].
+pub(super) fn pack_sub_scales(subs: [(u8, u8); 8]) -> [u8; 12] {
+    std::array::from_fn(|i| match i {
+        0..4 => subs[i].0 | subs[i + 4].0 >> 4 << 6,
+        4..8 => subs[i - 4].1 | subs[i].1 >> 4 << 6,
+        _ => subs[i - 4].0 & 15 | subs[i - 4].1 << 4,
+    })
 }
 
 /// The 8 pairs (sub-scale, sub-min), each 0 to 63.

@@ -2,8 +2,8 @@
 //!
 //! The low four bits lie as in Q4_0; bit `j` of `qh` (little-endian u32) is the fifth bit of element `j`.
 
-use super::block::{extreme, inverse};
-use super::{BlockFormat, FormatInfo, block, half, pack_blocks, to_half, unpack_blocks};
+use super::fit::{Codes, Spread, scaled};
+use super::{BlockFormat, FormatInfo, block, half, pack_blocks, unpack_blocks};
 
 block! {
     /// 32 elements.
@@ -38,13 +38,23 @@ pub fn dequantize(bytes: &[u8], out: &mut [f32]) {
     });
 }
 
-/// The element of largest magnitude gets code 0 (that is, -16); the others round half up, capped at 31.
-pub fn quantize(values: &[f32], _: Option<&[f32]>, out: &mut [u8]) {
-    pack_blocks(values, out, |x: &[f32; 32]| {
-        let d = extreme(x) / -16.0;
-        let id = inverse(d);
-        let (qs, qh) = split(x.map(|x| ((x * id + 16.5) as u8).min(31)));
-        Block { d: to_half(d), qh, qs }.to_bytes()
+/// Scales of either sign around the one that maps the largest magnitude to the last code.
+pub fn quantize(values: &[f32], importance: Option<&[f32]>, out: &mut [u8]) {
+    let codes = Codes { lo: -16.0, hi: 15.0 };
+    let spread = Spread {
+        from: 0.8,
+        to: 1.15,
+        steps: 12,
+    };
+    pack_blocks(values, importance, out, |x: &[f32; 32], w| {
+        let (d, q) = scaled(x, w, codes, spread);
+        let (qs, qh) = split(q.map(|q| (q + 16.0) as u8));
+        Block {
+            d: d.to_le_bytes(),
+            qh,
+            qs,
+        }
+        .to_bytes()
     });
 }
 

@@ -1,8 +1,8 @@
 //! Q5_1: 32 codes of 5 bits, half scale and half minimum. `y = d q + m`. The codes lie as in [`q5_0`](super::q5_0).
 
-use super::block::{inverse, min_max};
+use super::fit::offset;
 use super::q5_0::{join, split};
-use super::{BlockFormat, FormatInfo, block, half, pack_blocks, to_half, unpack_blocks};
+use super::{BlockFormat, FormatInfo, block, half, pack_blocks, unpack_blocks};
 
 block! {
     /// 32 elements.
@@ -39,16 +39,14 @@ pub fn dequantize(bytes: &[u8], out: &mut [f32]) {
     });
 }
 
-/// The least element gets code 0 and the greatest 31; rounds half up.
-pub fn quantize(values: &[f32], _: Option<&[f32]>, out: &mut [u8]) {
-    pack_blocks(values, out, |x: &[f32; 32]| {
-        let (min, max) = min_max(x);
-        let d = (max - min) / 31.0;
-        let id = inverse(d);
-        let (qs, qh) = split(x.map(|x| ((x - min) * id + 0.5) as u8 & 31));
+/// Scale and minimum by least squares, see [`fit`](super::fit).
+pub fn quantize(values: &[f32], importance: Option<&[f32]>, out: &mut [u8]) {
+    pack_blocks(values, importance, out, |x: &[f32; 32], w| {
+        let (d, m, q) = offset(x, w, 31.0);
+        let (qs, qh) = split(q.map(|q| q as u8));
         Block {
-            d: to_half(d),
-            m: to_half(min),
+            d: d.to_le_bytes(),
+            m: m.to_le_bytes(),
             qh,
             qs,
         }

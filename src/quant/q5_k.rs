@@ -2,8 +2,9 @@
 //!
 //! The low four bits lie as in [`q4_k`](super::q4_k); bit `g` of `qh[l]` is the fifth bit of element `32 g + l`.
 
-use super::q4_k::sub_scales;
-use super::{BlockFormat, FormatInfo, block, half, unpack_blocks};
+use super::fit_k::{WithMins, with_mins};
+use super::q4_k::{low_halves, pack_sub_scales, sub_scales};
+use super::{BlockFormat, FormatInfo, block, half, pack_blocks, unpack_blocks};
 
 block! {
     /// 256 elements.
@@ -28,7 +29,7 @@ pub const INFO: FormatInfo = FormatInfo {
     block_len: 256,
     block_bytes: size_of::<Block>(),
     dequantize,
-    quantize: None,
+    quantize: Some(quantize),
 };
 
 /// `y = (d s) q - (dmin m)`.
@@ -49,5 +50,21 @@ pub fn dequantize(bytes: &[u8], out: &mut [f32]) {
                 *y = scale * f32::from(code) - min;
             }
         }
+    });
+}
+
+/// Scales and minimums by least squares, see [`fit_k`](super::fit_k).
+pub fn quantize(values: &[f32], importance: Option<&[f32]>, out: &mut [u8]) {
+    pack_blocks(values, importance, out, |x: &[f32; 256], w| {
+        let WithMins { d, dmin, subs, codes } = with_mins(x, w, 31.0);
+        let fifth_bits = |l: usize| codes.iter().rev().fold(0, |bits, codes| bits << 1 | codes[l] >> 4);
+        Block {
+            d: d.to_le_bytes(),
+            dmin: dmin.to_le_bytes(),
+            scales: pack_sub_scales(subs),
+            qh: std::array::from_fn(fifth_bits),
+            qs: low_halves(&codes),
+        }
+        .to_bytes()
     });
 }

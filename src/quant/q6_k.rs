@@ -4,7 +4,9 @@
 //! four bits in byte `32 (k % 2) + l` of `ql` (low half of the byte for k < 2, else high) and its upper two in bits
 //! `2 k, 2 k + 1` of byte `l` of `qh`.
 
-use super::{BlockFormat, FormatInfo, block, half, unpack_blocks};
+use super::fit::{Codes, Spread};
+use super::fit_k::signed;
+use super::{BlockFormat, FormatInfo, block, half, pack_blocks, unpack_blocks};
 
 block! {
     /// 256 elements.
@@ -27,7 +29,7 @@ pub const INFO: FormatInfo = FormatInfo {
     block_len: 256,
     block_bytes: size_of::<Block>(),
     dequantize,
-    quantize: None,
+    quantize: Some(quantize),
 };
 
 /// `y = (d s) (q - 32)`.
@@ -45,5 +47,33 @@ pub fn dequantize(bytes: &[u8], out: &mut [f32]) {
                 *y = scale * f32::from(i16::from(code) - 32);
             }
         }
+    });
+}
+
+/// Scales by least squares, see [`fit_k`](super::fit_k).
+pub fn quantize(values: &[f32], importance: Option<&[f32]>, out: &mut [u8]) {
+    let codes = Codes { lo: -32.0, hi: 31.0 };
+    let spread = Spread {
+        from: 0.88,
+        to: 1.06,
+        steps: 8,
+    };
+    pack_blocks(values, importance, out, |x: &[f32; 256], w| {
+        let fit = signed(x, w, codes, spread);
+        let code = |i: usize| (fit.codes[i / 16][i % 16] + 32.0) as u8;
+        let (mut ql, mut qh) = ([0; 128], [0; 64]);
+        for i in 0..256 {
+            // Element i = 128 side + 32 k + l.
+            let (side, k, l) = (i / 128, i / 32 % 4, i % 32);
+            ql[side * 64 + k % 2 * 32 + l] |= (code(i) & 15) << (k / 2 * 4);
+            qh[side * 32 + l] |= code(i) >> 4 << (k * 2);
+        }
+        Block {
+            ql,
+            qh,
+            scales: fit.scales.map(i8::cast_unsigned),
+            d: fit.d.to_le_bytes(),
+        }
+        .to_bytes()
     });
 }

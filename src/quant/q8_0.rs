@@ -1,7 +1,7 @@
 //! Q8_0: 32 signed bytes, one half scale. `y = d q`.
 
-use super::block::inverse;
-use super::{BlockFormat, FormatInfo, block, half, pack_blocks, to_half, unpack_blocks};
+use super::fit::{Codes, Spread, scaled};
+use super::{BlockFormat, FormatInfo, block, half, pack_blocks, unpack_blocks};
 
 block! {
     /// 32 elements.
@@ -34,14 +34,19 @@ pub fn dequantize(bytes: &[u8], out: &mut [f32]) {
     });
 }
 
-/// The largest magnitude gets code 127 or -127; rounds half away from zero.
-pub fn quantize(values: &[f32], _: Option<&[f32]>, out: &mut [u8]) {
-    pack_blocks(values, out, |x: &[f32; 32]| {
-        let d = x.iter().fold(0.0, |m: f32, x| m.max(x.abs())) / 127.0;
-        let id = inverse(d);
+/// Scales around the one that maps the largest magnitude to 127 (-128 is not used: the format is symmetric).
+pub fn quantize(values: &[f32], importance: Option<&[f32]>, out: &mut [u8]) {
+    let codes = Codes { lo: -127.0, hi: 127.0 };
+    let spread = Spread {
+        from: 0.976,
+        to: 1.004,
+        steps: 8,
+    };
+    pack_blocks(values, importance, out, |x: &[f32; 32], w| {
+        let (d, q) = scaled(x, w, codes, spread);
         Block {
-            d: to_half(d),
-            qs: x.map(|x| ((x * id).round() as i8).cast_unsigned()),
+            d: d.to_le_bytes(),
+            qs: q.map(|q| (q as i8).cast_unsigned()),
         }
         .to_bytes()
     });

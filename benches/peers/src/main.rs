@@ -20,7 +20,7 @@ usage: peers bench  [options] MODEL.gguf…   speed: prompt (pp) and generation 
        peers logits [options] MODEL.gguf…   logits of every position: Graft exact and fast against llama.cpp
        peers kl     [options] MODEL.gguf…   divergence of Graft fast and of llama.cpp from Graft exact, on a text
        peers tokens [options] MODEL.gguf…   token ids of a text against llama.cpp's tokenizer
-       peers blocks                         every block format against ggml, both directions, bit for bit
+       peers blocks [FILE.json]             every block format against ggml, both directions; ggml's losses to FILE.json
 
   -t, --threads N   threads of each engine (default: physical cores)
   -p, --prompt N    prompt tokens (bench: 512, crowd: 128, logits: 64)
@@ -89,7 +89,7 @@ fn run() -> Result<bool> {
         "logits" => check::logits(&options),
         "kl" => kl::run(&options),
         "tokens" => check::tokens(&options),
-        "blocks" => blocks::run(),
+        "blocks" => blocks::run(options.models.first().map(PathBuf::as_path)),
         _ => Err(USAGE.into()),
     }
 }
