@@ -172,9 +172,14 @@ impl<B: Backend> Active<B> {
         self.programs.get(site.index()).unwrap_or(&self.plain)
     }
 
+    /// The weights that an adapter has for a norm.
+    pub fn replaced_norm(&self, site: Site) -> Option<&B::Vector> {
+        self.norms.get(site.index()).and_then(Option::as_deref)
+    }
+
     /// The weights of a norm: the adapter's, or the base's.
     pub fn norm<'a>(&'a self, site: Site, base: &'a B::Vector) -> &'a B::Vector {
-        self.norms.get(site.index()).and_then(Option::as_deref).unwrap_or(base)
+        self.replaced_norm(site).unwrap_or(base)
     }
 
     /// Whether the same adapter stands before the first token (or none).

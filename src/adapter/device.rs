@@ -51,6 +51,19 @@ impl<B: Backend> Clone for Step<B> {
     }
 }
 
+impl<B: Backend> Step<B> {
+    /// The operation on the embeddings x of tokens `ids`, before the model scales them, from row `from` on; `between` is room.
+    pub fn on_embeddings(&self, b: &B, from: usize, ids: &[u32], x: &mut B::Buf, between: &mut B::Acts) {
+        match &*self.action {
+            Action::Gather(l) => b.gather_low_rank(l, self.scale, from, ids, between, x),
+            Action::Affine(factors, shift) => b.affine(x, factors, shift.as_ref()),
+            Action::Blocks(blocks) => b.blocks(x, blocks),
+            Action::Rows(of, rows) => b.replace_rows(rows, of, ids, x),
+            _ => unreachable!("an operation that `attach` does not put on an embedding"),
+        }
+    }
+}
+
 fn step<B: Backend>(action: Action<B>, scale: f32) -> Step<B> {
     Step {
         action: Arc::new(action),

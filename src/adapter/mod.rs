@@ -10,6 +10,7 @@ pub mod attach;
 pub mod device;
 pub mod forms;
 pub mod matrix;
+pub mod merge;
 pub mod methods;
 mod options;
 mod rows;

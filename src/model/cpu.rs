@@ -17,6 +17,7 @@ use super::backend::{Backend, LowRankOn};
 use super::spec::Rope;
 
 /// Where a matrix lies.
+#[derive(Clone)]
 enum Place {
     /// In the model's mapped file.
     Mapped(Mapping, Range<usize>),
@@ -24,7 +25,8 @@ enum Place {
     Shared(Arc<[u8]>),
 }
 
-/// A matrix in memory.
+/// A matrix in memory. Cloning shares it.
+#[derive(Clone)]
 pub struct CpuWeight {
     /// What it is called in every layer: `attn_q`.
     kind: String,
@@ -35,16 +37,43 @@ pub struct CpuWeight {
 }
 
 impl CpuWeight {
+    /// A matrix of `format` that lies in memory.
+    pub fn in_memory(kind: &str, format: BlockFormat, rows: usize, cols: usize, bytes: Arc<[u8]>) -> Self {
+        CpuWeight {
+            kind: kind.to_string(),
+            place: Place::Shared(bytes),
+            format,
+            rows,
+            cols,
+        }
+    }
+
+    /// Rows.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Columns.
+    pub fn cols(&self) -> usize {
+        self.cols
+    }
+
+    /// How its rows are packed.
+    pub fn format(&self) -> BlockFormat {
+        self.format
+    }
+
     fn view(&self) -> Weight<'_> {
         Weight {
             format: self.format,
             rows: self.rows,
             cols: self.cols,
-            data: self.data(),
+            data: self.bytes(),
         }
     }
 
-    fn data(&self) -> &[u8] {
+    /// Its rows, as they lie.
+    pub fn bytes(&self) -> &[u8] {
         match &self.place {
             Place::Mapped(mapping, range) => &mapping.bytes()[range.clone()],
             Place::Shared(bytes) => bytes,
@@ -100,13 +129,13 @@ impl Backend for Cpu {
     }
 
     fn matrix(&self, m: &Matrix) -> Result<CpuWeight> {
-        Ok(CpuWeight {
-            kind: "adapter".to_string(),
-            place: Place::Shared(m.bytes().clone()),
-            format: m.format(),
-            rows: m.rows(),
-            cols: m.cols(),
-        })
+        Ok(CpuWeight::in_memory(
+            "adapter",
+            m.format(),
+            m.rows(),
+            m.cols(),
+            m.bytes().clone(),
+        ))
     }
 
     fn vector_of(&self, values: &[f32]) -> Result<Vec<f32>> {
@@ -116,7 +145,7 @@ impl Backend for Cpu {
     fn read_rows(&self, w: &CpuWeight, first: usize, out: &mut [f32]) {
         let row = w.view().row_bytes();
         let n = out.len().checked_div(w.cols).unwrap_or(0);
-        w.format.dequantize(&w.data()[first * row..][..n * row], out);
+        w.format.dequantize(&w.bytes()[first * row..][..n * row], out);
     }
 
     fn read_vector<'a>(&self, v: &'a Vec<f32>) -> Cow<'a, [f32]> {
@@ -137,7 +166,7 @@ impl Backend for Cpu {
     }
 
     fn embed(&self, w: &CpuWeight, ids: &[u32], scale: f32, out: &mut Vec<f32>) {
-        let row = w.data().len().checked_div(w.rows).unwrap_or(0);
+        let row = w.bytes().len().checked_div(w.rows).unwrap_or(0);
         let work = Work {
             weights: &[w.kind()],
             ..Work::elements("embed", ids.len() * row)
@@ -201,7 +230,7 @@ impl Backend for Cpu {
                 &mut work.macs
             };
             *macs += acts.rows() * w.rows * w.cols;
-            work.bytes += w.data().len();
+            work.bytes += w.bytes().len();
         }
         self.times().time(work, || {
             Cpu::matmul_all(self, to.map(|(w, y)| (w.view(), &mut y[..])), acts, precision);
@@ -217,7 +246,7 @@ impl Backend for Cpu {
         let work = Work {
             op: "low_rank",
             macs: acts.rows() * l.rank * (l.a.cols + l.b.rows),
-            bytes: l.a.data().len() + l.b.data().len(),
+            bytes: l.a.bytes().len() + l.b.bytes().len(),
             ..Work::default()
         };
         self.times()
@@ -236,7 +265,7 @@ impl Backend for Cpu {
         let work = Work {
             op: "low_rank",
             macs: y.len() * l.rank,
-            bytes: l.b.data().len(),
+            bytes: l.b.bytes().len(),
             ..Work::default()
         };
         self.times().time(work, || {
@@ -248,7 +277,7 @@ impl Backend for Cpu {
         let work = Work {
             op: "dense",
             macs: acts.rows() * d.rows * d.cols,
-            bytes: d.data().len(),
+            bytes: d.bytes().len(),
             ..Work::default()
         };
         self.times().time(work, || Cpu::dense(self, d.view(), scale, acts, y));
@@ -258,7 +287,7 @@ impl Backend for Cpu {
         let work = Work {
             op: "kron",
             macs: x.len() * w2.rows + y.len() * w1.cols,
-            bytes: w1.data().len() + w2.data().len(),
+            bytes: w1.bytes().len() + w2.bytes().len(),
             ..Work::default()
         };
         self.times()
@@ -288,11 +317,10 @@ impl Backend for Cpu {
         });
     }
 
-    fn replace_rows(&self, w: &CpuWeight, of: &[u32], ids: &[u32], scale: f32, out: &mut Vec<f32>) {
+    fn replace_rows(&self, w: &CpuWeight, of: &[u32], ids: &[u32], out: &mut Vec<f32>) {
         for (id, row) in ids.iter().zip(out.chunks_exact_mut(w.cols)) {
             if let Some(at) = of.iter().position(|o| o == id) {
                 self.read_rows(w, at, row);
-                row.iter_mut().for_each(|v| *v *= scale);
             }
         }
     }

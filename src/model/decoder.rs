@@ -165,16 +165,7 @@ impl<B: Backend> Pass<'_, B> {
         }
         b.embed(table, tokens, 1.0, &mut st.x);
         for step in program.levels.iter().rev().flat_map(|level| &level.outs) {
-            match &*step.action {
-                Action::Gather(l) => {
-                    let from = self.from(step);
-                    b.gather_low_rank(l, step.scale, from, tokens, &mut st.work.between, &mut st.x);
-                }
-                Action::Affine(factors, shift) => b.affine(&mut st.x, factors, shift.as_ref()),
-                Action::Blocks(blocks) => b.blocks(&mut st.x, blocks),
-                Action::Rows(ids, rows) => b.replace_rows(rows, ids, tokens, 1.0, &mut st.x),
-                _ => unreachable!("an operation that `attach` does not put on an embedding"),
-            }
+            step.on_embeddings(b, self.from(step), tokens, &mut st.x, &mut st.work.between);
         }
         if spec.embed_scale != 1.0 {
             b.scale(&mut st.x, spec.embed_scale);

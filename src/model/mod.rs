@@ -7,7 +7,7 @@
 
 pub mod arch;
 pub mod backend;
-mod cpu;
+pub mod cpu;
 pub mod decoder;
 pub mod gemma2;
 pub mod gemma3;

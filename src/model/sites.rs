@@ -21,6 +21,19 @@ pub enum Part {
     FfnPostNorm,
 }
 
+impl Part {
+    /// All of them.
+    pub const ALL: [Part; 13] = {
+        let mut all = [Part::Q; PARTS.len()];
+        let mut i = 0;
+        while i < all.len() {
+            all[i] = PARTS[i].part;
+            i += 1;
+        }
+        all
+    };
+}
+
 /// What a part is called.
 struct Names {
     part: Part,

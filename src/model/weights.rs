@@ -42,7 +42,72 @@ pub struct Layer<B: Backend> {
     pub ffn_post_norm: Option<B::Vector>,
 }
 
+impl<B: Backend> Clone for Linear<B>
+where
+    B::Weight: Clone,
+    B::Vector: Clone,
+{
+    fn clone(&self) -> Self {
+        Linear {
+            weight: self.weight.clone(),
+            bias: self.bias.clone(),
+            ..*self
+        }
+    }
+}
+
+impl<B: Backend> Clone for Layer<B>
+where
+    B::Weight: Clone,
+    B::Vector: Clone,
+{
+    fn clone(&self) -> Self {
+        Layer {
+            attn_norm: self.attn_norm.clone(),
+            q: self.q.clone(),
+            k: self.k.clone(),
+            v: self.v.clone(),
+            q_norm: self.q_norm.clone(),
+            k_norm: self.k_norm.clone(),
+            o: self.o.clone(),
+            attn_post_norm: self.attn_post_norm.clone(),
+            ffn_norm: self.ffn_norm.clone(),
+            gate: self.gate.clone(),
+            up: self.up.clone(),
+            down: self.down.clone(),
+            ffn_post_norm: self.ffn_post_norm.clone(),
+        }
+    }
+}
+
 impl<B: Backend> Layer<B> {
+    /// The linear map `part`, to change it.
+    pub fn linear_mut(&mut self, part: Part) -> Option<&mut Linear<B>> {
+        Some(match part {
+            Part::Q => &mut self.q,
+            Part::K => &mut self.k,
+            Part::V => &mut self.v,
+            Part::O => &mut self.o,
+            Part::Gate => &mut self.gate,
+            Part::Up => &mut self.up,
+            Part::Down => &mut self.down,
+            _ => return None,
+        })
+    }
+
+    /// The norm `part`, to change it; `None` for a linear map, and where the model has no such norm.
+    pub fn norm_mut(&mut self, part: Part) -> Option<&mut B::Vector> {
+        match part {
+            Part::AttnNorm => Some(&mut self.attn_norm),
+            Part::QNorm => self.q_norm.as_mut(),
+            Part::KNorm => self.k_norm.as_mut(),
+            Part::AttnPostNorm => self.attn_post_norm.as_mut(),
+            Part::FfnNorm => Some(&mut self.ffn_norm),
+            Part::FfnPostNorm => self.ffn_post_norm.as_mut(),
+            _ => None,
+        }
+    }
+
     /// The linear map `part`; `None` for a norm.
     pub fn linear(&self, part: Part) -> Option<&Linear<B>> {
         Some(match part {
@@ -149,6 +214,22 @@ impl<'a, B: Backend> Claims<'a, B> {
             down: self.linear(site(Part::Down), hidden, ffn, false)?,
             ffn_post_norm: self.vector_if(spec.post_norms, &name("post_ffw_norm"), hidden)?,
         })
+    }
+}
+
+impl<B: Backend> Clone for Weights<B>
+where
+    B::Weight: Clone,
+    B::Vector: Clone,
+{
+    fn clone(&self) -> Self {
+        Weights {
+            embed: self.embed.clone(),
+            layers: self.layers.clone(),
+            output_norm: self.output_norm.clone(),
+            head: self.head.clone(),
+            tied: self.tied,
+        }
     }
 }
 

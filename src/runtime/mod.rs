@@ -1,6 +1,7 @@
 //! Conversations: a loaded [`Model`], the [`Session`]s that share it, how the next token is chosen, when to end.
 
 pub mod generate;
+pub mod merge;
 pub mod model;
 pub mod sampler;
 mod scan;
@@ -8,6 +9,7 @@ pub mod session;
 pub mod stop;
 
 pub use generate::{Finish, GenerateOptions, Generated, Timings, generate};
+pub use merge::{MergeType, MergedTensor};
 pub use model::{Adapter, LoadOptions, Model};
 pub use sampler::{Sampler, SamplerOptions};
 pub use session::{Session, SessionOptions};

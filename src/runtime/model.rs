@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
-use crate::adapter::{AdapterFile, AdapterOptions, Attached};
+use crate::adapter::{Active, AdapterFile, AdapterOptions, Attached};
 use crate::error::{Error, Result};
 use crate::format::{Gguf, LoadMode};
 use crate::kernels::Cpu;
@@ -40,7 +40,7 @@ pub struct LoadOptions {
 pub struct Model(Arc<Inner>);
 
 struct Inner {
-    gguf: Gguf,
+    gguf: Arc<Gguf>,
     spec: Spec,
     backend: Cpu,
     weights: Weights<Cpu>,
@@ -76,7 +76,7 @@ impl Model {
         };
         let weights = Weights::load(&backend, &spec, &gguf, progress)?;
         Ok(Model(Arc::new(Inner {
-            gguf,
+            gguf: Arc::new(gguf),
             spec,
             backend,
             weights,
@@ -181,6 +181,33 @@ impl Model {
             ranks: file.ranks(),
             model: self.clone(),
         })
+    }
+
+    /// The adapters, each with its weight, as a session runs them.
+    pub(super) fn activate(&self, adapters: &[(Adapter, f32)]) -> Result<Active<Cpu>> {
+        for (adapter, weight) in adapters {
+            if !adapter.is_for(self) {
+                return Err(Error::mismatch("the adapter was loaded for another model"));
+            }
+            if !weight.is_finite() {
+                return Err(Error::usage("adapter weight").expected("a finite number").found(weight));
+            }
+        }
+        let adapters: Vec<_> = adapters.iter().map(|(a, w)| (a.attached.clone(), *w)).collect();
+        Active::new(self.backend(), self.spec(), &adapters)
+    }
+
+    /// The same model with other weights, on the same threads.
+    pub(super) fn with_weights(&self, weights: Weights<Cpu>) -> Result<Model> {
+        Ok(Model(Arc::new(Inner {
+            gguf: self.0.gguf.clone(),
+            spec: self.0.spec.clone(),
+            backend: Cpu::on(self.0.backend.shared_team())?,
+            weights,
+            tokenizer_file: self.0.tokenizer_file.clone(),
+            tokenizer: OnceLock::new(),
+            chat_template: OnceLock::new(),
+        })))
     }
 
     /// Starts a conversation.

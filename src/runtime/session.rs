@@ -87,17 +87,8 @@ impl Session {
     /// together, and one that must be on before the first token (a prompt, repeated layers) when there are tokens. The active adapters are
     /// then those from before.
     pub fn set_adapters(&mut self, adapters: &[(Adapter, f32)]) -> Result<()> {
-        for (adapter, weight) in adapters {
-            if !adapter.is_for(&self.model) {
-                return Err(Error::mismatch("the adapter was loaded for another model"));
-            }
-            if !weight.is_finite() {
-                return Err(Error::usage("adapter weight").expected("a finite number").found(weight));
-            }
-        }
-        let adapters: Vec<_> = adapters.iter().map(|(a, w)| (a.attached.clone(), *w)).collect();
         let (backend, spec) = (self.model.backend(), self.model.spec());
-        let active = Active::new(backend, spec, &adapters)?;
+        let active = self.model.activate(adapters)?;
         let first = |what: &str| {
             let e = Error::usage(format!(
                 "an adapter that {what} must be on before the first token: reset the session first"

@@ -112,6 +112,11 @@ impl Cpu {
         &self.times
     }
 
+    /// The threads, for a backend that shares them.
+    pub fn shared_team(&self) -> Arc<dyn Executor> {
+        self.team.clone()
+    }
+
     /// The threads, for other loops that want them.
     pub fn team(&self) -> &dyn Executor {
         &*self.team
@@ -298,6 +303,11 @@ impl Cpu {
                 }
             }
         });
+    }
+
+    /// `y[m][n] += x w^T`, x packed in f32.
+    pub fn matmul_add(&self, w: Weight, acts: &Acts, y: &mut [f32]) {
+        self.matmul_f32(w, acts, y, true);
     }
 
     /// y[m][n] (+)= x w^T in f32.

@@ -1,0 +1,255 @@
+//! Adapters in the base's weights: the program of a site, applied to its matrix instead of to its values.
+//!
+//! All of it is in the order of the model's file, in f32, one matrix at a time.
+
+use std::sync::Arc;
+
+use super::active::{Active, Program};
+use super::device::{Action, Step};
+use super::forms::Blocks;
+use crate::error::{Error, Result};
+use crate::kernels::cpu::{Acts, LowRank, Weight};
+use crate::kernels::{Cpu, Precision};
+use crate::model::Site;
+use crate::model::backend::{Backend, LowRankOn};
+use crate::model::cpu::CpuWeight;
+use crate::model::spec::Spec;
+use crate::quant::BlockFormat;
+
+/// That `active` can be merged at all.
+///
+/// # Errors
+/// What depends on the text (a prompt, tokens from which updates begin) or repeats layers is not in the weights.
+pub fn check(active: &Active<Cpu>, spec: &Spec) -> Result<()> {
+    let refuse = |what: &str| {
+        Err(Error::unsupported(format!(
+            "an adapter that {what} cannot be merged into weights"
+        )))
+    };
+    if active.prefix().is_some() {
+        return refuse("stands before the text");
+    }
+    if !active.gates.is_empty() {
+        return refuse("begins at certain tokens");
+    }
+    if active.layers.iter().copied().ne(0..spec.n_layers) {
+        return refuse("repeats layers");
+    }
+    if active.vocab != (spec.vocab_size, spec.vocab_size) {
+        return refuse("has a larger vocabulary than the model's tokenizer");
+    }
+    Ok(())
+}
+
+/// Whether the module's matrix is another under `program`.
+pub fn changes_matrix(program: &Program<Cpu>) -> bool {
+    program.weight.is_some() || steps(program).any(|step| !matches!(*step.action, Action::Bias(_)))
+}
+
+/// The module's bias under `program`; `None` where it has none.
+pub fn bias(program: &Program<Cpu>, base: Option<&[f32]>, rows: usize) -> Option<Vec<f32>> {
+    let base = program.bias.as_ref().map(|b| &b[..]).or(base);
+    let mut there = base.is_some();
+    let mut bias = base.map_or_else(|| vec![0.0; rows], <[f32]>::to_vec);
+    for step in program.levels.iter().rev().flat_map(|level| &level.outs) {
+        match &*step.action {
+            Action::Bias(add) => {
+                there = true;
+                bias.iter_mut().zip(add).for_each(|(b, a)| *b += step.scale * a);
+            }
+            Action::Affine(factors, shift) => {
+                bias.iter_mut().zip(factors).for_each(|(b, f)| *b *= f);
+                for (b, s) in bias.iter_mut().zip(shift.iter().flatten()) {
+                    *b += s;
+                }
+            }
+            Action::Pairs(p) => {
+                let old = bias.clone();
+                for (j, b) in bias.iter_mut().enumerate() {
+                    *b = p.f[j] * old[j] + p.h[j] * old[p.partner[j] as usize];
+                }
+            }
+            _ => {}
+        }
+    }
+    there.then_some(bias)
+}
+
+/// The matrix `w`, `[rows][cols]`, of a linear module under `program`, in place. It is the base's, or what the program has instead
+/// ([`Program::weight`]).
+pub fn linear(cpu: &Cpu, program: &Program<Cpu>, w: &mut Vec<f32>, cols: usize) {
+    for level in program.levels.iter().rev() {
+        // x := T x before W is W T; the last of them reaches W first.
+        for step in level.ins.iter().rev() {
+            input(cpu, step, w, cols);
+        }
+        for step in &level.outs {
+            output(cpu, step, w, cols);
+        }
+    }
+}
+
+/// The embedding under `program`, in place: what each token's row becomes.
+pub fn embedding(cpu: &Cpu, program: &Program<Cpu>, table: &mut Vec<f32>, cols: usize) {
+    /// Rows that are done together: bounds the memory for what lies between.
+    const ROWS: usize = 1024;
+    let mut between = Acts::default();
+    let mut x = Vec::new();
+    for (n, rows) in table.chunks_mut(ROWS * cols).enumerate() {
+        let ids: Vec<u32> = (n * ROWS..n * ROWS + rows.len() / cols).map(|id| id as u32).collect();
+        x.clear();
+        x.extend_from_slice(rows);
+        for step in program.levels.iter().rev().flat_map(|level| &level.outs) {
+            step.on_embeddings(cpu, 0, &ids, &mut x, &mut between);
+        }
+        rows.copy_from_slice(&x);
+    }
+}
+
+/// Whether embedding and head, which are one tensor in the base, stay one.
+pub fn stay_tied(active: &Active<Cpu>) -> bool {
+    let (embed, head) = (active.program(Site::Embed), active.program(Site::Head));
+    let same = |a: &Step<Cpu>, b: &Step<Cpu>| match (&*a.action, &*b.action) {
+        (Action::Rows(ids, rows), Action::Rows(other_ids, others)) => ids == other_ids && same_matrix(rows, others),
+        _ => false,
+    };
+    let weights = match (&embed.weight, &head.weight) {
+        (None, None) => true,
+        (Some(a), Some(b)) => same_matrix(a, b),
+        _ => false,
+    };
+    let (a, b): (Vec<_>, Vec<_>) = (steps(embed).collect(), steps(head).collect());
+    weights && a.len() == b.len() && a.iter().zip(&b).all(|(a, b)| same(a, b))
+}
+
+/// Whether two matrices hold the same: files store what a tied pair shares once or twice.
+fn same_matrix(a: &Arc<CpuWeight>, b: &Arc<CpuWeight>) -> bool {
+    Arc::ptr_eq(a, b) || (a.format(), a.rows(), a.cols(), a.bytes()) == (b.format(), b.rows(), b.cols(), b.bytes())
+}
+
+fn steps(program: &Program<Cpu>) -> impl Iterator<Item = &Step<Cpu>> {
+    program
+        .levels
+        .iter()
+        .flat_map(|level| level.ins.iter().chain(&level.outs))
+}
+
+/// W := W T for x := T x.
+fn input(cpu: &Cpu, step: &Step<Cpu>, w: &mut Vec<f32>, cols: usize) {
+    match &*step.action {
+        Action::Affine(factors, _) => Backend::affine(cpu, w, factors, None),
+        // A row of W meets a column of each block where x meets a row.
+        Action::Blocks(b) => {
+            let mut blocks = b.blocks.clone();
+            for block in blocks.chunks_exact_mut(b.size * b.size) {
+                for i in 0..b.size {
+                    for j in 0..i {
+                        block.swap(i * b.size + j, j * b.size + i);
+                    }
+                }
+            }
+            let transposed = Blocks { blocks, ..b.clone() };
+            Backend::blocks(cpu, w, &transposed);
+        }
+        // W (I + B A) = W + (W B) A.
+        Action::LowRank(l) => {
+            let (a, b) = (host(cpu, &l.a), host(cpu, &l.b));
+            let (at, bt) = (transpose(&a, l.rank, cols), transpose(&b, cols, l.rank));
+            let update = LowRank {
+                a: Weight::f32(l.rank, cols, &bt),
+                b: Weight::f32(cols, l.rank, &at),
+                mid: None,
+                out: None,
+            };
+            let (mut acts, mut between) = (Acts::default(), Acts::default());
+            for rows in w.chunks_mut(CHUNK * cols) {
+                cpu.pack(rows, cols, &[BlockFormat::F32], Precision::Exact, &mut acts);
+                cpu.low_rank(&update, step.scale, 0, &acts, &mut between, rows);
+            }
+        }
+        _ => unreachable!("an operation that `attach` does not put on an input"),
+    }
+}
+
+/// Rows of W that are done together: bounds the memory for their packed form.
+const CHUNK: usize = 1024;
+
+/// W under an operation on the output.
+fn output(cpu: &Cpu, step: &Step<Cpu>, w: &mut [f32], cols: usize) {
+    match &*step.action {
+        Action::LowRank(l) => low_rank(cpu, l, step.scale, w, cols),
+        Action::Dense(d) => {
+            let mut row = vec![0.0; cols];
+            for (i, out) in w.chunks_exact_mut(cols).enumerate() {
+                cpu.read_rows(d, i, &mut row);
+                out.iter_mut().zip(&row).for_each(|(w, d)| *w += step.scale * d);
+            }
+        }
+        Action::Kron(w1, w2) => {
+            let (f1, f2) = (host(cpu, w1), host(cpu, w2));
+            let (i1, o2, i2) = (w1.cols(), w2.rows(), w2.cols());
+            for (i, out) in w.chunks_exact_mut(cols).enumerate() {
+                let (a, b) = (&f1[i / o2 * i1..][..i1], &f2[i % o2 * i2..][..i2]);
+                for (out, a) in out.chunks_exact_mut(i2).zip(a) {
+                    let a = a * step.scale;
+                    out.iter_mut().zip(b).for_each(|(w, b)| *w += a * b);
+                }
+            }
+        }
+        Action::Affine(factors, _) => {
+            for (out, f) in w.chunks_exact_mut(cols).zip(factors) {
+                out.iter_mut().for_each(|w| *w *= f);
+            }
+        }
+        Action::Pairs(p) => {
+            // Pairs are disjoint: each is done when its lower row comes.
+            for j in 0..p.f.len() {
+                let k = p.partner[j] as usize;
+                if j < k {
+                    let (low, high) = w.split_at_mut(k * cols);
+                    let (a, b) = (&mut low[j * cols..][..cols], &mut high[..cols]);
+                    for (a, b) in a.iter_mut().zip(b) {
+                        (*a, *b) = (p.f[j] * *a + p.h[j] * *b, p.f[k] * *b + p.h[k] * *a);
+                    }
+                }
+            }
+        }
+        Action::Rows(ids, rows) => {
+            for (i, id) in ids.iter().enumerate() {
+                cpu.read_rows(rows, i, &mut w[*id as usize * cols..][..cols]);
+            }
+        }
+        Action::Bias(_) => {}
+        Action::Blocks(_) | Action::Gather(_) => unreachable!("an operation of the embedding"),
+    }
+}
+
+/// W += scale * diag(out) B diag(mid) A.
+fn low_rank(cpu: &Cpu, l: &LowRankOn<Cpu>, scale: f32, w: &mut [f32], cols: usize) {
+    let rank = l.rank;
+    let at = transpose(&host(cpu, &l.a), rank, cols);
+    let mut b = host(cpu, &l.b);
+    for (i, row) in b.chunks_exact_mut(rank).enumerate() {
+        let factor = scale * l.out.as_ref().map_or(1.0, |out| out[i]);
+        for (k, v) in row.iter_mut().enumerate() {
+            *v *= factor * l.mid.as_ref().map_or(1.0, |mid| mid[k]);
+        }
+    }
+    let a = Weight::f32(cols, rank, &at);
+    let mut acts = Acts::default();
+    for (b, rows) in b.chunks(CHUNK * rank).zip(w.chunks_mut(CHUNK * cols)) {
+        cpu.pack(b, rank, &[BlockFormat::F32], Precision::Exact, &mut acts);
+        cpu.matmul_add(a, &acts, rows);
+    }
+}
+
+/// A matrix in f32.
+pub fn host(cpu: &Cpu, w: &CpuWeight) -> Vec<f32> {
+    let mut values = vec![0.0; w.rows() * w.cols()];
+    cpu.read_rows(w, 0, &mut values);
+    values
+}
+
+fn transpose(values: &[f32], rows: usize, cols: usize) -> Vec<f32> {
+    crate::linalg::transpose(rows, cols, values)
+}

@@ -1,0 +1,399 @@
+//! Adapters merged into the base's weights: a model in memory, or a GGUF file that other programs load too.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::model::{Adapter, Model};
+use crate::adapter::{Active, merge};
+use crate::error::{Error, Result};
+use crate::format::GgufPlan;
+use crate::kernels::Cpu;
+use crate::model::cpu::CpuWeight;
+use crate::model::weights::{Linear, Weights};
+use crate::model::{Part, Site};
+use crate::quant::BlockFormat;
+
+/// How to pack what was merged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MergeType {
+    /// Each matrix as it is in the model, or the next larger type that Graft writes.
+    #[default]
+    Keep,
+    /// All of them in this one; rows that are no whole blocks of it in the next larger type with smaller blocks.
+    To(BlockFormat),
+}
+
+/// What became of one tensor.
+#[derive(Clone, Debug)]
+pub struct MergedTensor {
+    /// Its name in GGUF.
+    pub name: String,
+    /// Its type in the model.
+    pub from: &'static str,
+    /// Its type now.
+    pub to: &'static str,
+    /// What packing changed: root of the mean squared difference, relative to that of the values.
+    pub error: f64,
+}
+
+/// A tensor that is another under the adapters.
+struct Change {
+    name: String,
+    what: What,
+    /// Its format in the model and in the merged one.
+    from: BlockFormat,
+    to: BlockFormat,
+    rows: usize,
+    cols: usize,
+}
+
+/// Which.
+enum What {
+    Matrix(Site),
+    Norm(Site),
+    Bias(Site),
+}
+
+/// A merged tensor's bytes.
+struct Packed {
+    bytes: Vec<u8>,
+    error: f64,
+}
+
+/// A merge that is prepared: what changes and how it is computed.
+struct Merge<'a> {
+    model: &'a Model,
+    active: Active<Cpu>,
+    changes: Vec<Change>,
+    /// The head gets a tensor of its own.
+    untied: bool,
+}
+
+impl Model {
+    /// This model with `adapters`, each with its weight, merged into its weights: a model of its own, which shares all unchanged tensors.
+    /// `progress` is called with the share done.
+    ///
+    /// # Errors
+    /// As [`Session::set_adapters`](super::Session::set_adapters), and adapters that are not in the weights: prompts, aLoRA, repeated layers.
+    pub fn merged(
+        &self,
+        adapters: &[(Adapter, f32)],
+        to: MergeType,
+        progress: &mut dyn FnMut(f32) -> bool,
+    ) -> Result<(Model, Vec<MergedTensor>)> {
+        let merge = Merge::prepare(self, adapters, to)?;
+        let mut weights = self.weights().clone();
+        let mut report = Vec::new();
+        if merge.untied {
+            weights.tied = false;
+        }
+        for (i, change) in merge.changes.iter().enumerate() {
+            let packed = merge.pack(change)?;
+            report.push(change.report(&packed));
+            change.put(&mut weights, packed.bytes);
+            if !progress((i + 1) as f32 / merge.changes.len() as f32) {
+                return Err(Error::usage("cancelled"));
+            }
+        }
+        Ok((self.with_weights(weights)?, report))
+    }
+
+    /// Writes this model with `adapters` merged into its weights as the GGUF file `path`: metadata and unchanged tensors as they are, one
+    /// tensor in memory at a time. The file appears when it is complete. `progress` is called with the share done; `false` ends the work.
+    ///
+    /// # Errors
+    /// As [`Model::merged`]; writing fails; `path` is the model itself; cancelled.
+    pub fn merge_to(
+        &self,
+        adapters: &[(Adapter, f32)],
+        to: MergeType,
+        path: &Path,
+        progress: &mut dyn FnMut(f32) -> bool,
+    ) -> Result<Vec<MergedTensor>> {
+        let merge = Merge::prepare(self, adapters, to)?;
+        let gguf = self.gguf();
+        let mut plan = GgufPlan::copy_of(gguf);
+        for change in &merge.changes {
+            match change.what {
+                What::Matrix(_) => plan.put(&change.name, &[change.cols, change.rows], change.to),
+                What::Norm(_) | What::Bias(_) => plan.put(&change.name, &[change.cols], change.to),
+            };
+        }
+        let mut writer = plan.create(path)?;
+        let mut report = Vec::new();
+        let n = plan.tensors().len();
+        for (i, tensor) in plan.tensors().iter().enumerate() {
+            match (
+                merge.changes.iter().find(|c| c.name == tensor.name),
+                gguf.tensor(&tensor.name),
+            ) {
+                (Some(change), _) => {
+                    let packed = merge.pack(change)?;
+                    report.push(change.report(&packed));
+                    writer.write(&tensor.name, &packed.bytes)?;
+                }
+                (None, Some(old)) => writer.write(&tensor.name, gguf.data(old))?,
+                (None, None) => return Err(Error::internal("a planned tensor comes from nowhere").item(&tensor.name)),
+            }
+            if !progress((i + 1) as f32 / n as f32) {
+                return Err(Error::usage("cancelled"));
+            }
+        }
+        writer.finish()?;
+        Ok(report)
+    }
+}
+
+impl<'a> Merge<'a> {
+    fn prepare(model: &'a Model, adapters: &[(Adapter, f32)], to: MergeType) -> Result<Self> {
+        let active = model.activate(adapters)?;
+        merge::check(&active, model.spec())?;
+        let mut merge = Merge {
+            untied: model.tied_head() && !merge::stay_tied(&active),
+            model,
+            active,
+            changes: Vec::new(),
+        };
+        let weights = model.weights();
+        for (i, layer) in weights.layers.iter().enumerate() {
+            for part in Part::ALL {
+                match layer.linear(part) {
+                    Some(linear) => merge.linear(Site::Layer(i, part), linear, to)?,
+                    None => merge.norm(Site::Layer(i, part)),
+                }
+            }
+        }
+        merge.norm(Site::OutputNorm);
+        let embed = &weights.embed;
+        if merge::changes_matrix(merge.active.program(Site::Embed)) {
+            merge.matrix(Site::Embed, embed, to);
+        }
+        // A head that stays tied is merged with the embedding.
+        if merge.untied || !weights.tied {
+            let changed = merge::changes_matrix(merge.active.program(Site::Head));
+            if changed || merge.untied {
+                // Untied without a change of its own, it keeps what the embedding was.
+                merge.matrix(
+                    Site::Head,
+                    &weights.head.weight,
+                    if changed { to } else { MergeType::Keep },
+                );
+            }
+            merge.bias(Site::Head, &weights.head)?;
+        }
+        Ok(merge)
+    }
+
+    fn linear(&mut self, site: Site, linear: &Linear<Cpu>, to: MergeType) -> Result<()> {
+        if merge::changes_matrix(self.active.program(site)) {
+            self.matrix(site, &linear.weight, to);
+        }
+        self.bias(site, linear)
+    }
+
+    fn matrix(&mut self, site: Site, base: &CpuWeight, to: MergeType) {
+        let to = match to {
+            MergeType::Keep => base.format(),
+            MergeType::To(format) => format,
+        };
+        self.changes.push(Change {
+            name: format!("{}.weight", site.gguf_name()),
+            what: What::Matrix(site),
+            from: base.format(),
+            to: writable(to, base.cols()),
+            rows: base.rows(),
+            cols: base.cols(),
+        });
+    }
+
+    fn vector(&mut self, what: What, name: String, len: usize) {
+        self.changes.push(Change {
+            name,
+            what,
+            from: BlockFormat::F32,
+            to: BlockFormat::F32,
+            rows: 1,
+            cols: len,
+        });
+    }
+
+    fn norm(&mut self, site: Site) {
+        if let Some(norm) = self.active.replaced_norm(site) {
+            let len = norm.len();
+            self.vector(What::Norm(site), format!("{}.weight", site.gguf_name()), len);
+        }
+    }
+
+    fn bias(&mut self, site: Site, linear: &Linear<Cpu>) -> Result<()> {
+        let base = linear.bias.as_deref();
+        let new = merge::bias(self.active.program(site), base, linear.rows);
+        if new.as_deref() == base {
+            return Ok(());
+        }
+        if base.is_none() && self.model.spec().arch != "llama" {
+            let e = Error::unsupported("a bias cannot be merged into a model that has none here");
+            return Err(e
+                .item(site.gguf_name())
+                .expected("the adapter put on when the model is loaded"));
+        }
+        self.vector(What::Bias(site), format!("{}.bias", site.gguf_name()), linear.rows);
+        Ok(())
+    }
+
+    /// The values of a changed tensor.
+    fn compute(&self, change: &Change) -> Vec<f32> {
+        let (cpu, weights) = (self.model.backend(), self.model.weights());
+        match change.what {
+            What::Norm(site) => self
+                .active
+                .replaced_norm(site)
+                .map_or_else(Vec::new, |norm| norm.to_vec()),
+            What::Bias(site) => {
+                let linear = linear_of(weights, site);
+                let base = linear.and_then(|l| l.bias.as_deref());
+                merge::bias(self.active.program(site), base, change.cols).unwrap_or_default()
+            }
+            What::Matrix(site) => {
+                let program = self.active.program(site);
+                let base = linear_of(weights, site).map_or(&weights.embed, |l| &l.weight);
+                let mut w = merge::host(cpu, program.weight.as_deref().unwrap_or(base));
+                match site {
+                    Site::Embed => merge::embedding(cpu, program, &mut w, change.cols),
+                    _ => merge::linear(cpu, program, &mut w, change.cols),
+                }
+                w
+            }
+        }
+    }
+
+    fn pack(&self, change: &Change) -> Result<Packed> {
+        /// Elements of a piece of work.
+        const PIECE: usize = 1 << 16;
+        if let What::Matrix(site @ Site::Head) = change.what
+            && !merge::changes_matrix(self.active.program(site))
+        {
+            // Untied, not changed: the bytes that it shared with the embedding.
+            let bytes = self.model.weights().head.weight.bytes().to_vec();
+            return Ok(Packed { bytes, error: 0.0 });
+        }
+        let values = self.compute(change);
+        let cpu = self.model.backend();
+        let cols = change.cols;
+        let fault = |e: Error| e.item(&change.name);
+        let row_bytes = change
+            .to
+            .bytes_for(cols)
+            .ok_or_else(|| fault(Error::internal("rows are not whole blocks")))?;
+        let mut bytes = vec![0; row_bytes * change.rows];
+        let rows = (PIECE / cols).max(1);
+        let pieces: Vec<_> = values
+            .chunks(rows * cols)
+            .zip(bytes.chunks_mut(rows * row_bytes))
+            .map(|(values, bytes)| std::sync::Mutex::new((values, bytes, Ok((0.0, 0.0)))))
+            .collect();
+        cpu.team().run(pieces.len(), &|i| {
+            let mut piece = pieces[i].lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let (values, bytes, result) = &mut *piece;
+            *result = change.to.quantize(values, None, bytes).map(|()| {
+                let mut back = vec![0.0; values.len()];
+                change.to.dequantize(bytes, &mut back);
+                let square = |v: f32| f64::from(v) * f64::from(v);
+                let error: f64 = values.iter().zip(&back).map(|(a, b)| square(a - b)).sum();
+                (error, values.iter().map(|v| square(*v)).sum())
+            });
+        });
+        let (mut error, mut all) = (0.0, 0.0);
+        for piece in pieces {
+            let (.., result) = piece.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let (e, a) = result.map_err(fault)?;
+            (error, all) = (error + e, all + a);
+        }
+        let error = if error == 0.0 { 0.0 } else { (error / all).sqrt() };
+        Ok(Packed { bytes, error })
+    }
+}
+
+impl Change {
+    fn report(&self, packed: &Packed) -> MergedTensor {
+        MergedTensor {
+            name: self.name.clone(),
+            from: self.from.name(),
+            to: self.to.name(),
+            error: packed.error,
+        }
+    }
+
+    /// Puts the packed tensor into `weights`.
+    fn put(&self, weights: &mut Weights<Cpu>, bytes: Vec<u8>) {
+        let vector = |bytes: &[u8]| {
+            let mut values = vec![0.0; self.cols];
+            self.to.dequantize(bytes, &mut values);
+            values
+        };
+        match self.what {
+            What::Norm(Site::Layer(i, part)) => {
+                if let Some(norm) = weights.layers[i].norm_mut(part) {
+                    *norm = vector(&bytes);
+                }
+            }
+            What::Norm(_) => weights.output_norm = vector(&bytes),
+            What::Bias(site) => {
+                if let Some(linear) = linear_mut(weights, site) {
+                    linear.bias = Some(vector(&bytes));
+                }
+            }
+            What::Matrix(site) => {
+                let kind = self
+                    .name
+                    .trim_start_matches("blk.")
+                    .trim_start_matches(|c: char| c.is_ascii_digit() || c == '.');
+                let kind = kind.trim_end_matches(".weight");
+                let weight = CpuWeight::in_memory(kind, self.to, self.rows, self.cols, Arc::from(bytes));
+                match linear_mut(weights, site) {
+                    Some(linear) => linear.weight = weight,
+                    None => {
+                        if weights.tied {
+                            weights.head.weight = weight.clone();
+                        }
+                        weights.embed = weight;
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn linear_of(weights: &Weights<Cpu>, site: Site) -> Option<&Linear<Cpu>> {
+    match site {
+        Site::Layer(i, part) => weights.layers.get(i)?.linear(part),
+        Site::Head => Some(&weights.head),
+        Site::Embed | Site::OutputNorm => None,
+    }
+}
+
+fn linear_mut(weights: &mut Weights<Cpu>, site: Site) -> Option<&mut Linear<Cpu>> {
+    match site {
+        Site::Layer(i, part) => weights.layers.get_mut(i)?.linear_mut(part),
+        Site::Head => Some(&mut weights.head),
+        Site::Embed | Site::OutputNorm => None,
+    }
+}
+
+/// `format`, or what takes its place where Graft does not write it or rows of `cols` are no whole blocks of it: the next type that is no
+/// coarser, as ggml's tools choose.
+fn writable(format: BlockFormat, cols: usize) -> BlockFormat {
+    use BlockFormat as F;
+    let finer = |format| match format {
+        F::MXFP4 | F::IQ4_NL => F::Q5_0,
+        F::Q2_K | F::Q3_K | F::IQ4_XS => F::Q4_K,
+        F::Q4_K => F::Q5_0,
+        F::Q5_K => F::Q5_1,
+        F::Q6_K => F::Q8_0,
+        _ => F::F16,
+    };
+    let mut format = format;
+    while format.info().quantize.is_none() || format.bytes_for(cols).is_none() {
+        format = finer(format);
+    }
+    format
+}

@@ -1,0 +1,194 @@
+//! Oracle: PEFT's `merge_and_unload` on tiny models (tests/reference/methods.py); the same adapters put on live.
+
+mod common;
+
+use std::ops::ControlFlow;
+use std::path::Path;
+
+use common::*;
+use graft::adapter::AdapterOptions;
+use graft::kernels::Precision;
+use graft::quant::BlockFormat;
+use graft::runtime::MergeType;
+use graft::{Adapter, Model, SessionOptions};
+use serde_json::Value;
+
+/// Logits behind all `tokens`, in `Exact`.
+fn logits(model: &Model, adapters: &[(Adapter, f32)], tokens: &[u32]) -> Vec<f32> {
+    let options = SessionOptions {
+        precision: Precision::Exact,
+        ..Default::default()
+    };
+    let mut session = model.session(&options).unwrap();
+    session.set_adapters(adapters).unwrap();
+    session.eval(tokens).unwrap().to_vec()
+}
+
+fn worst(ours: &[f32], oracle: &[f32]) -> f32 {
+    assert_eq!(ours.len(), oracle.len());
+    ours.iter()
+        .zip(oracle)
+        .fold(0.0, |worst, (a, b)| worst.max(logit_error(*a, *b)))
+}
+
+fn method_cases() -> Vec<(std::path::PathBuf, Value)> {
+    let mut cases = Vec::new();
+    for model in ["llama-tied", "qwen2", "gemma3"] {
+        let folder = data().join("methods").join(model);
+        let mut files: Vec<_> = std::fs::read_dir(&folder).unwrap().map(|e| e.unwrap().path()).collect();
+        files.sort();
+        for file in files.iter().filter(|f| f.extension().is_some_and(|e| e == "json")) {
+            let case = json(file);
+            if case["segments"].as_array().unwrap().len() == 1 {
+                cases.push((folder.clone(), case));
+            }
+        }
+    }
+    cases
+}
+
+fn load(model: &Model, folder: &Path, list: &Value) -> Vec<(Adapter, f32)> {
+    let load = |a: &Value| {
+        let options = AdapterOptions {
+            task_id: a["task_id"].as_u64().map(|t| t as usize),
+        };
+        let dir = folder.join(a["dir"].as_str().unwrap());
+        (
+            model.load_adapter_with(dir, &options).unwrap(),
+            a["weight"].as_f64().unwrap() as f32,
+        )
+    };
+    list.as_array().unwrap().iter().map(load).collect()
+}
+
+#[test]
+fn merged_in_f32_is_what_peft_merges() {
+    let (mut refused, mut merged_by_peft, mut failed, mut largest) = (0, 0, Vec::new(), 0.0f32);
+    for (folder, case) in method_cases() {
+        let name = format!("{} {}", folder.file_name().unwrap().display(), case["name"]);
+        let model = Model::open(folder.join(case["model"].as_str().unwrap())).unwrap();
+        let adapters = load(&model, &folder, &case["segments"][0]["adapters"]);
+        let tokens = ids(&case["segments"][0]["tokens"]);
+        let merged = match model.merged(&adapters, MergeType::To(BlockFormat::F32), &mut |_| true) {
+            Ok((merged, report)) => {
+                assert!(report.iter().all(|t| t.error == 0.0), "{name}: f32 is exact");
+                merged
+            }
+            Err(e) => {
+                // What PEFT merges, Graft may refuse only where the file would be wrong.
+                let known = ["repeats layers", "larger vocabulary"]
+                    .iter()
+                    .any(|why| e.to_string().contains(why));
+                if case["merged"].is_object() && !known {
+                    failed.push(format!("{name}: {e}"));
+                }
+                refused += 1;
+                continue;
+            }
+        };
+        let ours = logits(&merged, &[], &tokens);
+        let live = worst(&ours, &logits(&model, &adapters, &tokens));
+        largest = largest.max(live);
+        if live > LOGIT_BOUND {
+            failed.push(format!("{name}: {live:.1e} from the adapters put on live"));
+        }
+        let recorded = &case["merged"];
+        if recorded.is_object() && recorded["differs"] == false {
+            merged_by_peft += 1;
+            let error = worst(&ours, &floats(&recorded["logits"]));
+            largest = largest.max(error);
+            if error > LOGIT_BOUND {
+                failed.push(format!("{name}: {error:.1e} from PEFT's merge"));
+            }
+        }
+    }
+    println!("{merged_by_peft} merges of PEFT; {refused} refused; largest error {largest:.2e}");
+    assert!(failed.is_empty(), "{} failed:\n{}", failed.len(), failed.join("\n"));
+    assert!(merged_by_peft > 150 && refused > 20, "recorded files are missing");
+}
+
+#[test]
+fn a_merged_file_is_the_merged_model() {
+    let dir = tempfile::tempdir().unwrap();
+    for (base, adapter) in [
+        ("llama-tied", "lora-dora"),
+        ("llama-tied", "lora-embedding"),
+        ("llama-tied", "tokens"),
+        ("llama-tied", "ln-tuning"),
+        ("qwen2", "road-1"),
+        ("gemma3", "ln-tuning"),
+        ("gemma3", "oft"),
+    ] {
+        let model = Model::open(data().join("tiny").join(base).join("model.gguf")).unwrap();
+        let adapters = [(
+            model
+                .load_adapter(data().join("methods").join(base).join(adapter))
+                .unwrap(),
+            1.0,
+        )];
+        let tokens: Vec<u32> = (10..40).collect();
+        for to in [
+            MergeType::Keep,
+            MergeType::To(BlockFormat::Q8_0),
+            MergeType::To(BlockFormat::F16),
+        ] {
+            let path = dir.path().join("merged.gguf");
+            let report = model.merge_to(&adapters, to, &path, &mut |_| true).unwrap();
+            let file = Model::open(&path).unwrap();
+            let (memory, same) = model.merged(&adapters, to, &mut |_| true).unwrap();
+            assert_eq!(report.len(), same.len());
+            assert_eq!(file.tied_head(), memory.tied_head());
+            assert_eq!(
+                logits(&file, &[], &tokens),
+                logits(&memory, &[], &tokens),
+                "{base} {adapter} {to:?}"
+            );
+            // Metadata is as it was.
+            let entries = |m: &Model| {
+                m.gguf()
+                    .metadata()
+                    .iter()
+                    .map(|(k, v)| format!("{k} {v}"))
+                    .collect::<Vec<_>>()
+            };
+            assert_eq!(entries(&file), entries(&model));
+            // Rows replaced in a tied embedding are the head's too; an update of the embedding alone is not.
+            if base == "llama-tied" {
+                assert_eq!(file.tied_head(), adapter != "lora-embedding", "{adapter}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_merge_that_ends_early_leaves_the_old_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("merged.gguf");
+    std::fs::write(&path, b"old").unwrap();
+    let model = Model::open(data().join("tiny/qwen2/model.gguf")).unwrap();
+    let adapters = [(model.load_adapter(data().join("methods/qwen2/lora-dora")).unwrap(), 1.0)];
+    let mut calls = 0;
+    let cancelled = model.merge_to(&adapters, MergeType::Keep, &path, &mut |_| {
+        calls += 1;
+        calls < 5
+    });
+    assert!(cancelled.is_err());
+    assert_eq!(std::fs::read(&path).unwrap(), b"old");
+    assert_eq!(
+        std::fs::read_dir(dir.path()).unwrap().count(),
+        1,
+        "the temporary file is gone"
+    );
+    // Onto the model itself: refused.
+    let copy = dir.path().join("model.gguf");
+    std::fs::copy(data().join("tiny/qwen2/model.gguf"), &copy).unwrap();
+    let model = Model::open(&copy).unwrap();
+    let adapters = [(model.load_adapter(data().join("methods/qwen2/lora-dora")).unwrap(), 1.0)];
+    assert!(
+        model
+            .merge_to(&adapters, MergeType::Keep, &copy, &mut |_| true)
+            .is_err()
+    );
+    let mut session = model.session(&SessionOptions::default()).unwrap();
+    let _ = session.eval_each(&[1, 2], &mut |_, _| ControlFlow::Continue(()));
+}
