@@ -58,7 +58,7 @@ const RULES: &[(&str, Rule)] = &[
 const CHANGES_BASE: &[&str] = &["pissa", "olora", "loftq", "corda", "lora_ga"];
 
 /// A LoRA alpha or rank beyond this is a broken file.
-const MAX_RANK: usize = 1 << 16;
+pub(super) const MAX_RANK: usize = 1 << 16;
 
 /// Lowers the folder's tensors to low-rank updates.
 ///
@@ -165,7 +165,7 @@ fn finite(folder: &PeftFolder, t: &crate::format::TensorView) -> Result<Vec<f32>
     }
 }
 
-fn check_init(folder: &PeftFolder) -> Result<()> {
+pub(super) fn check_init(folder: &PeftFolder) -> Result<()> {
     let field = "init_lora_weights";
     match folder.value(field) {
         Some(Value::String(s)) if CHANGES_BASE.iter().any(|p| s.starts_with(p)) => Err(Error::unsupported(
@@ -180,7 +180,7 @@ fn check_init(folder: &PeftFolder) -> Result<()> {
 }
 
 /// How a module's path leads to its rank and scale.
-struct Scaling {
+pub(super) struct Scaling {
     rank: usize,
     alpha: f64,
     rank_pattern: Vec<(regex::Regex, usize)>,
@@ -189,7 +189,7 @@ struct Scaling {
 }
 
 impl Scaling {
-    fn read(folder: &PeftFolder) -> Result<Self> {
+    pub(super) fn read(folder: &PeftFolder) -> Result<Self> {
         // PEFT's defaults for fields that an old file lacks.
         const DEFAULT: usize = 8;
         let wrong = |field: &str, expected: &str, found: &dyn std::fmt::Display| {
@@ -222,11 +222,11 @@ impl Scaling {
         })
     }
 
-    fn rank(&self, path: &str) -> usize {
+    pub(super) fn rank(&self, path: &str) -> usize {
         first_match(&self.rank_pattern, path).unwrap_or(self.rank)
     }
 
-    fn scale(&self, path: &str, rank: usize) -> f32 {
+    pub(super) fn scale(&self, path: &str, rank: usize) -> f32 {
         let alpha = first_match(&self.alpha_pattern, path).unwrap_or(self.alpha);
         let rank = rank as f64;
         (alpha / if self.rslora { rank.sqrt() } else { rank }) as f32

@@ -9,6 +9,7 @@
 pub mod attach;
 pub mod forms;
 pub mod lora;
+pub mod mix;
 mod options;
 
 pub use attach::Attached;
