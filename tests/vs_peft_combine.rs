@@ -324,7 +324,7 @@ fn options_must_belong_to_the_type() {
         (with(T::Cat, &|o| o.svd_clamp = Some(0.9)), "svd-clamp"),
         (with(T::Svd, &|o| o.seed = Some(1)), "seed"),
     ] {
-        let e = options.validate().err().expect(item);
+        let e = options.validate().expect_err(item);
         assert_eq!((e.kind(), e.item_name()), (ErrorKind::Usage, Some(item)), "{e}");
     }
 }
