@@ -388,3 +388,46 @@ fn target_modules_name_what_is_in_the_file() {
         assert!(narrowing("layers_to_transform") && narrowing("exclude_modules"));
     }
 }
+
+/// Bytes changed at random: a mix or an error, never a panic. (That it ends, too.)
+#[test]
+fn broken_files_are_errors() {
+    let files = ["patterns", "embed-a", "ia3-a"].map(|name| {
+        let read = |file: &str| fs::read(adapter(name).join(file)).unwrap();
+        (read("adapter_config.json"), read("adapter_model.safetensors"))
+    });
+    let mut rng = graft::rng::Rng::new(3);
+    let mut at = |len: usize| (rng.next() % len as u64) as usize;
+    let mut done = 0;
+    for round in 0..3000 {
+        let (mut config, mut tensors) = files[round % 3].clone();
+        // Half of the changes in the header, where they matter.
+        let (bytes, end) = match round % 4 {
+            0 => (&mut tensors, 4000),
+            1 => (&mut tensors, usize::MAX),
+            _ => (&mut config, usize::MAX),
+        };
+        let i = at(bytes.len().min(end));
+        bytes[i] = if round % 8 < 4 {
+            b"0123456789,:\"[]{}"[at(17)]
+        } else {
+            at(256) as u8
+        };
+        let Ok(broken) = PeftFolder::from_bytes(config, tensors) else {
+            continue;
+        };
+        let whole = PeftFolder::from_bytes(files[round % 3].0.clone(), files[round % 3].1.clone()).unwrap();
+        let kind = match round % 3 {
+            2 => CombinationType::Linear,
+            _ => CombinationType::ALL[at(11)].1,
+        };
+        let options = Combine {
+            density: kind.prunes().then_some(0.5),
+            ..Combine::new(kind)
+        };
+        if combine(&[(&whole, 0.5), (&broken, 0.5)], &options, &mut |_| ()).is_ok() {
+            done += 1;
+        }
+    }
+    assert!(done > 100, "only {done} mixes got so far");
+}

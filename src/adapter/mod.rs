@@ -4,6 +4,8 @@
 //! [`forms`], [`attach`] resolves the module's path to a site, fits it to the order of the model's rows and gives it
 //! to the device; [`crate::model::decoder`] applies it at the one seam, the linear map.
 //!
+//! Beside that way, [`mix`] makes one folder of several.
+//!
 //! To add a method: write its file with a `lower` function and add its line to [`METHODS`].
 
 pub mod attach;

@@ -46,7 +46,8 @@ impl Part<'_> {
     }
 }
 
-/// Fields of a LoRA config that are read, or do not matter for what is in the file.
+/// Fields of a LoRA config that are read, or do not matter for what is in the file. A list of its own: more can be applied
+/// than can be mixed.
 const LORA: &[(&str, Rule)] = &[
     ("r", Rule::Fine),
     ("lora_alpha", Rule::Fine),
