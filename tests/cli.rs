@@ -7,6 +7,7 @@ mod cli {
     mod batch;
     mod bench;
     mod chat;
+    mod combine;
     mod faults;
     mod numbers;
     mod run;

@@ -90,7 +90,7 @@ pub fn linear(cpu: &Cpu, program: &Program<Cpu>, w: &mut Vec<f32>, cols: usize) 
 }
 
 /// The embedding under `program`, in place: what each token's row becomes.
-pub fn embedding(cpu: &Cpu, program: &Program<Cpu>, table: &mut Vec<f32>, cols: usize) {
+pub fn embedding(cpu: &Cpu, program: &Program<Cpu>, table: &mut [f32], cols: usize) {
     /// Rows that are done together: bounds the memory for what lies between.
     const ROWS: usize = 1024;
     let mut between = Acts::default();

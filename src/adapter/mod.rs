@@ -3,7 +3,7 @@
 //! [`crate::format::PeftFolder`] reads and checks the folder, [`source`] sorts its tensors by module, one file a method in [`methods`]
 //! lowers them to [`forms`], [`attach`] resolves each module's path to a site, fits it to the order of the model's rows and gives it to the
 //! device, [`active`] makes the programs of the adapters that a session has switched on, and [`crate::model::decoder`] runs these at the one
-//! seam, the linear map.
+//! seam, the linear map. Beside that way, [`merge`] puts programs into weights, and [`mix`] makes one folder of several.
 
 pub mod active;
 pub mod attach;
@@ -12,6 +12,7 @@ pub mod forms;
 pub mod matrix;
 pub mod merge;
 pub mod methods;
+pub mod mix;
 mod options;
 mod rows;
 mod scaling;

@@ -17,7 +17,7 @@ pub enum Rule {
 }
 
 /// Whether a value says "not used": null, false, zero, or an empty list or text.
-fn is_off(v: &Value) -> bool {
+pub fn is_off(v: &Value) -> bool {
     match v {
         Value::Null => true,
         Value::Bool(b) => !b,

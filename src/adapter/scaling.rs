@@ -16,10 +16,11 @@ pub struct Scaling {
     alpha: f64,
     rank_pattern: Vec<(regex::Regex, usize)>,
     alpha_pattern: Vec<(regex::Regex, f64)>,
+    rslora: bool,
 }
 
 impl Scaling {
-    /// Reads `r`, the field called `alpha`, `rank_pattern` and `alpha_pattern`.
+    /// Reads `r`, the field called `alpha`, `rank_pattern`, `alpha_pattern` and `use_rslora`.
     ///
     /// # Errors
     /// A value out of range, a pattern that is no regular expression.
@@ -40,6 +41,7 @@ impl Scaling {
                 v.as_u64().and_then(|n| usize::try_from(n).ok()).filter(in_range)
             })?,
             alpha_pattern: patterns(folder, "alpha_pattern", |v| v.as_f64().filter(|a| a.is_finite()))?,
+            rslora: folder.bool("use_rslora", false)?,
         })
     }
 
@@ -48,9 +50,11 @@ impl Scaling {
         first_match(&self.rank_pattern, path).unwrap_or(self.rank)
     }
 
-    /// The module's alpha.
-    pub fn alpha(&self, path: &str) -> f64 {
-        first_match(&self.alpha_pattern, path).unwrap_or(self.alpha)
+    /// What multiplies the module's update: alpha / rank, or alpha / sqrt(rank) with `use_rslora` (Kalajdzievski 2023, arXiv 2312.03732).
+    pub fn scale(&self, path: &str, rank: usize) -> f32 {
+        let alpha = first_match(&self.alpha_pattern, path).unwrap_or(self.alpha);
+        let rank = rank as f64;
+        (alpha / if self.rslora { rank.sqrt() } else { rank }) as f32
     }
 }
 

@@ -47,7 +47,7 @@ fn lower(source: &Source) -> Result<Lowered> {
                 return Err(bad_shape(module.need(name)?, format_args!("{shape:?}")));
             }
         }
-        let scale = (scaling.alpha(module.path) / configured as f64) as f32;
+        let scale = scaling.scale(module.path, configured);
         let (w1a, w1b, w2a, w2b) = (w1a.to_f32(), w1b.to_f32(), w2a.to_f32(), w2b.to_f32());
         let rank = r * r;
         if rank.saturating_mul(rows + cols) < rows.saturating_mul(cols) {

@@ -37,7 +37,7 @@ fn lower(source: &Source) -> Result<Lowered> {
     let scaling = Scaling::read(source.folder, "alpha")?;
     source.lower(|module| {
         let rank = scaling.rank(module.path);
-        let scale = (scaling.alpha(module.path) / rank as f64) as f32;
+        let scale = scaling.scale(module.path, rank);
         let w1 = factor(module, rank, "lokr_w1", "lokr_w1_a", "lokr_w1_b")?;
         let w2 = factor(module, rank, "lokr_w2", "lokr_w2_a", "lokr_w2_b")?;
         Ok(vec![Form::Kron(Kron { w1, w2, scale })])

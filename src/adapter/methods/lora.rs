@@ -18,6 +18,7 @@ use crate::adapter::options::Rule;
 use crate::adapter::scaling::{MAX_RANK, Scaling};
 use crate::adapter::source::{Method, Module, Source, bad_shape};
 use crate::error::{Error, Result};
+use crate::format::PeftFolder;
 use crate::linalg;
 
 const A: &str = "lora_A.weight";
@@ -71,10 +72,9 @@ pub const METHOD: Method = Method {
 fn lower(source: &Source) -> Result<Lowered> {
     let folder = source.folder;
     let scaling = Scaling::read(folder, "lora_alpha")?;
-    let rslora = folder.bool("use_rslora", false)?;
     let dora = folder.bool("use_dora", false)?;
     let lora_bias = folder.bool("lora_bias", false)?;
-    let start = Start::read(source)?;
+    let start = Start::read(folder)?;
     let blocks = BlockDiagonal::read(source)?;
     let mut lowered = source.lower(|module| {
         let (mut a, mut b) = match (module.get(EMBEDDING_A), module.get(EMBEDDING_B)) {
@@ -97,8 +97,7 @@ fn lower(source: &Source) -> Result<Lowered> {
             let e = Error::mismatch("rank contradicts r or rank_pattern in adapter_config.json");
             return Err(module.error(e.expected(configured).found(rank)));
         }
-        let r = rank as f64;
-        let scale = (scaling.alpha(module.path) / if rslora { r.sqrt() } else { r }) as f32;
+        let scale = scaling.scale(module.path, rank);
         let update = LowRank::new(a, b, scale);
         let mut forms = start.patch(&update);
         let magnitude = MAGNITUDES.iter().find(|name| module.get(name).is_some());
@@ -137,6 +136,21 @@ fn lower(source: &Source) -> Result<Lowered> {
     Ok(lowered)
 }
 
+/// That the factors are an update of the base as it is on disk, whatever they began with.
+///
+/// # Errors
+/// Training began with a part of the base that was taken out of it.
+pub(in crate::adapter) fn check_start(source: &PeftFolder) -> Result<()> {
+    let field = "init_lora_weights";
+    match (Start::read(source)?, source.value(field)) {
+        (Start::Plain, _) => Ok(()),
+        (_, found) => {
+            let e = Error::unsupported("initialisation that changed the base weights").expected(Start::CONVERTED);
+            Err(source.error(e.found(found.unwrap_or(&Value::Null)), field))
+        }
+    }
+}
+
 /// What the factors were at the start of training. Some ways take the start out of the base's weights; a file that was not converted
 /// then belongs to that other base.
 enum Start {
@@ -152,9 +166,13 @@ impl Start {
     /// Ways that cannot be computed again from the base alone: random numbers or data went in.
     const LOST: &'static [&'static str] = &["pissa_niter", "loftq", "corda", "lora_ga"];
 
-    fn read(source: &Source) -> Result<Self> {
+    /// What can be used instead.
+    const CONVERTED: &'static str =
+        "an adapter converted to plain LoRA (save_pretrained with path_initial_model_for_weight_conversion)";
+
+    fn read(folder: &PeftFolder) -> Result<Self> {
         let field = "init_lora_weights";
-        let Some(Value::String(name)) = source.folder.value(field) else {
+        let Some(Value::String(name)) = folder.value(field) else {
             return Ok(Start::Plain);
         };
         let name = name.to_lowercase();
@@ -162,10 +180,8 @@ impl Start {
             let e = Error::unsupported(
                 "initialisation that changed the base weights in a way that the base alone does not tell",
             )
-            .expected(
-                "an adapter converted to plain LoRA (save_pretrained with path_initial_model_for_weight_conversion)",
-            );
-            return Err(source.folder.error(e.found(name), field));
+            .expected(Self::CONVERTED);
+            return Err(folder.error(e.found(name), field));
         }
         Ok(match name.as_str() {
             "pissa" => Start::Pissa,

@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
+use graft::adapter::mix::{CombinationType, Combine, MajoritySign};
 use graft::format::LoadMode;
 use graft::kernels::Precision;
 use graft::runtime::SamplerOptions;
@@ -20,6 +22,7 @@ Examples:
   graft chat -m model.gguf -a verse=./stage-verse -a json=./extract  then: /adapter verse
   graft batch -m model.gguf in.jsonl -o out.jsonl
   graft inspect model.gguf
+  graft combine -a ./a@0.7 -a ./b@0.3 --type svd -o ./mix
 
 `graft COMMAND -h` shows a command's options and examples. Data goes to stdout, words to stderr.
 Exit codes: 0 done, 1 bad data or a failed read or write, 2 wrong usage, 130 Ctrl-C."
@@ -45,6 +48,8 @@ pub enum Command {
     Tokenize(TokenizeArgs),
     /// Show what is in a model file or an adapter folder, or what this machine can do
     Inspect(InspectArgs),
+    /// Make one adapter of several
+    Combine(CombineArgs),
     /// Measure speed beside this machine's limits
     Bench(BenchArgs),
 }
@@ -407,6 +412,80 @@ pub struct InspectArgs {
     /// Print one JSON document
     #[arg(long)]
     pub json: bool,
+}
+
+/// `graft combine`
+#[derive(Args)]
+#[command(after_help = "\
+The result is a folder as PEFT saves it, with the numbers of PEFT's add_weighted_adapter and the scale 1.
+  cat               the exact sum; the ranks add up
+  svd               the best approximation of the sum of a rank that you choose; of one adapter: a smaller one
+  linear            sums the factors: small, but a rough mix; the only type for IA3
+  ties              drops small entries, lets the adapters elect a sign for each, takes the mean of those that have it
+  dare_linear       drops random entries, scales the others up, sums; dare_ties: then elects signs
+  magnitude_prune   drops small entries, sums
+linear, ties, dare and magnitude_prune work on the factors, whose ranks must be the same; with _svd they work on the whole
+updates, slower and better, and approximate the result.
+Examples:
+  graft combine -a ./verse@0.7 -a ./json@0.3 --type cat -o ./both
+  graft combine -a ./verse -a ./json --type ties_svd --density 0.3 --rank 16 -o ./both
+  graft combine -a ./verse --type svd --rank 4 -o ./smaller --json | jq .captured
+--json prints {\"output\", \"method\", \"type\", \"adapters\": [{\"name\", \"dir\", \"weight\"}], \"rank\", \"parameters\", \"bytes\",
+\"captured\": the share of the squared sum that the rank keeps (svd types), \"sites\": [{\"module\", \"adapters\", \"captured\"}]}.")]
+pub struct CombineArgs {
+    /// An adapter folder, optionally with a name before and a weight behind; can be repeated
+    #[arg(short, long = "adapter", value_name = "[NAME=]DIR[@WEIGHT]", required = true)]
+    pub adapters: Vec<String>,
+    /// How to combine
+    #[arg(long = "type", value_name = "TYPE", value_parser = combination_type())]
+    pub kind: CombinationType,
+    /// The share of entries to keep, above 0 to 1; ties, dare and magnitude_prune need it
+    #[arg(long, value_name = "D", allow_negative_numbers = true)]
+    pub density: Option<f64>,
+    /// How ties finds a sign: that of the sum, or that of most adapters [default: total]
+    #[arg(long, value_name = "total|frequency", value_parser = majority_sign())]
+    pub majority_sign: Option<MajoritySign>,
+    /// The rank of the result, for svd types [default: the largest of the adapters]
+    #[arg(long, value_name = "N")]
+    pub rank: Option<usize>,
+    /// Limit the result's entries to this quantile of them, above 0.5 to 1, for svd types
+    #[arg(long, value_name = "Q", allow_negative_numbers = true)]
+    pub svd_clamp: Option<f64>,
+    /// Start of the random numbers, for dare types [default: 0]
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+    /// Print one JSON document
+    #[arg(long)]
+    pub json: bool,
+    /// The folder to make; it must not exist, or be empty
+    #[arg(short, long, value_name = "DIR")]
+    pub output: PathBuf,
+}
+
+impl CombineArgs {
+    pub fn options(&self) -> Combine {
+        Combine {
+            kind: self.kind,
+            density: self.density,
+            majority_sign: self.majority_sign,
+            svd_rank: self.rank,
+            svd_clamp: self.svd_clamp,
+            seed: self.seed,
+        }
+    }
+}
+
+/// PEFT's names.
+fn combination_type() -> impl TypedValueParser<Value = CombinationType> {
+    let of = |name: String| CombinationType::ALL.iter().find(|t| t.0 == name).map(|t| t.1);
+    PossibleValuesParser::new(CombinationType::ALL.map(|t| t.0)).try_map(move |n| of(n).ok_or("unknown type"))
+}
+
+fn majority_sign() -> impl TypedValueParser<Value = MajoritySign> {
+    PossibleValuesParser::new(["total", "frequency"]).map(|name| match name.as_str() {
+        "frequency" => MajoritySign::Frequency,
+        _ => MajoritySign::Total,
+    })
 }
 
 /// `graft bench`

@@ -98,6 +98,21 @@ pub fn can_hold_file(path: &Path) -> Done {
     }
 }
 
+/// Whether a new folder could be made at `path`: asked before long work whose result goes there.
+pub fn can_hold_folder(path: &Path) -> Done {
+    let found = match std::fs::read_dir(path) {
+        Ok(mut entries) => entries.next().map(|_| "a folder that is not empty"),
+        Err(_) => path.exists().then_some("something else"),
+    };
+    match found {
+        None => Ok(()),
+        Some(found) => {
+            let e = Error::usage("the result would take the place of what is there").file(path);
+            Err(e.expected("nothing, or an empty folder").found(found).into())
+        }
+    }
+}
+
 /// Writes a file whole or not at all: under another name first, then renamed.
 pub fn write_file(path: &Path, text: &str) -> Done {
     let mut name = path.file_name().unwrap_or_default().to_os_string();
