@@ -3,7 +3,8 @@
 //! For given codes the best scale is a quotient of sums, and for a given scale the best codes are the nearest, but each depends
 //! on the other, with many local optima. So some scales are tried, spread around the one that maps the extreme value to the
 //! last code, and the best is improved by turns. What a format rounds (a scale to a half) is tried on both sides, with codes
-//! chosen anew. Errors are squared differences, weighted by importance where it is given and plain otherwise. All of it is f32 without fused operations, in a fixed order: the same bytes on every machine.
+//! chosen anew. Errors are squared differences, weighted by importance where it is given and plain otherwise. All of it is f32
+//! without fused operations, in a fixed order, so that the bytes do not depend on the machine's vector instructions.
 
 use std::array::from_fn;
 

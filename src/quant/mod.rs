@@ -162,6 +162,9 @@ impl BlockFormat {
 
     /// Packs rows of whole blocks into their bytes, with the least squared error that a search finds.
     ///
+    /// What was expanded from a block comes back as it was in the formats of 32 elements (Q4_1 and Q5_1: if code 0 is used);
+    /// in those of 256 nearly always, but not always. To keep blocks that did not change, copy their bytes.
+    ///
     /// `importance` has the weight of each column's squared error, finite and not negative; `values` are then whole rows of
     /// `importance.len()` columns. Without it all columns count alike. Panics if `values.len()` elements are not exactly
     /// `out`, or rows are not whole blocks.

@@ -111,8 +111,7 @@ proptest! {
         }
     }
 
-    /// What is representable comes back: a merge that adds nothing changes nothing. (In Q4_1 and Q5_1 where code 0 is used,
-    /// as in every block that was packed from values.)
+    /// What is representable comes back in the formats of 32; in Q4_1 and Q5_1 where code 0 is used.
     #[test]
     fn packing_undoes_expanding(codes in prop::collection::vec(any::<u8>(), 32), d in 0x0001..0x7000u16, m in any::<u16>()) {
         for format in [BlockFormat::Q4_0, BlockFormat::Q5_0, BlockFormat::Q8_0, BlockFormat::Q4_1, BlockFormat::Q5_1] {

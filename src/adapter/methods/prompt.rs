@@ -86,12 +86,23 @@ fn multitask(source: &Source) -> Result<Lowered> {
     let prompt = prompt(source)?;
     let (tc, tr) = (source.need_shared(COLS)?, source.need_shared(ROWS)?);
     let ([tasks, n, rank], [row_tasks, row_rank, dim]) = (three(tc)?, three(tr)?);
+    for (field, found) in [("num_tasks", tasks), ("num_ranks", rank)] {
+        let configured = source.folder.usize(field, 1)?;
+        if configured != found {
+            let e = Error::mismatch("the tensors have another number")
+                .expected(found)
+                .found(configured);
+            return Err(source.folder.error(e, field));
+        }
+    }
     if n != prompt.rows() {
         return Err(bad_shape(tc, format_args!("[tasks, {}, ranks]", prompt.rows())));
     }
     if [row_tasks, row_rank, dim] != [tasks, rank, prompt.cols()] {
         return Err(bad_shape(tr, format_args!("[{tasks}, {rank}, {}]", prompt.cols())));
     }
+    let cols = Matrix::from_tensor(tc, tasks * n, rank)?.to_f32();
+    let rows = Matrix::from_tensor(tr, tasks * rank, dim)?.to_f32();
     let task = match source.task_id {
         Some(task) if task < tasks => task,
         None if tasks == 1 => 0,
@@ -101,8 +112,6 @@ fn multitask(source: &Source) -> Result<Lowered> {
             return Err(e.found(other.map_or("none".to_string(), |t| t.to_string())));
         }
     };
-    let cols = Matrix::from_tensor(tc, tasks * n, rank)?.to_f32();
-    let rows = Matrix::from_tensor(tr, tasks * rank, dim)?.to_f32();
     let (cols, rows) = (
         &cols[task * n * rank..][..n * rank],
         &rows[task * rank * dim..][..rank * dim],

@@ -116,10 +116,18 @@ const REFUSED: &[(&str, &str)] = &[
     ("arrow_config", "it chooses among other adapters"),
 ];
 
+/// An aLoRA without tokens is broken, not off.
+fn is_empty_sequence(field: &str, value: &serde_json::Value) -> bool {
+    field == "alora_invocation_tokens" && value.is_array()
+}
+
 /// Checks that every option of the adapter can be mixed.
 pub(super) fn check_options(folder: &PeftFolder, method: &str) -> Result<()> {
     for (field, why) in REFUSED {
-        if let Some(value) = folder.value(field).filter(|v| !options::is_off(v)) {
+        if let Some(value) = folder
+            .value(field)
+            .filter(|v| !options::is_off(v) || is_empty_sequence(field, v))
+        {
             let e = Error::unsupported(format!("an adapter with this option cannot be mixed: {why}"));
             let e = e.expected("it off; or use the adapters together, unmixed: they add up");
             return Err(folder.error(e.found(value), field));
