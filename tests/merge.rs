@@ -71,7 +71,7 @@ fn merged_in_f32_is_what_peft_merges() {
         let tokens = ids(&case["segments"][0]["tokens"]);
         let merged = match model.merged(&adapters, MergeType::To(BlockFormat::F32), &mut |_| true) {
             Ok((merged, report)) => {
-                assert!(report.iter().all(|t| t.error == 0.0), "{name}: f32 is exact");
+                assert!(report.tensors.iter().all(|t| t.error == 0.0), "{name}: f32 is exact");
                 merged
             }
             Err(e) => {
@@ -136,7 +136,7 @@ fn a_merged_file_is_the_merged_model() {
             let report = model.merge_to(&adapters, to, &path, &mut |_| true).unwrap();
             let file = Model::open(&path).unwrap();
             let (memory, same) = model.merged(&adapters, to, &mut |_| true).unwrap();
-            assert_eq!(report.len(), same.len());
+            assert_eq!(report.tensors.len(), same.tensors.len());
             assert_eq!(file.tied_head(), memory.tied_head());
             assert_eq!(
                 logits(&file, &[], &tokens),

@@ -3,24 +3,40 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use super::divergence::Divergence;
 use super::model::{Adapter, Model};
+use super::session::SessionOptions;
 use crate::adapter::{Active, merge};
 use crate::error::{Error, Result};
 use crate::format::GgufPlan;
-use crate::kernels::Cpu;
+use crate::kernels::{Cpu, Precision};
 use crate::model::cpu::CpuWeight;
 use crate::model::weights::{Linear, Weights};
 use crate::model::{Part, Site};
 use crate::quant::BlockFormat;
+use crate::tokenizer::EncodeOptions;
 
 /// How to pack what was merged.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub enum MergeType {
     /// Each matrix as it is in the model, or the next larger type that Graft writes.
     #[default]
     Keep,
     /// All of them in this one; rows that are no whole blocks of it in the next larger type with smaller blocks.
     To(BlockFormat),
+    /// As `Keep`, but where packing changes too much, larger types, until the merged model's predictions are within this mean divergence
+    /// (in nats) of those of the adapters put on live.
+    Within(f64),
+}
+
+/// What a merge did.
+#[derive(Clone, Debug)]
+pub struct MergeReport {
+    /// The tensors that changed.
+    pub tensors: Vec<MergedTensor>,
+    /// How far the merged model's predictions of a text are from those of the adapters put on live, both in `Exact`; only of
+    /// [`MergeType::Within`], which measures it.
+    pub divergence: Option<Divergence>,
 }
 
 /// What became of one tensor.
@@ -80,22 +96,22 @@ impl Model {
         adapters: &[(Adapter, f32)],
         to: MergeType,
         progress: &mut dyn FnMut(f32) -> bool,
-    ) -> Result<(Model, Vec<MergedTensor>)> {
-        let merge = Merge::prepare(self, adapters, to)?;
+    ) -> Result<(Model, MergeReport)> {
+        let (merge, divergence) = Merge::chosen(self, adapters, to, progress)?;
         let mut weights = self.weights().clone();
-        let mut report = Vec::new();
+        let mut tensors = Vec::new();
         if merge.untied {
             weights.tied = false;
         }
         for (i, change) in merge.changes.iter().enumerate() {
             let packed = merge.pack(change)?;
-            report.push(change.report(&packed));
+            tensors.push(change.report(&packed));
             change.put(&mut weights, packed.bytes);
             if !progress((i + 1) as f32 / merge.changes.len() as f32) {
                 return Err(Error::usage("cancelled"));
             }
         }
-        Ok((self.with_weights(weights)?, report))
+        Ok((self.with_weights(weights)?, MergeReport { tensors, divergence }))
     }
 
     /// Writes this model with `adapters` merged into its weights as the GGUF file `path`: metadata and unchanged tensors as they are, one
@@ -109,8 +125,8 @@ impl Model {
         to: MergeType,
         path: &Path,
         progress: &mut dyn FnMut(f32) -> bool,
-    ) -> Result<Vec<MergedTensor>> {
-        let merge = Merge::prepare(self, adapters, to)?;
+    ) -> Result<MergeReport> {
+        let (merge, divergence) = Merge::chosen(self, adapters, to, progress)?;
         let gguf = self.gguf();
         let mut plan = GgufPlan::copy_of(gguf);
         for change in &merge.changes {
@@ -120,7 +136,7 @@ impl Model {
             };
         }
         let mut writer = plan.create(path)?;
-        let mut report = Vec::new();
+        let mut tensors = Vec::new();
         let n = plan.tensors().len();
         for (i, tensor) in plan.tensors().iter().enumerate() {
             match (
@@ -129,7 +145,7 @@ impl Model {
             ) {
                 (Some(change), _) => {
                     let packed = merge.pack(change)?;
-                    report.push(change.report(&packed));
+                    tensors.push(change.report(&packed));
                     writer.write(&tensor.name, &packed.bytes)?;
                 }
                 (None, Some(old)) => writer.write(&tensor.name, gguf.data(old))?,
@@ -140,7 +156,28 @@ impl Model {
             }
         }
         writer.finish()?;
-        Ok(report)
+        Ok(MergeReport { tensors, divergence })
+    }
+}
+
+impl Model {
+    /// How far this model's predictions of a short text are from those of `other` with `adapters` put on live, both in `Exact`.
+    ///
+    /// # Errors
+    /// As [`Session::set_adapters`](super::Session::set_adapters) of `other`; vocabularies that differ.
+    pub fn divergence_from(&self, other: &Model, adapters: &[(Adapter, f32)]) -> Result<Divergence> {
+        let options = SessionOptions {
+            precision: Precision::Exact,
+            ..Default::default()
+        };
+        let tokens = sample_tokens(other)?;
+        let (mut live, mut merged) = (other.session(&options)?, self.session(&options)?);
+        live.set_adapters(adapters)?;
+        if live.vocab_size() != merged.vocab_size() {
+            let e = Error::mismatch("the models have different vocabularies");
+            return Err(e.expected(live.vocab_size()).found(merged.vocab_size()));
+        }
+        Divergence::between(&mut live, &mut merged, &tokens)
     }
 }
 
@@ -184,6 +221,48 @@ impl<'a> Merge<'a> {
         Ok(merge)
     }
 
+    /// The merge with its types chosen, and the divergence if that was measured for the choice.
+    fn chosen(
+        model: &'a Model,
+        adapters: &[(Adapter, f32)],
+        to: MergeType,
+        progress: &mut dyn FnMut(f32) -> bool,
+    ) -> Result<(Self, Option<Divergence>)> {
+        let mut merge = Self::prepare(model, adapters, to)?;
+        let MergeType::Within(bound) = to else {
+            return Ok((merge, None));
+        };
+        if !(bound.is_finite() && bound > 0.0) {
+            return Err(Error::usage("bound of the divergence")
+                .expected("a number above 0")
+                .found(bound));
+        }
+        loop {
+            let mut weights = model.weights().clone();
+            weights.tied &= !merge.untied;
+            let mut errors = Vec::with_capacity(merge.changes.len());
+            for change in &merge.changes {
+                let packed = merge.pack(change)?;
+                errors.push(packed.error);
+                change.put(&mut weights, packed.bytes);
+                if !progress(0.0) {
+                    return Err(Error::usage("cancelled"));
+                }
+            }
+            let divergence = model.with_weights(weights)?.divergence_from(model, adapters)?;
+            // The worst half of what can be finer gets a finer type.
+            let mut coarse: Vec<usize> = (0..errors.len()).filter(|i| errors[*i] > 0.0).collect();
+            if divergence.mean() <= bound || coarse.is_empty() {
+                return Ok((merge, Some(divergence)));
+            }
+            coarse.sort_by(|a, b| errors[*b].total_cmp(&errors[*a]));
+            for i in &coarse[..coarse.len().div_ceil(2)] {
+                let change = &mut merge.changes[*i];
+                change.to = writable(finer(change.to), change.cols);
+            }
+        }
+    }
+
     fn linear(&mut self, site: Site, linear: &Linear<Cpu>, to: MergeType) -> Result<()> {
         if merge::changes_matrix(self.active.program(site)) {
             self.matrix(site, &linear.weight, to);
@@ -193,7 +272,7 @@ impl<'a> Merge<'a> {
 
     fn matrix(&mut self, site: Site, base: &CpuWeight, to: MergeType) {
         let to = match to {
-            MergeType::Keep => base.format(),
+            MergeType::Keep | MergeType::Within(_) => base.format(),
             MergeType::To(format) => format,
         };
         self.changes.push(Change {
@@ -379,21 +458,50 @@ fn linear_mut(weights: &mut Weights<Cpu>, site: Site) -> Option<&mut Linear<Cpu>
     }
 }
 
-/// `format`, or what takes its place where Graft does not write it or rows of `cols` are no whole blocks of it: the next type that is no
-/// coarser, as ggml's tools choose.
-fn writable(format: BlockFormat, cols: usize) -> BlockFormat {
-    use BlockFormat as F;
-    let finer = |format| match format {
-        F::MXFP4 | F::IQ4_NL => F::Q5_0,
-        F::Q2_K | F::Q3_K | F::IQ4_XS => F::Q4_K,
-        F::Q4_K => F::Q5_0,
-        F::Q5_K => F::Q5_1,
-        F::Q6_K => F::Q8_0,
-        _ => F::F16,
+/// Tokens to measure a divergence with: of a text that every model of English knows something about, or without a tokenizer of any.
+fn sample_tokens(model: &Model) -> Result<Vec<u32>> {
+    /// Shakespeare, Sonnet 18.
+    const TEXT: &str = "Shall I compare thee to a summer's day? Thou art more lovely and more temperate: Rough winds do shake the \
+        darling buds of May, And summer's lease hath all too short a date: Sometime too hot the eye of heaven shines, And often is his gold \
+        complexion dimm'd; And every fair from fair sometime declines, By chance, or nature's changing course, untrimm'd; But thy eternal \
+        summer shall not fade Nor lose possession of that fair thou owest; Nor shall Death brag thou wander'st in his shade, When in eternal \
+        lines to time thou growest: So long as men can breathe or eyes can see, So long lives this, and this gives life to thee.";
+    let vocab = model.spec().vocab_size as u32;
+    let mut tokens = match model.tokenizer() {
+        Ok(tokenizer) => tokenizer.encode(TEXT, EncodeOptions::default())?,
+        Err(_) => (0..128).map(|i: u32| i.wrapping_mul(2_654_435_761) % vocab).collect(),
     };
-    let mut format = format;
-    while format.info().quantize.is_none() || format.bytes_for(cols).is_none() {
-        format = finer(format);
+    tokens.truncate(model.spec().context_length);
+    Ok(tokens)
+}
+
+/// `format`, or what takes its place where Graft does not write it or rows of `cols` are no whole blocks of it: the next that is finer.
+fn writable(mut format: BlockFormat, cols: usize) -> BlockFormat {
+    use BlockFormat as F;
+    loop {
+        format = match format {
+            _ if format.info().quantize.is_none() => finer(format),
+            _ if format.bytes_for(cols).is_some() => return format,
+            // Rows that are no whole blocks of 256, as ggml's tools choose.
+            F::Q4_K => F::Q5_0,
+            F::Q5_K => F::Q5_1,
+            F::Q6_K => F::Q8_0,
+            _ => F::F16,
+        };
     }
-    format
+}
+
+/// The next type that loses less; F32 loses nothing.
+fn finer(format: BlockFormat) -> BlockFormat {
+    use BlockFormat as F;
+    match format {
+        F::MXFP4 | F::IQ4_NL | F::Q4_0 => F::Q5_0,
+        F::Q4_1 => F::Q5_1,
+        F::Q2_K | F::Q3_K | F::IQ4_XS => F::Q4_K,
+        F::Q4_K => F::Q5_K,
+        F::Q5_K => F::Q6_K,
+        F::Q5_0 | F::Q5_1 | F::Q6_K => F::Q8_0,
+        F::Q8_0 => F::F16,
+        F::F16 | F::BF16 | F::F32 => F::F32,
+    }
 }

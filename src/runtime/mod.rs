@@ -1,5 +1,6 @@
 //! Conversations: a loaded [`Model`], the [`Session`]s that share it, how the next token is chosen, when to end.
 
+pub mod divergence;
 pub mod generate;
 pub mod merge;
 pub mod model;
@@ -8,8 +9,9 @@ mod scan;
 pub mod session;
 pub mod stop;
 
+pub use divergence::Divergence;
 pub use generate::{Finish, GenerateOptions, Generated, Timings, generate};
-pub use merge::{MergeType, MergedTensor};
+pub use merge::{MergeReport, MergeType, MergedTensor};
 pub use model::{Adapter, LoadOptions, Model};
 pub use sampler::{Sampler, SamplerOptions};
 pub use session::{Session, SessionOptions};

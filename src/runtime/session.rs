@@ -42,6 +42,8 @@ pub struct Session {
     tokens: Vec<u32>,
     /// Positions of the cache that an adapter's prompt or prefix takes, before the first token.
     before: usize,
+    /// Positions of the cache.
+    capacity: usize,
     context: usize,
     chunk: usize,
     precision: Precision,
@@ -66,6 +68,7 @@ impl Session {
             active,
             tokens: Vec::new(),
             before: 0,
+            capacity: context,
             context,
             chunk,
             precision: options.precision,
@@ -98,17 +101,15 @@ impl Session {
         if !self.tokens.is_empty() && active.prefix().is_some() && !active.same_prefix(&self.active) {
             return first("stands before the text");
         }
-        if let Some((n, _)) = active.prefix().filter(|(n, _)| *n >= self.context) {
-            return Err(Error::limit("the adapter's prompt does not fit in the context")
-                .item("context")
-                .expected(format_args!("more than {n}"))
-                .found(self.context));
+        if active.layers != self.active.layers && !self.tokens.is_empty() {
+            return first("repeats layers");
         }
-        if active.layers != self.active.layers {
-            if !self.tokens.is_empty() {
-                return first("repeats layers");
-            }
-            self.state = State::new(backend, spec, &active.layers, self.context, self.chunk, self.precision)?;
+        // What stands before the text takes nothing from the room for tokens, as long as the model has positions for both.
+        let prefix = active.prefix().map_or(0, |(n, _)| n);
+        let capacity = (self.context + prefix).min(spec.context_length).max(self.capacity);
+        if self.tokens.is_empty() && (active.layers != self.active.layers || capacity != self.capacity) {
+            self.state = State::new(backend, spec, &active.layers, capacity, self.chunk, self.precision)?;
+            self.capacity = capacity;
         }
         self.active = active;
         if self.tokens.is_empty() {
@@ -171,12 +172,8 @@ impl Session {
                 .expected(format!("0 to {}", vocab - 1))
                 .found(id));
         }
-        let before = match (self.before, self.active.prefix()) {
-            (0, Some((n, _))) if self.tokens.is_empty() => n,
-            (n, _) => n,
-        };
-        let room = self.context - before;
-        if tokens.len() > room - self.tokens.len() {
+        let room = self.context();
+        if tokens.len() > room.saturating_sub(self.tokens.len()) {
             return Err(Error::limit("the context is full")
                 .item("context")
                 .expected(format!("at most {room} tokens"))
@@ -273,9 +270,13 @@ impl Session {
         self.tokens.len()
     }
 
-    /// Positions that the session can hold.
+    /// Tokens that the session can hold.
     pub fn context(&self) -> usize {
-        self.context
+        let before = match self.active.prefix() {
+            Some((n, _)) if self.tokens.is_empty() => n,
+            _ => self.before,
+        };
+        self.context.min(self.capacity - before)
     }
 
     /// How exactly it computes.
@@ -304,7 +305,7 @@ impl Session {
         }
         let (first, end) = (self.before + n, self.before + had);
         let lost = self.model.spec().windows.iter().flatten().any(|&window| {
-            let capacity = ring_capacity(Some(window), self.context, self.chunk);
+            let capacity = ring_capacity(Some(window), self.capacity, self.chunk);
             // The next token, at `first`, reads from first - window + 1 on; the ring holds the last `capacity` positions.
             end > capacity && first + 1 < (end - capacity) + window
         });
@@ -328,10 +329,10 @@ impl Session {
     /// `keep` leaves no room.
     pub fn slide(&mut self, keep: usize) -> Result<()> {
         let had = self.tokens.len();
-        if keep + 2 > self.context {
+        if keep + 2 > self.context() {
             return Err(Error::usage("keep leaves no room in the context")
                 .item("keep")
-                .expected(format!("below {}", self.context.saturating_sub(1)))
+                .expected(format!("below {}", self.context().saturating_sub(1)))
                 .found(keep));
         }
         let keep = keep.min(had);

@@ -50,6 +50,8 @@ pub enum Command {
     Inspect(InspectArgs),
     /// Make one adapter of several
     Combine(CombineArgs),
+    /// Write a model with adapters in its weights
+    Merge(MergeArgs),
     /// Measure speed beside this machine's limits
     Bench(BenchArgs),
 }
@@ -64,6 +66,19 @@ pub struct ModelArgs {
     /// adapters add up. A path that itself holds '=' or '@' is taken as it is if it exists
     #[arg(short, long = "adapter", value_name = "[NAME=]DIR[@WEIGHT]")]
     pub adapters: Vec<String>,
+    /// Which task's prompt to take from adapters that hold several (multitask prompt tuning)
+    #[arg(long, value_name = "N")]
+    pub task_id: Option<usize>,
+    /// Merge the adapters into the weights in memory: no cost per token, but a loss where the model is quantized, which is measured and
+    /// said. Named adapters too; they are then on for good
+    #[arg(long, requires = "adapters")]
+    pub merge: bool,
+    /// With --merge: the type of merged tensors (keep, q4_k, q8_0, f16, ...) [default: the smallest within --merge-kl]
+    #[arg(long, value_name = "TYPE", requires = "merge")]
+    pub merge_type: Option<String>,
+    /// With --merge: the mean KL from the live adapters that the merged model may have
+    #[arg(long, value_name = "KL", requires = "merge", default_value_t = 0.01)]
+    pub merge_kl: f64,
     /// Threads to compute with [default: one per physical core]
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub threads: Option<u16>,
@@ -230,7 +245,7 @@ pub struct RunArgs {
 /// `graft chat`
 #[derive(Args)]
 #[command(after_help = "\
-Commands: /adapter NAME..., /adapter NAME=DIR[@WEIGHT], /adapter, /off, /reset, /help, /exit. Ctrl-C stops the answer.
+Commands: /adapter NAME..., /adapter NAME=DIR[@WEIGHT], /adapter, /mix A=0.7,B=0.3, /off, /reset, /help, /exit. Ctrl-C stops the answer.
 Examples:
   graft chat -m model.gguf
   graft chat -m model.gguf -a verse=./stage-verse -a json=./extract --system \"Be brief.\"
@@ -412,6 +427,38 @@ pub struct InspectArgs {
     /// Print one JSON document
     #[arg(long)]
     pub json: bool,
+}
+
+/// `graft merge`
+#[derive(Args)]
+#[command(after_help = "\
+The file has the model's metadata and tokenizer as they are and loads in Graft and in llama.cpp. Tensors without an adapter are copied;
+the others are unpacked, changed and packed again, one at a time. Adapters that are not in the weights (prompts, aLoRA, repeated layers)
+are refused.
+Examples:
+  graft merge -m model.gguf -a ./my-lora -o merged.gguf
+  graft merge -m model.gguf -a ./verse@0.7 -a ./json@0.3 --type q8_0 -o merged.gguf
+  graft merge -m model.gguf -a ./my-lora --kl 0.005 -o merged.gguf --json | jq .kl
+--json prints {\"output\", \"bytes\", \"tensors\": [{\"name\", \"from\", \"to\", \"error\": root mean square of what packing changed,
+relative}], \"kl\": {\"mean\", \"max\", \"same_top\", \"tokens\"}}: how far its predictions of a short text are from the live adapters'.")]
+pub struct MergeArgs {
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// The type of the tensors that change: keep (as they are), f32, f16, bf16, q8_0, q6_k, q5_k, q4_k, q5_1, q5_0, q4_1, q4_0
+    #[arg(long = "type", value_name = "TYPE")]
+    pub kind: Option<String>,
+    /// Instead: the smallest types, from those of the model on, whose mean KL from the live adapters is at most this
+    #[arg(long, value_name = "KL", conflicts_with = "kind")]
+    pub kl: Option<f64>,
+    /// Do not measure how far the result is from the live adapters
+    #[arg(long)]
+    pub no_check: bool,
+    /// Print one JSON document
+    #[arg(long)]
+    pub json: bool,
+    /// The file to write; it appears when it is complete
+    #[arg(short, long, value_name = "OUT.gguf")]
+    pub output: PathBuf,
 }
 
 /// `graft combine`

@@ -9,6 +9,7 @@ use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::ops::ControlFlow;
 use std::path::Path;
 
+use graft::adapter::AdapterOptions;
 use graft::runtime::{Finish, GenerateOptions, Sampler, SamplerOptions, generate};
 use graft::tokenizer::{EncodeOptions, Message};
 use graft::{Adapter, Error, Model, Result, Session};
@@ -356,7 +357,7 @@ impl Worker<'_> {
         let prompt = self.prompt(&task)?;
         let prompt_tokens = prompt.len();
         let adapters = self.adapters(&task)?;
-        let mut sampler = Sampler::new(self.sampling(&task, line.number)?, self.model.spec().vocab_size)?;
+        let sampling = self.sampling(&task, line.number)?;
         let max_tokens = match task.max_tokens {
             Some(n) => Some(n),
             None => load::max_tokens(self.args.n)?,
@@ -372,6 +373,7 @@ impl Worker<'_> {
         let tokenizer = self.model.tokenizer()?.clone();
         let session = self.session(max_tokens.map(|n| n.saturating_add(prompt.len())))?;
         session.set_adapters(&adapters)?;
+        let mut sampler = Sampler::new(sampling, session.vocab_size())?;
         let go_on = &mut |_: &str, _| ControlFlow::Continue(());
         let made = generate(session, &tokenizer, &prompt, &mut sampler, &options, go_on)?;
         if made.finish == Finish::Cancelled {
@@ -416,7 +418,12 @@ impl Worker<'_> {
             let weight = spec.weight;
             let adapter = match spec.dir.to_str().and_then(known) {
                 Some(a) => a.adapter.clone(),
-                None => self.model.load_adapter(&spec.dir)?,
+                None => {
+                    let options = AdapterOptions {
+                        task_id: self.args.model.task_id,
+                    };
+                    self.model.load_adapter_with(&spec.dir, &options)?
+                }
             };
             self.loaded.insert(name.clone(), (adapter.clone(), weight));
             chosen.push((adapter, weight));

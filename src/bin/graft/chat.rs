@@ -3,7 +3,7 @@
 use std::io::{BufRead, IsTerminal, Write, stdin};
 use std::ops::ControlFlow;
 
-use graft::runtime::{GenerateOptions, Sampler, generate};
+use graft::runtime::{GenerateOptions, Sampler, SamplerOptions, generate};
 use graft::tokenizer::Message;
 use graft::{Error, Model, Result, Session};
 
@@ -15,6 +15,7 @@ use crate::output::{Done, Fail, print, say};
 const HELP: &str = "\
 /adapter NAME...            put these adapters on, instead of those that are on, from the next answer
 /adapter NAME=DIR[@WEIGHT]  load one and put it on
+/mix A=0.7,B=0.3            put these on together, each with its weight
 /adapter                    list them
 /off                        take all adapters off
 /reset                      forget the conversation
@@ -29,6 +30,8 @@ struct Chat<'a> {
     model: Model,
     session: Session,
     sampler: Sampler,
+    sampling: SamplerOptions,
+    vocab: usize,
     known: Vec<Named>,
     /// Indices in `known`, with weights.
     active: Vec<(usize, f32)>,
@@ -44,8 +47,9 @@ pub fn run(args: &ChatArgs) -> Done {
     load::chat_prompt(&model, &[Message::new("user", "Hello")])?;
     let context = load::context(&model, args.ctx, Some(CONTEXT));
     let session = load::session(&model, &args.model, context, &[])?;
-    let sampler = Sampler::new(sampling, model.spec().vocab_size)?;
-    let active = (0..known.len())
+    let vocab = session.vocab_size();
+    let sampler = Sampler::new(sampling.clone(), vocab)?;
+    let unnamed = (0..known.len())
         .filter(|&i| known[i].name.is_none())
         .map(|i| (i, known[i].weight))
         .collect();
@@ -54,13 +58,15 @@ pub fn run(args: &ChatArgs) -> Done {
         model,
         session,
         sampler,
+        sampling,
+        vocab,
         known,
-        active,
+        active: Vec::new(),
         history: Vec::new(),
         max_tokens,
     };
     chat.reset();
-    chat.apply()?;
+    chat.apply(unnamed)?;
 
     let terminal = stdin().is_terminal();
     if terminal {
@@ -111,29 +117,40 @@ impl Chat<'_> {
             (Some("/help"), _) => say(HELP),
             (Some("/reset"), _) => self.reset(),
             (Some("/off"), _) => {
-                self.active.clear();
-                self.apply()?;
+                self.apply(Vec::new())?;
+            }
+            (Some("/mix"), parts) => {
+                let mixed = parts.join("");
+                let parts = mixed.split(',').map(|part| self.weighted(part));
+                let wanted = parts.collect::<Result<_>>()?;
+                self.apply(wanted)?;
             }
             (Some("/adapter"), names) if names.is_empty() => self.list(),
             (Some("/adapter"), names) => {
-                self.active = names.into_iter().map(|name| self.find(name)).collect::<Result<_>>()?;
-                self.apply()?;
+                let wanted = names.into_iter().map(|name| self.find(name)).collect::<Result<_>>()?;
+                self.apply(wanted)?;
             }
             (command, _) => {
                 let e = Error::usage("no such command").item(command.unwrap_or_default());
-                return Err(e.expected("/adapter, /off, /reset, /help or /exit"));
+                return Err(e.expected("/adapter, /mix, /off, /reset, /help or /exit"));
             }
         }
         Ok(())
     }
 
-    fn apply(&mut self) -> Result<()> {
-        let on: Vec<_> = self
-            .active
+    /// Puts `wanted` on; those from before stay if that is not possible.
+    fn apply(&mut self, wanted: Vec<(usize, f32)>) -> Result<()> {
+        let on: Vec<_> = wanted
             .iter()
             .map(|&(i, w)| (self.known[i].adapter.clone(), w))
             .collect();
-        self.session.set_adapters(&on)
+        self.session.set_adapters(&on)?;
+        self.active = wanted;
+        if self.session.vocab_size() != self.vocab {
+            self.vocab = self.session.vocab_size();
+            self.sampler = Sampler::new(self.sampling.clone(), self.vocab)?;
+        }
+        Ok(())
     }
 
     fn list(&self) {
@@ -148,6 +165,18 @@ impl Chat<'_> {
                 .map_or("off".to_string(), |(_, w)| format!("on, weight {w}"));
             say(&format!("{} ({}): {on}", label(a), a.dir.display()));
         }
+    }
+
+    /// `NAME=WEIGHT` of a known adapter.
+    fn weighted(&self, text: &str) -> Result<(usize, f32)> {
+        let wrong = || {
+            let names: Vec<_> = self.known.iter().map(label).collect();
+            let e = Error::usage("no such mix").item(text);
+            e.expected(format!("NAME=WEIGHT,NAME=WEIGHT with names of: {}", names.join(", ")))
+        };
+        let (name, weight) = text.split_once('=').ok_or_else(wrong)?;
+        let i = self.known.iter().position(|a| label(a) == name).ok_or_else(wrong)?;
+        Ok((i, weight.parse().map_err(|_| wrong())?))
     }
 
     /// The adapter that `text` names, with its weight: one of the known, or one to load now.
@@ -168,7 +197,7 @@ impl Chat<'_> {
                     .expected(format!("NAME=DIR, or one of: {}", names.join(", "))));
             }
         }
-        let named = spec.load(&self.model)?;
+        let named = spec.load(&self.model, self.args.model.task_id)?;
         let weight = named.weight;
         match named.name.as_deref().and_then(known) {
             // The name is taken: it means the new folder from now on.

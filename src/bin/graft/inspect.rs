@@ -149,11 +149,10 @@ fn adapter(dir: &Path) -> Result<(String, Value)> {
         "Base model: {}",
         file.base_model().map_or("not named".into(), one_line)
     );
-    let _ = writeln!(
-        text,
-        "Rank: {}",
-        ranks.iter().map(usize::to_string).collect::<Vec<_>>().join(", ")
-    );
+    if !ranks.is_empty() {
+        let ranks: Vec<_> = ranks.iter().map(usize::to_string).collect();
+        let _ = writeln!(text, "Rank: {}", ranks.join(", "));
+    }
     let _ = writeln!(text, "Parameters: {}", file.parameters());
     let _ = writeln!(text, "Sites: {}", file.sites().len());
     let mut sites = Vec::new();

@@ -3,6 +3,7 @@
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use graft::adapter::AdapterOptions;
 use graft::tokenizer::{EncodeOptions, Message};
 use graft::{Adapter, Error, LoadOptions, Model, Result, Session, SessionOptions};
 
@@ -64,9 +65,9 @@ impl AdapterSpec {
         }
     }
 
-    /// Loads it for `model`.
-    pub fn load(self, model: &Model) -> Result<Named> {
-        let adapter = model.load_adapter(&self.dir)?;
+    /// Loads it for `model`; `task_id` chooses among the prompts of several tasks.
+    pub fn load(self, model: &Model, task_id: Option<usize>) -> Result<Named> {
+        let adapter = model.load_adapter_with(&self.dir, &AdapterOptions { task_id })?;
         Ok(Named {
             name: self.name,
             dir: self.dir,
@@ -92,8 +93,17 @@ pub fn model(args: &ModelArgs) -> Result<Model> {
     model
 }
 
-/// Opens the model and its adapters.
+/// Opens the model and its adapters; merges them where `--merge` says so.
 pub fn model_and_adapters(args: &ModelArgs) -> Result<(Model, Vec<Named>)> {
+    let (model, adapters) = model_and_adapters_live(args)?;
+    match args.merge {
+        false => Ok((model, adapters)),
+        true => Ok((crate::merge::in_memory(args, &model, &adapters)?, Vec::new())),
+    }
+}
+
+/// Opens the model and its adapters.
+pub fn model_and_adapters_live(args: &ModelArgs) -> Result<(Model, Vec<Named>)> {
     // Before the model: a wrong option should not wait for a big file.
     let specs = args
         .adapters
@@ -101,7 +111,10 @@ pub fn model_and_adapters(args: &ModelArgs) -> Result<(Model, Vec<Named>)> {
         .map(|a| AdapterSpec::parse(a))
         .collect::<Result<Vec<_>>>()?;
     let model = model(args)?;
-    let adapters = specs.into_iter().map(|s| s.load(&model)).collect::<Result<Vec<_>>>()?;
+    let adapters = specs
+        .into_iter()
+        .map(|s| s.load(&model, args.task_id))
+        .collect::<Result<Vec<_>>>()?;
     Ok((model, adapters))
 }
 

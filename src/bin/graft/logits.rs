@@ -2,6 +2,7 @@
 
 use std::ops::ControlFlow;
 
+use graft::runtime::divergence::log_sum_exp;
 use graft::{Error, Result};
 use serde::Serialize;
 
@@ -49,7 +50,7 @@ pub fn run(args: &LogitsArgs) -> Done {
     })?;
     let mean_logprob = (ids.len() > 1).then(|| sum / (ids.len() - 1) as f64);
     let document = Document {
-        n_vocab: model.spec().vocab_size,
+        n_vocab: session.vocab_size(),
         positions,
         mean_logprob,
     };
@@ -88,12 +89,6 @@ fn top(logits: &[f32], k: usize) -> Vec<(u32, f32)> {
 /// log softmax(logits)[id], in f64. An id outside the vocabulary cannot come here: it was evaluated.
 pub fn log_probability(logits: &[f32], id: u32) -> f64 {
     f64::from(logits.get(id as usize).copied().unwrap_or(f32::NEG_INFINITY)) - log_sum_exp(logits)
-}
-
-/// log sum exp(logits), in f64.
-pub fn log_sum_exp(logits: &[f32]) -> f64 {
-    let max = f64::from(logits.iter().copied().fold(f32::NEG_INFINITY, f32::max));
-    max + logits.iter().map(|&l| (f64::from(l) - max).exp()).sum::<f64>().ln()
 }
 
 #[cfg(test)]

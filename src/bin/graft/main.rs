@@ -1,5 +1,5 @@
 //! The command line: `graft run`, `chat`, `batch`, `logits`, `perplexity`, `tokenize`, `inspect`,
-//! `combine`, `bench`.
+//! `combine`, `merge`, `bench`.
 //!
 //! stdout carries data only, words go to stderr. Exit codes: 0 done, 1 data (a file, a disk, a model), 2 usage, 130 Ctrl-C.
 
@@ -13,6 +13,7 @@ mod interrupt;
 mod load;
 mod logits;
 mod machine;
+mod merge;
 mod output;
 mod perplexity;
 mod progress;
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
         Command::Tokenize(a) => tokenize::run(&a),
         Command::Inspect(a) => inspect::run(&a),
         Command::Combine(a) => combine::run(&a),
+        Command::Merge(a) => merge::run(&a),
         Command::Bench(a) => bench::run(&a),
     };
     output::exit_code(done)

@@ -7,6 +7,7 @@
 use std::ops::ControlFlow;
 
 use graft::kernels::Precision;
+use graft::runtime::divergence::Divergence;
 use graft::tokenizer::EncodeOptions;
 use graft::{Error, Model, Result, Session, SessionOptions};
 use serde::Serialize;
@@ -14,7 +15,7 @@ use serde::Serialize;
 use crate::args::PerplexityArgs;
 use crate::interrupt::Catch;
 use crate::load;
-use crate::logits::{log_probability, log_sum_exp};
+use crate::logits::log_probability;
 use crate::output::{Done, Fail, print, print_json, say};
 use crate::progress::Progress;
 
@@ -101,7 +102,7 @@ pub fn run(args: &PerplexityArgs) -> Done {
                 ..Default::default()
             })?;
             s.set_adapters(&load::active(&adapters))?;
-            Some((s, Sums::default(), Differences::default()))
+            Some((s, Sums::default(), Divergence::default()))
         }
         false => None,
     };
@@ -143,10 +144,10 @@ pub fn run(args: &PerplexityArgs) -> Done {
     }
     progress.finish();
     let kl = exact.map(|(_, sums, d)| Kl {
-        mean: d.sum / d.count as f64,
-        max: d.max,
+        mean: d.mean(),
+        max: d.max(),
         exact_perplexity: sums.perplexity(),
-        same_top: d.same_top as f64 / d.count as f64,
+        same_top: d.same_top(),
     });
     let (perplexity, error, counted) = (sums.perplexity(), sums.error(), sums.count);
     let document = Document {
@@ -194,32 +195,4 @@ fn predict(session: &mut Session, chunk: &[u32], each: &mut dyn FnMut(u32, &[f32
 fn begin_token(model: &Model) -> Result<Option<u32>> {
     let empty = model.tokenizer()?.encode("", EncodeOptions::default())?;
     Ok(model.tokenizer()?.bos().filter(|bos| empty.first() == Some(bos)))
-}
-
-#[derive(Default)]
-struct Differences {
-    sum: f64,
-    max: f64,
-    count: usize,
-    same_top: usize,
-}
-
-impl Differences {
-    /// KL(reference || other).
-    fn add(&mut self, reference: &[f32], other: &[f32]) {
-        let (zr, zo) = (log_sum_exp(reference), log_sum_exp(other));
-        let term = |(&r, &o): (&f32, &f32)| {
-            let (lr, lo) = (f64::from(r) - zr, f64::from(o) - zo);
-            lr.exp() * (lr - lo)
-        };
-        let kl: f64 = reference.iter().zip(other).map(term).sum();
-        self.sum += kl;
-        self.max = self.max.max(kl);
-        self.count += 1;
-        self.same_top += usize::from(highest(reference) == highest(other));
-    }
-}
-
-fn highest(logits: &[f32]) -> Option<usize> {
-    (0..logits.len()).max_by(|&a, &b| logits[a].total_cmp(&logits[b]))
 }

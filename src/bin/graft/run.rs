@@ -50,7 +50,7 @@ pub fn run(args: &RunArgs, started: Instant) -> Done {
     let context = load::context(&model, args.end.ctx, max_tokens.map(|n| n.saturating_add(prompt.len())));
     let mut session = load::session(&model, &args.model, context, &adapters)?;
     let kv = model.kv_bytes(&load::session_options(&args.model, context));
-    let mut sampler = Sampler::new(sampling, model.spec().vocab_size)?;
+    let mut sampler = Sampler::new(sampling, session.vocab_size())?;
     let loaded = started.elapsed();
 
     let catch = Catch::begin();
