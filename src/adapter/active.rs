@@ -7,10 +7,10 @@
 use std::sync::Arc;
 
 use super::attach::{Attached, PrefixOn};
-use super::device::{Op, Step};
+use super::device::{Action, Op, Step};
 use crate::error::{Error, Result};
 use crate::model::Site;
-use crate::model::backend::Backend;
+use crate::model::backend::{Backend, Update};
 use crate::model::spec::Spec;
 
 /// One group's operations at a site.
@@ -27,6 +27,8 @@ pub struct Program<B: Backend> {
     pub weight: Option<Arc<B::Weight>>,
     /// In place of the base's bias.
     pub bias: Option<Arc<B::Vector>>,
+    /// Sums of the innermost level with plain updates come first, computed with the product itself.
+    pub updates: Vec<Update<B>>,
     /// Outermost first.
     pub levels: Vec<Level<B>>,
 }
@@ -36,7 +38,34 @@ impl<B: Backend> Program<B> {
         Program {
             weight: None,
             bias: None,
+            updates: Vec::new(),
             levels: Vec::new(),
+        }
+    }
+
+    /// Moves the updates that come first of all, if they see the matrix's own input, to [`Program::updates`].
+    fn take_updates(&mut self) {
+        let [Level { ins, outs }] = &mut self.levels[..] else {
+            return;
+        };
+        if !ins.is_empty() {
+            return;
+        }
+        let n = outs
+            .iter()
+            .take_while(|s| matches!(*s.action, Action::LowRank(_)))
+            .count();
+        for step in outs.drain(..n) {
+            if let Action::LowRank(low_rank) = &*step.action {
+                self.updates.push(Update {
+                    low_rank: low_rank.clone(),
+                    scale: step.scale,
+                    gate: step.gate,
+                });
+            }
+        }
+        if outs.is_empty() {
+            self.levels.clear();
         }
     }
 
@@ -160,6 +189,9 @@ impl<B: Backend> Active<B> {
                     }
                 }
                 push(&mut program.levels, level);
+            }
+            if index != Site::Embed.index() {
+                program.take_updates();
             }
             active.programs.push(program);
             active.norms.push(norm);

@@ -7,14 +7,14 @@ use super::forms::{Blocks, Form, LowRank, Pairs};
 use super::matrix::Matrix;
 use crate::error::{Error, Result};
 use crate::kernels::Precision;
-use crate::model::backend::{Backend, LowRankOn};
+use crate::model::backend::{Backend, GatherOn, LowRankOn};
 
 /// One operation on a site's input or output.
 pub enum Action<B: Backend> {
     /// y += scale * the update of x.
-    LowRank(LowRankOn<B>),
-    /// The same on the embedding: A is a table with a row for each token.
-    Gather(LowRankOn<B>),
+    LowRank(Arc<LowRankOn<B>>),
+    /// The same on the embedding.
+    Gather(GatherOn<B>),
     /// y += scale * D x.
     Dense(Arc<B::Weight>),
     /// y += scale * (W1 ⊗ W2) x.
@@ -52,10 +52,10 @@ impl<B: Backend> Clone for Step<B> {
 }
 
 impl<B: Backend> Step<B> {
-    /// The operation on the embeddings x of tokens `ids`, before the model scales them, from row `from` on; `between` is room.
-    pub fn on_embeddings(&self, b: &B, from: usize, ids: &[u32], x: &mut B::Buf, between: &mut B::Acts) {
+    /// The operation on the embeddings x of tokens `ids`, before the model scales them, from row `from` on.
+    pub fn on_embeddings(&self, b: &B, from: usize, ids: &[u32], x: &mut B::Buf) {
         match &*self.action {
-            Action::Gather(l) => b.gather_low_rank(l, self.scale, from, ids, between, x),
+            Action::Gather(l) => b.gather_low_rank(l, self.scale, from, ids, x),
             Action::Affine(factors, shift) => b.affine(x, factors, shift.as_ref()),
             Action::Blocks(blocks) => b.blocks(x, blocks),
             Action::Rows(of, rows) => b.replace_rows(rows, of, ids, x),
@@ -114,11 +114,15 @@ pub struct On<'a, B: Backend> {
 pub struct Uploads<B: Backend> {
     /// By address; the matrix is kept so that the address stays its own.
     known: HashMap<usize, (Matrix, Arc<B::Weight>)>,
+    factors: HashMap<usize, (Matrix, Arc<B::Factor>)>,
 }
 
 impl<B: Backend> Default for Uploads<B> {
     fn default() -> Self {
-        Uploads { known: HashMap::new() }
+        Uploads {
+            known: HashMap::new(),
+            factors: HashMap::new(),
+        }
     }
 }
 
@@ -134,16 +138,37 @@ impl<B: Backend> Uploads<B> {
         Ok(weight)
     }
 
-    fn low_rank(&mut self, b: &B, l: &LowRank, embedding: bool) -> Result<LowRankOn<B>> {
+    /// A factor on the device.
+    fn factor(&mut self, b: &B, m: &Matrix) -> Result<Arc<B::Factor>> {
+        let address = m.bytes().as_ptr() as usize;
+        if let Some((_, factor)) = self.factors.get(&address).filter(|(known, _)| known == m) {
+            return Ok(factor.clone());
+        }
+        let factor = Arc::new(b.factor(m)?);
+        self.factors.insert(address, (m.clone(), factor.clone()));
+        Ok(factor)
+    }
+
+    /// The action of an update.
+    fn low_rank(&mut self, b: &B, l: &LowRank, embedding: bool) -> Result<Action<B>> {
         let vector = |v: &Option<Vec<f32>>| v.as_ref().map(|v| b.vector_of(v)).transpose();
-        let a = if embedding { l.a.transposed() } else { l.a.clone() };
-        Ok(LowRankOn {
-            rank: l.rank(),
-            a: self.matrix(b, &a)?,
-            b: self.matrix(b, &l.b)?,
-            mid: vector(&l.mid)?,
-            out: vector(&l.out)?,
-        })
+        let (mid, out) = (vector(&l.mid)?, vector(&l.out)?);
+        let factor_b = self.factor(b, &l.b)?;
+        if embedding {
+            let table = self.matrix(b, &l.a.transposed())?;
+            return Ok(Action::Gather(GatherOn {
+                table,
+                b: factor_b,
+                mid,
+                out,
+            }));
+        }
+        Ok(Action::LowRank(Arc::new(LowRankOn {
+            a: self.factor(b, &l.a)?,
+            b: factor_b,
+            mid,
+            out,
+        })))
     }
 }
 
@@ -164,19 +189,9 @@ impl<B: Backend> Op<B> {
         match form {
             Form::LowRank(l) => {
                 let by_weight = if l.fixed { ByWeight::Fixed } else { ByWeight::Scaled };
-                let factors = uploads.low_rank(b, &l, embedding)?;
-                let action = if embedding {
-                    Action::Gather(factors)
-                } else {
-                    Action::LowRank(factors)
-                };
-                one(action, l.scale, by_weight)
+                one(uploads.low_rank(b, &l, embedding)?, l.scale, by_weight)
             }
-            Form::InLowRank(l) => one(
-                Action::LowRank(uploads.low_rank(b, &l, false)?),
-                l.scale,
-                ByWeight::Fixed,
-            ),
+            Form::InLowRank(l) => one(uploads.low_rank(b, &l, false)?, l.scale, ByWeight::Fixed),
             Form::Dense(d, scale) => one(Action::Dense(uploads.matrix(b, &d)?), scale, ByWeight::Scaled),
             Form::Kron(k) => {
                 let (w1, w2) = (uploads.matrix(b, &k.w1)?, uploads.matrix(b, &k.w2)?);
@@ -264,16 +279,12 @@ impl Dora {
             }
             factors.push(factor);
         }
+        // The factors go into B: it belongs to this module alone.
         let update = LowRank {
-            out: Some(factors.clone()),
+            b: self.update.b.map(|j, _, v| factors[j] * v),
             ..self.update.clone()
         };
-        let factors_on = uploads.low_rank(b, &update, embedding)?;
-        let action = if embedding {
-            Action::Gather(factors_on)
-        } else {
-            Action::LowRank(factors_on)
-        };
+        let action = uploads.low_rank(b, &update, embedding)?;
         Ok(vec![
             step(affine(b, &factors, self.bias.as_deref())?, 1.0),
             step(action, self.update.scale * w),

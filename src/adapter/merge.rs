@@ -8,7 +8,7 @@ use super::active::{Active, Program};
 use super::device::{Action, Step};
 use super::forms::Blocks;
 use crate::error::{Error, Result};
-use crate::kernels::cpu::{Acts, LowRank, Weight};
+use crate::kernels::cpu::{Acts, LowRank, Panels, Weight};
 use crate::kernels::{Cpu, Precision};
 use crate::model::Site;
 use crate::model::backend::{Backend, LowRankOn};
@@ -43,7 +43,9 @@ pub fn check(active: &Active<Cpu>, spec: &Spec) -> Result<()> {
 
 /// Whether the module's matrix is another under `program`.
 pub fn changes_matrix(program: &Program<Cpu>) -> bool {
-    program.weight.is_some() || steps(program).any(|step| !matches!(*step.action, Action::Bias(_)))
+    program.weight.is_some()
+        || !program.updates.is_empty()
+        || steps(program).any(|step| !matches!(*step.action, Action::Bias(_)))
 }
 
 /// The module's bias under `program`; `None` where it has none.
@@ -78,6 +80,9 @@ pub fn bias(program: &Program<Cpu>, base: Option<&[f32]>, rows: usize) -> Option
 /// The matrix `w`, `[rows][cols]`, of a linear module under `program`, in place. It is the base's, or what the program has instead
 /// ([`Program::weight`]).
 pub fn linear(cpu: &Cpu, program: &Program<Cpu>, w: &mut Vec<f32>, cols: usize) {
+    for update in &program.updates {
+        low_rank(cpu, &update.low_rank, update.scale, w, cols);
+    }
     for level in program.levels.iter().rev() {
         // x := T x before W is W T; the last of them reaches W first.
         for step in level.ins.iter().rev() {
@@ -93,14 +98,13 @@ pub fn linear(cpu: &Cpu, program: &Program<Cpu>, w: &mut Vec<f32>, cols: usize) 
 pub fn embedding(cpu: &Cpu, program: &Program<Cpu>, table: &mut [f32], cols: usize) {
     /// Rows that are done together: bounds the memory for what lies between.
     const ROWS: usize = 1024;
-    let mut between = Acts::default();
     let mut x = Vec::new();
     for (n, rows) in table.chunks_mut(ROWS * cols).enumerate() {
         let ids: Vec<u32> = (n * ROWS..n * ROWS + rows.len() / cols).map(|id| id as u32).collect();
         x.clear();
         x.extend_from_slice(rows);
         for step in program.levels.iter().rev().flat_map(|level| &level.outs) {
-            step.on_embeddings(cpu, 0, &ids, &mut x, &mut between);
+            step.on_embeddings(cpu, 0, &ids, &mut x);
         }
         rows.copy_from_slice(&x);
     }
@@ -119,7 +123,8 @@ pub fn stay_tied(active: &Active<Cpu>) -> bool {
         _ => false,
     };
     let (a, b): (Vec<_>, Vec<_>) = (steps(embed).collect(), steps(head).collect());
-    weights && a.len() == b.len() && a.iter().zip(&b).all(|(a, b)| same(a, b))
+    let updates = embed.updates.is_empty() && head.updates.is_empty();
+    weights && updates && a.len() == b.len() && a.iter().zip(&b).all(|(a, b)| same(a, b))
 }
 
 /// Whether two matrices hold the same: files store what a tied pair shares once or twice.
@@ -153,18 +158,29 @@ fn input(cpu: &Cpu, step: &Step<Cpu>, w: &mut Vec<f32>, cols: usize) {
         }
         // W (I + B A) = W + (W B) A.
         Action::LowRank(l) => {
-            let (a, b) = (host(cpu, &l.a), host(cpu, &l.b));
-            let (at, bt) = (transpose(&a, l.rank, cols), transpose(&b, cols, l.rank));
+            let rank = l.a.rows();
+            let (at, bt) = (
+                transpose(&l.a.to_rows(), rank, cols),
+                transpose(&l.b.to_rows(), cols, rank),
+            );
+            let pack = |rows: usize, cols: usize, values: &[f32]| {
+                let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+                Panels::new(rows, cols, BlockFormat::F32, &bytes)
+            };
+            let (a, b) = (pack(rank, cols, &bt), pack(cols, rank, &at));
             let update = LowRank {
-                a: Weight::f32(l.rank, cols, &bt),
-                b: Weight::f32(cols, l.rank, &at),
+                a: &a,
+                b: &b,
                 mid: None,
                 out: None,
+                scale: step.scale,
+                from: 0,
             };
-            let (mut acts, mut between) = (Acts::default(), Acts::default());
+            let mut before = Vec::new();
             for rows in w.chunks_mut(CHUNK * cols) {
-                cpu.pack(rows, cols, &[BlockFormat::F32], Precision::Exact, &mut acts);
-                cpu.low_rank(&update, step.scale, 0, &acts, &mut between, rows);
+                before.clear();
+                before.extend_from_slice(rows);
+                cpu.low_rank(&update, Precision::Exact, &before, rows);
             }
         }
         _ => unreachable!("an operation that `attach` does not put on an input"),
@@ -226,9 +242,9 @@ fn output(cpu: &Cpu, step: &Step<Cpu>, w: &mut [f32], cols: usize) {
 
 /// W += scale * diag(out) B diag(mid) A.
 fn low_rank(cpu: &Cpu, l: &LowRankOn<Cpu>, scale: f32, w: &mut [f32], cols: usize) {
-    let rank = l.rank;
-    let at = transpose(&host(cpu, &l.a), rank, cols);
-    let mut b = host(cpu, &l.b);
+    let rank = l.a.rows();
+    let at = transpose(&l.a.to_rows(), rank, cols);
+    let mut b = l.b.to_rows();
     for (i, row) in b.chunks_exact_mut(rank).enumerate() {
         let factor = scale * l.out.as_ref().map_or(1.0, |out| out[i]);
         for (k, v) in row.iter_mut().enumerate() {

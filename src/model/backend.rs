@@ -16,16 +16,36 @@ use super::spec::Rope;
 
 /// A low-rank update on a device: out ⊙ B (mid ⊙ (A x)).
 pub struct LowRankOn<B: Backend> {
-    /// The rank.
-    pub rank: usize,
-    /// A, `[rank][in]`; of an embedding its transpose.
-    pub a: Arc<B::Weight>,
+    /// A, `[rank][in]`.
+    pub a: Arc<B::Factor>,
     /// B, `[out][rank]`.
-    pub b: Arc<B::Weight>,
+    pub b: Arc<B::Factor>,
     /// `[rank]`
     pub mid: Option<B::Vector>,
     /// `[out]`
     pub out: Option<B::Vector>,
+}
+
+/// The same of an embedding: x is a token, and A^T has a row for each.
+pub struct GatherOn<B: Backend> {
+    /// A^T, `[tokens][rank]`.
+    pub table: Arc<B::Weight>,
+    /// B, `[out][rank]`.
+    pub b: Arc<B::Factor>,
+    /// `[rank]`
+    pub mid: Option<B::Vector>,
+    /// `[out]`
+    pub out: Option<B::Vector>,
+}
+
+/// An update as a pass runs it.
+pub struct Update<B: Backend> {
+    /// What.
+    pub low_rank: Arc<LowRankOn<B>>,
+    /// Multiplies it.
+    pub scale: f32,
+    /// The gate that it waits for.
+    pub gate: Option<usize>,
 }
 
 /// A device that runs models.
@@ -38,6 +58,8 @@ pub trait Backend: Send + Sync + Sized + 'static {
     type Buf: Default + Send + Sync;
     /// Activations made ready for the weights that read them.
     type Acts: Default + Send;
+    /// A factor of a low-rank update.
+    type Factor: Send + Sync;
     /// One layer's ring of K or V rows.
     type Kv: Send;
     /// Rotations of a run of positions.
@@ -49,6 +71,8 @@ pub trait Backend: Send + Sync + Sized + 'static {
     fn vector(&self, gguf: &Gguf, t: &TensorInfo) -> Result<Self::Vector>;
     /// Takes a matrix of an adapter.
     fn matrix(&self, m: &Matrix) -> Result<Self::Weight>;
+    /// Takes a factor of a low-rank update.
+    fn factor(&self, m: &Matrix) -> Result<Self::Factor>;
     /// Takes a vector of an adapter.
     fn vector_of(&self, values: &[f32]) -> Result<Self::Vector>;
     /// Reads rows from `first` on, as many as `out` holds.
@@ -93,26 +117,29 @@ pub trait Backend: Send + Sync + Sized + 'static {
     fn matmul<const N: usize>(&self, to: [(&Self::Weight, &mut Self::Buf); N], acts: &Self::Acts, precision: Precision);
     /// Adds the f32 form of x, which is packed in `acts` for other readers, unless it is there.
     fn pack_f32(&self, x: &Self::Buf, acts: &mut Self::Acts);
-    /// y += scale * the update of x in rows from `from` on; x is packed in `acts` in f32, `tmp` is room for A x.
+    /// As [`matmul`](Self::matmul), and each y += the updates of its matrix, which read the same rows x; of an update that waits for gate g
+    /// rows before `gates[g]` have none.
+    fn matmul_updated<const N: usize>(
+        &self,
+        to: [(&Self::Weight, &mut Self::Buf); N],
+        acts: &Self::Acts,
+        precision: Precision,
+        updates: [&[Update<Self>]; N],
+        gates: &[usize],
+        x: &Self::Buf,
+    );
+    /// y += scale * the update of x in rows from `from` on.
     fn low_rank(
         &self,
         l: &LowRankOn<Self>,
         scale: f32,
         from: usize,
-        acts: &Self::Acts,
-        tmp: &mut Self::Acts,
+        precision: Precision,
+        x: &Self::Buf,
         y: &mut Self::Buf,
     );
-    /// As [`low_rank`](Self::low_rank), where x are tokens and A has a row for each.
-    fn gather_low_rank(
-        &self,
-        l: &LowRankOn<Self>,
-        scale: f32,
-        from: usize,
-        ids: &[u32],
-        tmp: &mut Self::Acts,
-        y: &mut Self::Buf,
-    );
+    /// The same of tokens.
+    fn gather_low_rank(&self, l: &GatherOn<Self>, scale: f32, from: usize, ids: &[u32], y: &mut Self::Buf);
     /// y += scale * x d^T; x is packed in `acts` in f32.
     fn dense(&self, d: &Self::Weight, scale: f32, acts: &Self::Acts, y: &mut Self::Buf);
     /// y += scale * (w1 ⊗ w2) x for rows x.

@@ -8,12 +8,14 @@ use crate::adapter::forms::{Blocks, Pairs};
 use crate::adapter::matrix::Matrix;
 use crate::error::{Error, Result};
 use crate::format::{Gguf, Mapping, TensorInfo};
-use crate::kernels::cpu::{self, Act, Acts, Attention, KvBuf, Partner, RopeTable, Weight, pairs, partner};
+use crate::kernels::cpu::{
+    self, Act, Acts, Attention, KvBuf, Panels, Partner, RopeTable, Updates, Weight, pairs, partner,
+};
 use crate::kernels::op_times::Work;
 use crate::kernels::{Cpu, Precision};
 use crate::quant::BlockFormat;
 
-use super::backend::{Backend, LowRankOn};
+use super::backend::{Backend, GatherOn, LowRankOn, Update};
 use super::spec::Rope;
 
 /// Where a matrix lies.
@@ -99,6 +101,7 @@ impl Backend for Cpu {
     type Vector = Vec<f32>;
     type Buf = Vec<f32>;
     type Acts = Acts;
+    type Factor = Panels;
     type Kv = KvBuf;
     type RopeTable = RopeTable;
 
@@ -136,6 +139,10 @@ impl Backend for Cpu {
             m.cols(),
             m.bytes().clone(),
         ))
+    }
+
+    fn factor(&self, m: &Matrix) -> Result<Panels> {
+        Ok(Panels::new(m.rows(), m.cols(), m.format(), m.bytes()))
     }
 
     fn vector_of(&self, values: &[f32]) -> Result<Vec<f32>> {
@@ -217,21 +224,7 @@ impl Backend for Cpu {
 
     fn matmul<const N: usize>(&self, to: [(&CpuWeight, &mut Vec<f32>); N], acts: &Acts, precision: Precision) {
         let weights = to.each_ref().map(|(w, _)| w.kind());
-        let mut work = Work {
-            op: "matmul",
-            weights: &weights,
-            ..Work::default()
-        };
-        for (w, _) in &to {
-            let integer = precision == Precision::Fast && partner(w.format) != Partner::F32;
-            let macs = if integer {
-                &mut work.integer_macs
-            } else {
-                &mut work.macs
-            };
-            *macs += acts.rows() * w.rows * w.cols;
-            work.bytes += w.bytes().len();
-        }
+        let work = product(&weights, to.each_ref().map(|(w, _)| *w), acts, precision);
         self.times().time(work, || {
             Cpu::matmul_all(self, to.map(|(w, y)| (w.view(), &mut y[..])), acts, precision);
         });
@@ -242,34 +235,68 @@ impl Backend for Cpu {
         self.times().time(work, || Cpu::pack_f32(self, x, acts));
     }
 
-    fn low_rank(&self, l: &LowRankOn<Cpu>, scale: f32, from: usize, acts: &Acts, tmp: &mut Acts, y: &mut Vec<f32>) {
-        let work = Work {
-            op: "low_rank",
-            macs: acts.rows() * l.rank * (l.a.cols + l.b.rows),
-            bytes: l.a.bytes().len() + l.b.bytes().len(),
-            ..Work::default()
+    fn matmul_updated<const N: usize>(
+        &self,
+        to: [(&CpuWeight, &mut Vec<f32>); N],
+        acts: &Acts,
+        precision: Precision,
+        updates: [&[Update<Cpu>]; N],
+        gates: &[usize],
+        x: &Vec<f32>,
+    ) {
+        let weights = to.each_ref().map(|(w, _)| w.kind());
+        let mut work = product(&weights, to.each_ref().map(|(w, _)| *w), acts, precision);
+        for l in updates.iter().copied().flatten().map(|u| &u.low_rank) {
+            work.macs += acts.rows() * l.a.rows() * (l.a.cols() + l.b.rows());
+            work.bytes += l.a.bytes() + l.b.bytes();
+        }
+        let list = |part: usize, i: usize| {
+            let update = updates[part].get(i)?;
+            let from = update.gate.map_or(0, |gate| gates[gate]);
+            Some(low_rank(&update.low_rank, update.scale, from))
         };
-        self.times()
-            .time(work, || Cpu::low_rank(self, &low_rank(l), scale, from, acts, tmp, y));
+        let updates = Updates { parts: N, list: &list };
+        self.times().time(work, || {
+            Cpu::matmul_updated(
+                self,
+                to.map(|(w, y)| (w.view(), &mut y[..])),
+                acts,
+                precision,
+                &updates,
+                x,
+            );
+        });
     }
 
-    fn gather_low_rank(
+    fn low_rank(
         &self,
         l: &LowRankOn<Cpu>,
         scale: f32,
         from: usize,
-        ids: &[u32],
-        tmp: &mut Acts,
+        precision: Precision,
+        x: &Vec<f32>,
         y: &mut Vec<f32>,
     ) {
         let work = Work {
             op: "low_rank",
-            macs: y.len() * l.rank,
-            bytes: l.b.bytes().len(),
+            macs: (x.len() + y.len()) * l.a.rows(),
+            bytes: l.a.bytes() + l.b.bytes(),
             ..Work::default()
         };
+        self.times()
+            .time(work, || Cpu::low_rank(self, &low_rank(l, scale, from), precision, x, y));
+    }
+
+    fn gather_low_rank(&self, l: &GatherOn<Cpu>, scale: f32, from: usize, ids: &[u32], y: &mut Vec<f32>) {
+        let work = Work {
+            op: "low_rank",
+            macs: y.len() * l.b.cols(),
+            bytes: l.b.bytes(),
+            ..Work::default()
+        };
+        let (mid, out) = (l.mid.as_deref(), l.out.as_deref());
         self.times().time(work, || {
-            Cpu::gather_low_rank(self, &low_rank(l), scale, from, ids, tmp, y)
+            Cpu::gather_low_rank(self, l.table.view(), &l.b, mid, out, scale, from, ids, y);
         });
     }
 
@@ -413,13 +440,40 @@ impl Backend for Cpu {
     }
 }
 
+/// The work of a product.
+fn product<'a, const N: usize>(
+    kinds: &'a [(&'a str, BlockFormat)],
+    weights: [&CpuWeight; N],
+    acts: &Acts,
+    precision: Precision,
+) -> Work<'a> {
+    let mut work = Work {
+        op: "matmul",
+        weights: kinds,
+        ..Work::default()
+    };
+    for w in weights {
+        let integer = precision == Precision::Fast && partner(w.format) != Partner::F32;
+        let macs = if integer {
+            &mut work.integer_macs
+        } else {
+            &mut work.macs
+        };
+        *macs += acts.rows() * w.rows * w.cols;
+        work.bytes += w.bytes().len();
+    }
+    work
+}
+
 /// The update as the kernels take it.
-fn low_rank(l: &LowRankOn<Cpu>) -> cpu::LowRank<'_> {
+fn low_rank(l: &LowRankOn<Cpu>, scale: f32, from: usize) -> cpu::LowRank<'_> {
     cpu::LowRank {
-        a: l.a.view(),
-        b: l.b.view(),
+        a: &l.a,
+        b: &l.b,
         mid: l.mid.as_deref(),
         out: l.out.as_deref(),
+        scale,
+        from,
     }
 }
 

@@ -32,6 +32,8 @@ struct Work<B: Backend> {
     acts: B::Acts,
     /// What lies between the matrices of an adapter.
     between: B::Acts,
+    /// An input before an adapter changed it.
+    before: B::Buf,
     /// Inputs that adapters changed, and their packed forms.
     changed: Vec<(B::Buf, B::Acts)>,
 }
@@ -102,6 +104,7 @@ impl<B: Backend> State<B> {
                 precision,
                 acts: B::Acts::default(),
                 between: B::Acts::default(),
+                before: B::Buf::default(),
                 changed: Vec::new(),
             },
             rope: B::RopeTable::default(),
@@ -165,7 +168,7 @@ impl<B: Backend> Pass<'_, B> {
         }
         b.embed(table, tokens, 1.0, &mut st.x);
         for step in program.levels.iter().rev().flat_map(|level| &level.outs) {
-            step.on_embeddings(b, self.from(step), tokens, &mut st.x, &mut st.work.between);
+            step.on_embeddings(b, self.from(step), tokens, &mut st.x);
         }
         if spec.embed_scale != 1.0 {
             b.scale(&mut st.x, spec.embed_scale);
@@ -346,17 +349,15 @@ impl<B: Backend> Pass<'_, B> {
         }
         let mut acts = std::mem::take(&mut work.acts);
         if maps.iter().all(|map| map.program.keeps_input()) {
-            b.matmul(
-                maps.each_mut().map(|map| (map.weight, &mut *map.y)),
-                &acts,
-                work.precision,
-            );
+            let updates = maps.each_ref().map(|map| &map.program.updates[..]);
+            let to = maps.each_mut().map(|map| (map.weight, &mut *map.y));
+            b.matmul_updated(to, &acts, work.precision, updates, self.gates, x);
             for map in &mut maps {
                 if let Some(bias) = map.bias {
                     b.add_bias(map.y, bias, 1.0);
                 }
                 for step in map.program.levels.iter().rev().flat_map(|level| &level.outs) {
-                    self.output(step, x, &mut acts, map.y, &mut work.between);
+                    self.output(step, x, &mut acts, map.y, work);
                 }
             }
         } else {
@@ -383,14 +384,14 @@ impl<B: Backend> Pass<'_, B> {
             let (mut changed, mut packed) = work.changed.pop().unwrap_or_default();
             b.copy(x, &mut changed);
             for step in &here.ins {
-                self.input(step, map.cols, &mut changed, &mut packed, &mut work.between);
+                self.input(step, &mut changed, work);
             }
             b.pack(&changed, map.cols, [map.weight], work.precision, &mut packed);
             self.nested(map, level + 1, &changed, &mut packed, work);
             work.changed.push((changed, packed));
         }
         for step in &here.outs {
-            self.output(step, x, acts, map.y, &mut work.between);
+            self.output(step, x, acts, map.y, work);
         }
     }
 
@@ -399,30 +400,30 @@ impl<B: Backend> Pass<'_, B> {
         step.gate.map_or(0, |gate| self.gates[gate])
     }
 
-    /// An operation on rows x of `cols`; `packed` and `between` are room.
-    fn input(&self, step: &Step<B>, cols: usize, x: &mut B::Buf, packed: &mut B::Acts, between: &mut B::Acts) {
+    /// An operation on rows x.
+    fn input(&self, step: &Step<B>, x: &mut B::Buf, work: &mut Work<B>) {
         let b = self.backend;
         match &*step.action {
             Action::Affine(factors, shift) => b.affine(x, factors, shift.as_ref()),
             Action::Blocks(blocks) => b.blocks(x, blocks),
             Action::LowRank(l) => {
-                b.pack(x, cols, [&*l.a], Precision::Exact, packed);
-                b.low_rank(l, step.scale, 0, packed, between, x);
+                b.copy(x, &mut work.before);
+                b.low_rank(l, step.scale, 0, work.precision, &work.before, x);
             }
             _ => unreachable!("an operation that `attach` does not put on an input"),
         }
     }
 
     /// An operation on the rows y of a map of x, which is packed in `acts`.
-    fn output(&self, step: &Step<B>, x: &B::Buf, acts: &mut B::Acts, y: &mut B::Buf, between: &mut B::Acts) {
+    fn output(&self, step: &Step<B>, x: &B::Buf, acts: &mut B::Acts, y: &mut B::Buf, work: &mut Work<B>) {
         let b = self.backend;
-        if matches!(*step.action, Action::LowRank(_) | Action::Dense(_) | Action::Rows(..)) {
+        if matches!(*step.action, Action::Dense(_) | Action::Rows(..)) {
             b.pack_f32(x, acts);
         }
         match &*step.action {
-            Action::LowRank(l) => b.low_rank(l, step.scale, self.from(step), acts, between, y),
+            Action::LowRank(l) => b.low_rank(l, step.scale, self.from(step), work.precision, x, y),
             Action::Dense(d) => b.dense(d, step.scale, acts, y),
-            Action::Kron(w1, w2) => b.kron(w1, w2, step.scale, x, between, y),
+            Action::Kron(w1, w2) => b.kron(w1, w2, step.scale, x, &mut work.between, y),
             Action::Affine(factors, shift) => b.affine(y, factors, shift.as_ref()),
             Action::Bias(bias) => b.add_bias(y, bias, step.scale),
             Action::Pairs(pairs) => b.pairs(y, pairs),

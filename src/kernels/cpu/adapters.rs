@@ -1,9 +1,46 @@
 //! What adapters do to a site's input and output.
 
-use super::acts::interleave;
-use super::types::{LowRank, Precision, Weight};
+use std::ops::Range;
+
+use super::acts::{F32_TILE, interleave};
+use super::crossovers::PANELS_FROM;
+use super::panels::{self, How, Panels};
+use super::types::{LowRank, Out, Precision, Weight};
 use super::{Acts, Chunks, Cpu, GRAIN, scratch};
-use crate::quant::BlockFormat;
+
+/// Bytes of A that are worth a second thread for one tile of tokens: a barrier costs about what reading this much does.
+const WORTH_A_THREAD: usize = 256 << 10;
+
+/// The low-rank updates of the matrices that meet the same input.
+pub struct Updates<'a> {
+    /// Matrices.
+    pub parts: usize,
+    /// The i-th update of a matrix; `None` behind the last.
+    pub list: &'a (dyn Fn(usize, usize) -> Option<LowRank<'a>> + Sync),
+}
+
+impl<'a> Updates<'a> {
+    /// All of them: the matrix, the ranks of those before, the update.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (usize, usize, LowRank<'a>)> {
+        let list = self.list;
+        let one = move |part: usize| (0..).map_while(move |i| list(part, i)).map(move |l| (part, l));
+        (0..self.parts).flat_map(one).scan(0, |ranks, (part, l)| {
+            let at = *ranks;
+            *ranks += l.a.rows();
+            Some((part, at, l))
+        })
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.iter().next().is_none()
+    }
+}
+
+/// Tokens of a tile in a batch of m rows.
+fn f32_tile(m: usize) -> usize {
+    if m < PANELS_FROM { 1 } else { F32_TILE }
+}
 
 impl Cpu {
     /// Makes the f32 form of `x`, whose other forms `acts` has already; nothing if it is there.
@@ -24,54 +61,194 @@ impl Cpu {
         });
     }
 
-    /// `y[m][n] += scale * out ⊙ ((mid ⊙ (x a^T)) b^T)` in rows from `from` on; x `[m][k]` is packed in f32. `tmp` is room for x a^T.
-    pub fn low_rank(&self, l: &LowRank, scale: f32, from: usize, acts: &Acts, tmp: &mut Acts, y: &mut [f32]) {
-        let rank = l.a.rows;
-        if rank == 0 || from >= acts.m {
-            return;
-        }
-        scratch::with_f32(acts.m * rank, |u| {
-            self.matmul_f32(l.a, acts, u, false);
-            self.expand(l, scale, from, u, tmp, y);
+    /// y += the update of x, `[m][k]`.
+    pub fn low_rank(&self, l: &LowRank, precision: Precision, x: &[f32], y: &mut [f32]) {
+        let (k, rows) = (l.a.cols(), l.b.rows());
+        let m = x.len() / k;
+        let list = |_: usize, i: usize| (i == 0).then_some(*l);
+        let updates = Updates { parts: 1, list: &list };
+        self.with_products(&updates, precision, x, k, |u| {
+            let y = Out::new(y, rows);
+            self.split_rows(&[rows], k, m, &|_, rows| {
+                // SAFETY: `split_rows` gives each column of y to one chunk.
+                unsafe { self.add_updates(&updates, 0, u, precision, m, y, rows) };
+            });
         });
     }
 
-    /// As [`low_rank`](Self::low_rank), where the input is one-hot: row `ids[t]` of `a` is x a^T.
-    pub fn gather_low_rank(&self, l: &LowRank, scale: f32, from: usize, ids: &[u32], tmp: &mut Acts, y: &mut [f32]) {
-        let rank = l.a.cols;
-        if rank == 0 || from >= ids.len() {
+    /// Calls `then` with scale * mid ⊙ (x a^T) of all updates, one behind the other, each in tiles as f32 activations have: element c of row t
+    /// of a tile at `c * tile + t`.
+    pub(super) fn with_products<R>(
+        &self,
+        updates: &Updates,
+        precision: Precision,
+        x: &[f32],
+        k: usize,
+        then: impl FnOnce(&[f32]) -> R,
+    ) -> R {
+        let m = x.len() / k;
+        let tile = f32_tile(m);
+        let tiles = m.div_ceil(tile);
+        let (mut n, mut ranks, mut bytes) = (0, 0, 0);
+        for (.., l) in updates.iter() {
+            assert_eq!(l.a.cols(), k, "low_rank: columns of A and of the input");
+            (n, ranks, bytes) = (n + 1, ranks + l.a.rows(), bytes + l.a.bytes());
+        }
+        scratch::with_f32(tiles * tile * ranks, |room| {
+            let len = room.len();
+            let out = Out::new(room, len.max(1));
+            let one_tile = |index: usize, which: Range<usize>| {
+                let rows = &x[index * tile * k..x.len().min((index + 1) * tile * k)];
+                let tokens = rows.len() / k;
+                let product = |x: &[f32]| {
+                    for (_, at, l) in updates.iter().skip(which.start).take(which.len()) {
+                        let size = tile * l.a.rows();
+                        // SAFETY: each tile of each update belongs to one unit of work.
+                        let out = unsafe { out.at(0, at * tiles * tile + index * size, size) };
+                        self.product(&l, precision, x, index * tile, tokens, tile, out);
+                    }
+                };
+                match tile {
+                    1 => product(rows),
+                    _ => scratch::with_f32(tile * k, |x| {
+                        interleave(rows, k, tile, x);
+                        product(x);
+                    }),
+                }
+            };
+            if tiles >= self.threads() && tiles > 3 {
+                self.split(tiles, 1, &|range| range.for_each(|index| one_tile(index, 0..n)));
+            } else if bytes < WORTH_A_THREAD {
+                (0..tiles).for_each(|index| one_tile(index, 0..n));
+            } else {
+                self.split(n, 1, &|which| {
+                    (0..tiles).for_each(|index| one_tile(index, which.clone()))
+                });
+            }
+            then(room)
+        })
+    }
+
+    /// scale * mid ⊙ (x a^T) of one tile of x, whose first row is `first`.
+    #[allow(clippy::too_many_arguments)] // what one tile is
+    fn product(
+        &self,
+        l: &LowRank,
+        precision: Precision,
+        x: &[f32],
+        first: usize,
+        tokens: usize,
+        tile: usize,
+        out: &mut [f32],
+    ) {
+        let rank = l.a.rows();
+        let ((a, scale_a), (_, scale_b)) = (l.a.at(precision, self.isa.halves), l.b.at(precision, self.isa.halves));
+        let scale = l.scale * scale_a * scale_b;
+        let factor = |c: usize| scale * l.mid.map_or(1.0, |mid| mid[c]);
+        if tile == 1 {
+            let y = Out::new(out, rank);
+            // SAFETY: the level fits the CPU; x is a row of the matrix's columns; the output is ours.
+            unsafe { (self.isa.panels)(a, 0..rank.div_ceil(panels::ROWS), x, 1, y, 0, How::Set) };
+            let on = if first >= l.from { 1.0 } else { 0.0 };
+            out.iter_mut().enumerate().for_each(|(c, v)| *v *= on * factor(c));
             return;
         }
-        scratch::with_f32(ids.len() * rank, |u| {
-            self.embed(l.a, ids, 1.0, u);
-            self.expand(l, scale, from, u, tmp, y);
+        scratch::with_f32(tile * rank, |rows| {
+            let y = Out::new(rows, rank);
+            // SAFETY: as above; x is a tile.
+            unsafe { (self.isa.panels)(a, 0..rank.div_ceil(panels::ROWS), x, tokens, y, 0, How::Set) };
+            for (c, out) in out.chunks_exact_mut(tile).enumerate() {
+                let factor = factor(c);
+                for (t, v) in out.iter_mut().enumerate() {
+                    *v = if t < tokens && first + t >= l.from {
+                        factor * rows[t * rank + c]
+                    } else {
+                        0.0
+                    };
+                }
+            }
         });
     }
 
-    /// `y += scale * out ⊙ ((mid ⊙ u) b^T)`; rows of `u` before `from` count as zero.
-    fn expand(&self, l: &LowRank, scale: f32, from: usize, u: &mut [f32], tmp: &mut Acts, y: &mut [f32]) {
-        let (rank, n) = (l.b.cols, l.b.rows);
-        u[..from * rank].fill(0.0);
-        match l.mid {
-            None => u.iter_mut().for_each(|v| *v *= scale),
-            Some(mid) => {
-                for row in u.chunks_exact_mut(rank) {
-                    row.iter_mut().zip(mid).for_each(|(v, m)| *v *= scale * m);
+    /// Columns `rows` of y += the updates of matrix `part`, whose products with A are in `u`.
+    ///
+    /// # Safety
+    /// Nobody else uses these columns of y; they begin at a multiple of 16.
+    #[allow(clippy::too_many_arguments)] // those of a product
+    pub(super) unsafe fn add_updates(
+        &self,
+        updates: &Updates,
+        part: usize,
+        u: &[f32],
+        precision: Precision,
+        m: usize,
+        y: Out,
+        rows: Range<usize>,
+    ) {
+        let tile = f32_tile(m);
+        let all = m.div_ceil(tile) * tile;
+        for (_, at, l) in updates.iter().filter(|(of, ..)| *of == part) {
+            let (b, _) = l.b.at(precision, self.isa.halves);
+            let how = l.out.map_or(How::Add, How::Scaled);
+            let which = rows.start / panels::ROWS..rows.end.div_ceil(panels::ROWS);
+            let u = &u[at * all..][..b.cols * all];
+            for (index, u) in u.chunks_exact(tile * b.cols).enumerate() {
+                let (first, tokens) = (index * tile, tile.min(m - index * tile));
+                if first + tokens > l.from {
+                    // SAFETY: the caller's promise; the level fits the CPU; `u` is a tile of the matrix's columns.
+                    unsafe { (self.isa.panels)(b, which.clone(), u, tokens, y, first, how) };
                 }
             }
         }
-        self.pack(u, rank, &[BlockFormat::F32], Precision::Exact, tmp);
-        match l.out {
-            None => self.matmul_f32(l.b, tmp, y, true),
-            Some(out) => scratch::with_f32(y.len(), |z| {
-                self.matmul_f32(l.b, tmp, z, false);
-                self.rows(y, n, 1, |t, row| {
-                    for ((y, z), out) in row.iter_mut().zip(&z[t * n..]).zip(out) {
-                        *y += z * out;
-                    }
-                });
-            }),
-        }
+    }
+
+    /// y += scale * out ⊙ B (mid ⊙ row ids[t] of `table`) for rows t from `from` on.
+    #[allow(clippy::too_many_arguments)] // those of the update, with another A
+    pub fn gather_low_rank(
+        &self,
+        table: Weight,
+        b: &Panels,
+        mid: Option<&[f32]>,
+        out: Option<&[f32]>,
+        scale: f32,
+        from: usize,
+        ids: &[u32],
+        y: &mut [f32],
+    ) {
+        let (rank, m) = (table.cols, ids.len());
+        let tile = f32_tile(m);
+        scratch::with_f32((m + tile) * rank * 2, |room| {
+            let (u, tiles) = room.split_at_mut(m * rank);
+            self.embed(table, ids, scale, u);
+            u[..from.min(m) * rank].fill(0.0);
+            for row in u.chunks_exact_mut(rank) {
+                row.iter_mut().zip(mid.into_iter().flatten()).for_each(|(v, m)| *v *= m);
+            }
+            let tiles = &mut tiles[..m.div_ceil(tile) * tile * rank];
+            for (rows, out) in u.chunks(tile * rank).zip(tiles.chunks_exact_mut(tile * rank)) {
+                interleave(rows, rank, tile, out);
+            }
+            let y = Out::new(y, b.rows());
+            let how = out.map_or(How::Add, How::Scaled);
+            let (view, _) = b.at(Precision::Exact, false);
+            self.split(m.div_ceil(tile), 8, &|range| {
+                for index in range {
+                    let (x, first) = (&tiles[index * tile * rank..][..tile * rank], index * tile);
+                    // SAFETY: `split` gives each tile, whose rows of y nobody else uses, to one chunk.
+                    unsafe {
+                        (self.isa.panels)(
+                            view,
+                            0..b.rows().div_ceil(panels::ROWS),
+                            x,
+                            tile.min(m - first),
+                            y,
+                            first,
+                            how,
+                        )
+                    };
+                }
+            });
+        });
     }
 
     /// `y += scale * x d^T`; x is packed in f32.

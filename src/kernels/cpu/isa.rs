@@ -7,6 +7,7 @@ use std::ops::Range;
 use super::acts::{Acts, Outlier};
 #[cfg(target_arch = "aarch64")]
 use super::neon;
+use super::panels::{How, View};
 use super::scalar;
 use super::types::{Act, Attention, KvBuf, Out, Weight};
 #[cfg(target_arch = "x86_64")]
@@ -19,6 +20,10 @@ pub(crate) type PackI8 =
 
 /// See [`Isa::matmul_int`].
 pub(crate) type MatmulInt = unsafe fn(w: Weight, acts: &Acts, y: Out, rows: Range<usize>);
+
+/// See [`Isa::panels`].
+pub(crate) type PanelsOf =
+    unsafe fn(p: View, panels: Range<usize>, x: &[f32], tokens: usize, y: Out, first: usize, how: How);
 
 /// One level's kernels.
 ///
@@ -53,6 +58,11 @@ pub(crate) struct Isa {
     pub matmul_f32: unsafe fn(w: Weight, acts: &Acts, y: Out, add: bool, rows: Range<usize>),
     /// The same, = only, with the packed form of the format's [`partner`](super::acts::partner), which is I8 or I16 and present.
     pub matmul_int: MatmulInt,
+    /// Products of the tokens of one tile with some panels: row `first + t` of y, columns 16 for each panel. `x` is a row of `p.cols`
+    /// (one token), or a tile of f32 activations, of which `tokens` count. Nobody else uses these columns of `y`.
+    pub panels: PanelsOf,
+    /// Whether adapters are faster in f16.
+    pub halves: bool,
     /// Unnormalized attention: see [`AttentionPart`].
     pub attention: unsafe fn(part: AttentionPart),
 }

@@ -20,6 +20,7 @@ mod isa;
 mod kv_buf;
 #[cfg(target_arch = "aarch64")]
 mod neon;
+mod panels;
 pub mod peaks;
 mod scalar;
 mod scratch;
@@ -31,6 +32,8 @@ use std::ops::Range;
 use std::sync::Arc;
 
 pub use acts::{Acts, PARTNERS, Partner, partner};
+pub use adapters::Updates;
+pub use panels::Panels;
 pub use types::{Act, Attention, KvBuf, LowRank, Precision, RopeTable, Weight, pairs};
 
 use super::op_times::OpTimes;
@@ -272,6 +275,28 @@ impl Cpu {
     /// The same for several matrices that read the same activations, as one job for the team: a small matrix would keep only some
     /// threads busy, and each job costs a barrier.
     pub fn matmul_all<const N: usize>(&self, to: [(Weight, &mut [f32]); N], acts: &Acts, precision: Precision) {
+        self.matmul_updated(
+            to,
+            acts,
+            precision,
+            &Updates {
+                parts: 0,
+                list: &|_, _| None,
+            },
+            &[],
+        );
+    }
+
+    /// The same with the low-rank updates of each matrix, which read the same input `x`, `[m][k]`: each thread adds them to what it has
+    /// just computed.
+    pub fn matmul_updated<const N: usize>(
+        &self,
+        to: [(Weight, &mut [f32]); N],
+        acts: &Acts,
+        precision: Precision,
+        updates: &Updates,
+        x: &[f32],
+    ) {
         let parts = to.map(|(w, y)| {
             w.check();
             assert_eq!(w.cols, acts.k, "matmul: columns of the weight and of the input");
@@ -293,16 +318,29 @@ impl Cpu {
         if acts.m == 0 {
             return;
         }
-        self.split_rows(&parts.map(|(w, ..)| w.rows), acts.k, acts.m, &|part, rows| {
-            let (w, partner, y) = parts[part];
-            // SAFETY: the weight was checked, `split_rows` gives each column of y to one chunk, the form is packed.
-            unsafe {
-                match partner {
-                    Partner::F32 => (self.isa.matmul_f32)(w, acts, y, false, rows),
-                    _ => (self.isa.matmul_int)(w, acts, y, rows),
+        let multiply = |u: &[f32]| {
+            self.split_rows(&parts.map(|(w, ..)| w.rows), acts.k, acts.m, &|part, rows| {
+                let (w, partner, y) = parts[part];
+                // SAFETY: the weight was checked, `split_rows` gives each column of y to one chunk, the form is packed.
+                unsafe {
+                    match partner {
+                        Partner::F32 => (self.isa.matmul_f32)(w, acts, y, false, rows.clone()),
+                        _ => (self.isa.matmul_int)(w, acts, y, rows.clone()),
+                    }
+                    if !u.is_empty() {
+                        self.add_updates(updates, part, u, precision, acts.m, y, rows);
+                    }
                 }
-            }
-        });
+            });
+        };
+        if updates.is_empty() {
+            return multiply(&[]);
+        }
+        for (part, _, l) in updates.iter() {
+            assert_eq!(l.b.rows(), parts[part].0.rows, "low_rank: rows of B and of the weight");
+        }
+        assert_eq!(x.len(), acts.m * acts.k, "low_rank: input length");
+        self.with_products(updates, precision, x, acts.k, multiply);
     }
 
     /// `y[m][n] += x w^T`, x packed in f32.

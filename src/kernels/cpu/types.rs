@@ -1,5 +1,6 @@
 //! What the operations of [`Cpu`](super::Cpu) are told: plain data.
 
+use super::panels::Panels;
 use crate::quant::BlockFormat;
 
 /// A weight matrix as it lies in the file: `rows` (outputs) of `cols` (inputs) in blocks of `format`.
@@ -187,14 +188,18 @@ pub fn pairs(pos: usize, rows: usize, window: Option<usize>) -> usize {
 /// Low-rank update y += scale * out ⊙ B (mid ⊙ (A x)).
 #[derive(Clone, Copy)]
 pub struct LowRank<'a> {
-    /// `[r][k]`; of an embedding `[k][r]`.
-    pub a: Weight<'a>,
+    /// `[r][k]`
+    pub a: &'a Panels,
     /// `[n][r]`
-    pub b: Weight<'a>,
+    pub b: &'a Panels,
     /// `[r]`
     pub mid: Option<&'a [f32]>,
     /// `[n]`
     pub out: Option<&'a [f32]>,
+    /// Multiplies the update.
+    pub scale: f32,
+    /// Rows before this one have no update.
+    pub from: usize,
 }
 
 /// A row-major `[m][n]` output that several threads fill, each other elements.

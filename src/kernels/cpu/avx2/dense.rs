@@ -87,7 +87,7 @@ impl Dense for F16 {
     }
 }
 
-struct BF16;
+pub(super) struct BF16;
 
 impl Dense for BF16 {
     const BYTES: usize = 2;

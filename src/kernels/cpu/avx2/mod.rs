@@ -12,6 +12,7 @@ mod lanes;
 pub(super) mod matmul;
 mod norm;
 mod pack;
+mod panels;
 pub(super) mod prefill;
 mod rope;
 pub(super) mod unpack;
@@ -32,6 +33,8 @@ pub(crate) static ISA: Isa = Isa {
     pack_i16: pack::pack_i16,
     matmul_f32: dense::matmul_f32,
     matmul_int: matmul::matmul_int,
+    panels: panels::panels,
+    halves: true,
     attention: attention::attention,
 };
 

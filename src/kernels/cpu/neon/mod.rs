@@ -23,6 +23,7 @@ mod unpack;
 use std::arch::is_aarch64_feature_detected;
 
 use super::isa::{Isa, MatmulInt};
+use super::panels;
 use dot::{I8mm, Sdot, Widening};
 
 pub(crate) static NEON: Isa = isa("neon", || true, matmul::matmul_int::<Widening>);
@@ -54,6 +55,8 @@ const fn isa(name: &'static str, available: fn() -> bool, matmul_int: MatmulInt)
         pack_i16: pack::pack_i16,
         matmul_f32: dense::matmul_f32,
         matmul_int,
+        panels: panels::portable,
+        halves: false,
         attention: attention::attention,
     }
 }

@@ -8,6 +8,7 @@ mod pack;
 mod rope;
 
 use super::isa::Isa;
+use super::panels;
 #[cfg(test)]
 pub(super) use matmul::unpack;
 
@@ -25,5 +26,7 @@ pub(crate) static ISA: Isa = Isa {
     pack_i16: pack::pack_i16,
     matmul_f32: matmul::matmul_f32,
     matmul_int: matmul::matmul_int,
+    panels: panels::portable,
+    halves: false,
     attention: attention::attention,
 };
