@@ -55,11 +55,9 @@ impl Panels {
         let size = format.info().block_bytes;
         assert_eq!(bytes.len(), rows * cols * size, "panels: shape");
         let mut data = vec![0; rows.div_ceil(ROWS) * ROWS * cols * size];
-        for (row, bytes) in bytes.chunks_exact((cols * size).max(1)).enumerate() {
-            let panel = &mut data[row / ROWS * ROWS * cols * size..][..ROWS * cols * size];
-            for (c, number) in bytes.chunks_exact(size).enumerate() {
-                panel[(c * ROWS + row % ROWS) * size..][..size].copy_from_slice(number);
-            }
+        match size {
+            2 => pack::<2>(cols, bytes, &mut data),
+            _ => pack::<4>(cols, bytes, &mut data),
         }
         Panels {
             rows,
@@ -132,6 +130,23 @@ impl Panels {
             (Box::new(half), power)
         });
         (half.view(), *scale)
+    }
+}
+
+/// Packs rows of `cols` numbers of N bytes.
+fn pack<const N: usize>(cols: usize, rows: &[u8], out: &mut [u8]) {
+    if cols == 0 {
+        return;
+    }
+    let (rows, _) = rows.as_chunks::<N>();
+    let (out, _) = out.as_chunks_mut::<N>();
+    for (rows, panel) in rows.chunks(ROWS * cols).zip(out.chunks_exact_mut(ROWS * cols)) {
+        // Some columns of all rows at a time: what is read stays in cache until its line is used up, what is written is in order.
+        for (c, column) in panel.chunks_exact_mut(ROWS).enumerate() {
+            for (out, row) in column.iter_mut().zip(rows.chunks_exact(cols)) {
+                *out = row[c];
+            }
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 //! do nothing else. A generated token reads every weight once, so its limit is the memory; a prompt's tokens share that
 //! reading, so their limit is arithmetic. Start time and memory are those of a fresh `graft run`, from outside.
 
+mod cost;
 mod ops;
 mod roofline;
 mod start;
@@ -20,6 +21,7 @@ use crate::args::BenchArgs;
 use crate::load;
 use crate::machine::Limits;
 use crate::output::{Done, bytes, can_hold_file, print, print_json, write_file};
+use cost::Cost;
 use roofline::{GENERATION, Mark, PROMPT};
 use start::Start;
 use work::{Attention, Work};
@@ -35,6 +37,9 @@ struct Document {
     limits: Limits,
     prompt: Speed,
     generation: Speed,
+    /// What the adapters cost, if there are any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    adapters: Option<Cost>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     depth: Vec<Depth>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -138,6 +143,16 @@ pub fn run(args: &BenchArgs) -> Done {
     say(&prompt.line(Phase::Prompt))?;
     let generation = bench.speed(Phase::Generation, &work, &limits)?;
     say(&generation.line(Phase::Generation))?;
+    let cost = match adapters.is_empty() {
+        true => None,
+        false => {
+            let attach = || adapters.iter().try_for_each(|a| model.load_adapter(&a.dir).map(|_| ()));
+            let cost = cost::measure(&mut bench, &load::active(&adapters), &attach)?;
+            bench.session.set_adapters(&load::active(&adapters))?;
+            say(&cost.line())?;
+            Some(cost)
+        }
+    };
     let mut deep = Vec::new();
     for depth in depths {
         bench.fill(depth)?;
@@ -190,6 +205,7 @@ pub fn run(args: &BenchArgs) -> Done {
         limits,
         prompt,
         generation,
+        adapters: cost,
         depth: deep,
         ops,
         start,
