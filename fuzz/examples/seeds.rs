@@ -51,12 +51,18 @@ fn main() -> std::io::Result<()> {
         if let Ok(Some(template)) = gguf.metadata().str("tokenizer.chat_template") {
             put("template", &name, &join(template.as_bytes(), MESSAGES.as_bytes()))?;
         }
-        for adapter in fs::read_dir(dir.join("adapters")).into_iter().flatten() {
-            let dir = adapter?.path();
-            let config = fs::read(dir.join("adapter_config.json"))?;
-            let tensors = fs::read(dir.join("adapter_model.safetensors"))?;
-            if tensors.len() < 16 << 10 {
-                let name = format!("{name}-{}", dir.file_name().unwrap_or_default().display());
+    }
+    let data = here.join("../tests/data");
+    for folder in ["tiny/llama-tied/adapters", "methods/llama-tied", "methods/qwen2", "adapters-bad"] {
+        for entry in fs::read_dir(data.join(folder))? {
+            let dir = entry?.path();
+            let read = |file: &str| fs::read(dir.join(file));
+            // Cases stand beside the folders, and some bad folders lack a file.
+            let (Ok(config), Ok(tensors)) = (read("adapter_config.json"), read("adapter_model.safetensors")) else {
+                continue;
+            };
+            if tensors.len() < 24 << 10 {
+                let name = format!("{}-{}", folder.replace('/', "-"), dir.file_name().unwrap_or_default().display());
                 put("adapter", &name, &join(&config, &tensors))?;
             }
         }

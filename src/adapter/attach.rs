@@ -295,11 +295,11 @@ impl<B: Backend> Model<'_, B> {
     ) -> Result<Vec<Form>> {
         let mut made = Vec::new();
         for form in forms {
+            check(site, &form, shape)?;
             let Form::FromBase(from) = &form else {
                 made.push(form);
                 continue;
             };
-            check(site, &form, shape)?;
             let replaced = made.iter().find_map(|f| match f {
                 Form::Weight(m, _) => Some(m.clone()),
                 _ => None,
@@ -434,7 +434,7 @@ fn check(site: Site, form: &Form, (cols, rows): (usize, usize)) -> Result<()> {
         (Site::Embed, Form::LowRank(_) | Form::Dora(..) | Form::Weight(..) | Form::Rows(..) | Form::OutBlocks(_)) => {
             true
         }
-        (Site::Embed, Form::FromBase(_)) => true,
+        (Site::Embed, Form::FromBase(f)) => f.embedding,
         (Site::Embed, _) => false,
         (Site::Head, Form::Rows(..)) => true,
         (_, Form::Rows(..) | Form::OutBlocks(_)) => false,

@@ -333,13 +333,25 @@ fn squares<B: Backend>(b: &B, l: &LowRank, weight: &B::Weight, embedding: bool) 
         }
     }
     let dot = |x: &[f32], y: &[f32]| x.iter().zip(y).map(|(x, y)| f64::from(*x) * f64::from(*y)).sum::<f64>();
-    let aa: Vec<f64> = (0..rank * rank)
+    let pairs = if rank > cols { 0 } else { rank * rank };
+    let aa: Vec<f64> = (0..pairs)
         .map(|p| dot(&a[p / rank * cols..][..cols], &a[p % rank * cols..][..cols]))
         .collect();
     let scale = f64::from(l.scale);
     let (mut wu, mut uu) = (Vec::with_capacity(outputs), Vec::with_capacity(outputs));
     for (row, aw) in factors.chunks_exact(rank).zip(aw.chunks_exact(rank)) {
         wu.push(scale * row.iter().zip(aw).map(|(b, v)| f64::from(*b) * v).sum::<f64>());
+        if rank > cols {
+            // A A^T is larger than A: row j of B A itself instead.
+            let mut u = vec![0.0f64; cols];
+            for (bk, a) in row.iter().zip(a.chunks_exact(cols)) {
+                u.iter_mut()
+                    .zip(a)
+                    .for_each(|(u, a)| *u += f64::from(*bk) * f64::from(*a));
+            }
+            uu.push(scale * scale * u.iter().map(|u| u * u).sum::<f64>());
+            continue;
+        }
         let quadratic = |(k, bk): (usize, &f32)| {
             f64::from(*bk)
                 * row

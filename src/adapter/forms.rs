@@ -110,6 +110,8 @@ pub struct FromBase {
     pub shape: (usize, usize),
     /// See [`Form::scalable`].
     pub scalable: bool,
+    /// Whether it can be on an embedding, whose weights it must not read.
+    pub embedding: bool,
     /// Makes the forms.
     pub lower: Lower,
 }

@@ -7,6 +7,8 @@ use crate::format::PeftFolder;
 
 /// A rank beyond this is a broken file.
 pub const MAX_RANK: usize = 1 << 16;
+/// Patterns of one field that are more than a path. Each compiles to a megabyte at most.
+const MAX_EXPRESSIONS: usize = 100;
 /// PEFT's default for `r` and alpha where an old file lacks them.
 const DEFAULT: usize = 8;
 
@@ -14,8 +16,8 @@ const DEFAULT: usize = 8;
 pub struct Scaling {
     rank: usize,
     alpha: f64,
-    rank_pattern: Vec<(regex::Regex, usize)>,
-    alpha_pattern: Vec<(regex::Regex, f64)>,
+    rank_pattern: Vec<(Pattern, usize)>,
+    alpha_pattern: Vec<(Pattern, f64)>,
     rslora: bool,
 }
 
@@ -58,17 +60,33 @@ impl Scaling {
     }
 }
 
-fn first_match<T: Copy>(patterns: &[(regex::Regex, T)], path: &str) -> Option<T> {
-    patterns.iter().find(|(re, _)| re.is_match(path)).map(|p| p.1)
+/// What a path, or the end of one behind a dot, must match.
+enum Pattern {
+    /// Only dots could mean more than themselves: any character. The usual kind; a file may have one for each module.
+    Plain(String),
+    Expression(regex::Regex),
+}
+
+impl Pattern {
+    fn matches(&self, path: &str) -> bool {
+        let key = match self {
+            Pattern::Plain(key) => key,
+            Pattern::Expression(re) => return re.is_match(path),
+        };
+        let mut rest = path.chars().rev();
+        let same = |c: char, k: char| c == k || (k == '.' && c != '\n');
+        key.chars().rev().all(|k| rest.next().is_some_and(|c| same(c, k))) && rest.next().is_none_or(|c| c == '.')
+    }
+}
+
+fn first_match<T: Copy>(patterns: &[(Pattern, T)], path: &str) -> Option<T> {
+    patterns.iter().find(|(p, _)| p.matches(path)).map(|p| p.1)
 }
 
 /// A pattern field: an object from regular expressions to values, in the file's order.
-fn patterns<T>(
-    folder: &PeftFolder,
-    field: &str,
-    value: impl Fn(&Value) -> Option<T>,
-) -> Result<Vec<(regex::Regex, T)>> {
+fn patterns<T>(folder: &PeftFolder, field: &str, value: impl Fn(&Value) -> Option<T>) -> Result<Vec<(Pattern, T)>> {
     let empty = Map::new();
+    let mut expressions = 0;
     let object = folder.object(field)?.unwrap_or(&empty);
     object
         .iter()
@@ -79,12 +97,59 @@ fn patterns<T>(
                     .item(format!("{field}.{key}"))
                     .found(found)
             };
+            let v = value(v).ok_or_else(|| wrong("value out of range".into(), v.to_string()))?;
+            if key.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | '-' | '.')) {
+                return Ok((Pattern::Plain(key.clone()), v));
+            }
+            expressions += 1;
+            if expressions > MAX_EXPRESSIONS {
+                let e =
+                    Error::limit("too many regular expressions").expected(format_args!("at most {MAX_EXPRESSIONS}"));
+                return Err(folder.error(e, field));
+            }
             let re = regex::RegexBuilder::new(&format!(r"^(?:.*\.)?(?:{key})$"))
                 .size_limit(1 << 20)
                 .build()
                 .map_err(|e| wrong("not a regular expression that Graft reads".into(), e.to_string()))?;
-            let v = value(v).ok_or_else(|| wrong("value out of range".into(), v.to_string()))?;
-            Ok((re, v))
+            Ok((Pattern::Expression(re), v))
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plain_pattern_matches_what_its_expression_matches() {
+        let paths = [
+            "q_proj",
+            "a.q_proj",
+            "aq_proj",
+            "a.b.q_proj",
+            "a.b_q_proj",
+            "q_proj.x",
+            "xq.proj",
+            "ü.proj",
+            "",
+            "a.",
+        ];
+        for key in [
+            "q_proj",
+            "b.q_proj",
+            "q.proj",
+            ".q_proj",
+            "..proj",
+            ".",
+            "",
+            "a.b.q_proj",
+            "ü.proj",
+        ] {
+            let re = regex::Regex::new(&format!(r"^(?:.*\.)?(?:{key})$")).unwrap();
+            let plain = Pattern::Plain(key.to_owned());
+            for path in paths {
+                assert_eq!(plain.matches(path), re.is_match(path), "{key:?} on {path:?}");
+            }
+        }
+    }
 }

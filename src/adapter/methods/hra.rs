@@ -8,7 +8,7 @@ use crate::adapter::Lowered;
 use crate::adapter::forms::{Form, LowRank};
 use crate::adapter::matrix::Matrix;
 use crate::adapter::options::Rule;
-use crate::adapter::source::{Method, Source};
+use crate::adapter::source::{Method, Source, bad_shape};
 use crate::error::{Error, Result};
 
 /// The method.
@@ -25,6 +25,10 @@ fn lower(source: &Source) -> Result<Lowered> {
     source.lower(|module| {
         let stored = module.matrix("hra_u")?;
         let (n, r) = (stored.rows(), stored.cols());
+        // More reflections than directions do nothing new; their table T would be larger than the file.
+        if r > n {
+            return Err(bad_shape(module.need("hra_u")?, format_args!("[{n}, {n} or less]")));
+        }
         // u[i]: column i.
         let mut u: Vec<Vec<f64>> = stored
             .transposed()

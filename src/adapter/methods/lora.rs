@@ -7,6 +7,7 @@
 //!
 //! The rank comes from the tensors and must agree with the config.
 
+use std::cell::Cell;
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -99,7 +100,11 @@ fn lower(source: &Source) -> Result<Lowered> {
         }
         let scale = scaling.scale(module.path, rank);
         let update = LowRank::new(a, b, scale);
-        let mut forms = start.patch(&update);
+        // On an embedding PEFT knows no such start.
+        let mut forms = match module.get(EMBEDDING_A) {
+            None => start.patch(&update),
+            Some(_) => Vec::new(),
+        };
         let magnitude = MAGNITUDES.iter().find(|name| module.get(name).is_some());
         match (dora, magnitude) {
             (false, None) => forms.push(Form::LowRank(update)),
@@ -225,19 +230,22 @@ impl Start {
             what,
             shape: (update.a.cols(), update.b.rows()),
             scalable: true,
+            embedding: false,
             lower,
         })]
     }
 }
 
-/// Numbers of a factor that was saved as blocks: 65,536 features at rank 4,096.
-const MAX_EXPANDED: usize = 1 << 28;
+/// Numbers of all factors together that were saved as blocks: more than rank 16 makes of a model with 80 layers of 8,192 features.
+const MAX_EXPANDED: usize = 1 << 27;
 
 /// BD-LoRA: of some modules only the blocks on the diagonal of A or B are saved, one under the other.
 struct BlockDiagonal {
     of_a: Vec<String>,
     of_b: Vec<String>,
     n: usize,
+    /// Numbers made so far.
+    expanded: Cell<usize>,
 }
 
 impl BlockDiagonal {
@@ -275,6 +283,7 @@ impl BlockDiagonal {
             of_a: names("target_modules_bd_a")?,
             of_b: names("target_modules_bd_b")?,
             n: n.ok_or_else(|| wrong("nblocks", "a number of blocks"))?,
+            expanded: Cell::new(0),
         }))
     }
 
@@ -283,8 +292,10 @@ impl BlockDiagonal {
         let own_name = module.path.rsplit('.').next().unwrap_or(module.path);
         let named = |names: &[String]| names.iter().any(|name| own_name.contains(name.as_str()));
         let block_diagonal = |m: Matrix| {
-            if m.len() > MAX_EXPANDED / self.n {
-                let e = Error::limit("the blocks of BD-LoRA make too large a matrix");
+            self.expanded
+                .set(self.expanded.get().saturating_add(m.len().saturating_mul(self.n)));
+            if self.expanded.get() > MAX_EXPANDED {
+                let e = Error::limit("the blocks of BD-LoRA make too large matrices");
                 return Err(module.error(e.expected(format_args!("at most {MAX_EXPANDED} numbers"))));
             }
             if !m.rows().is_multiple_of(self.n) {

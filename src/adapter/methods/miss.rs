@@ -59,6 +59,7 @@ fn sums(module: &Module, mini: Option<usize>) -> Result<Vec<Form>> {
         what: "sums of pieces of x, then miss_block",
         shape: (0, if mini.is_some() { 0 } else { period }),
         scalable: true,
+        embedding: false,
         lower: Arc::new(move |base: &Base| {
             let n = base.rows;
             if rank > base.cols {
@@ -91,6 +92,7 @@ fn bat(module: &Module) -> Result<Vec<Form>> {
         what: "W M + M in blocks",
         shape: (0, blocks * r),
         scalable: true,
+        embedding: false,
         lower: Arc::new(move |base: &Base| {
             if !base.cols.is_multiple_of(r) {
                 let e = Error::mismatch("inputs are not whole blocks of miss_block");

@@ -110,8 +110,13 @@ fn lower(source: &Source) -> Result<Lowered> {
             what: "one rotation for all blocks",
             shape: (0, 0),
             scalable: false,
+            embedding,
             lower: Arc::new(move |base: &Base| {
                 let width = if embedding { base.rows } else { base.cols };
+                if !width.is_multiple_of(n) {
+                    let e = Error::mismatch("features are not whole blocks of OFT");
+                    return Err(e.expected(format_args!("a multiple of {n}")).found(width));
+                }
                 Ok(vec![form(blocks.repeat(width / n))])
             }),
         })])

@@ -40,7 +40,7 @@ fn lower(source: &Source) -> Result<Lowered> {
         let stored = match variant {
             "road_1" => half,
             "road_2" => group,
-            _ => 2 * group,
+            _ => group.saturating_mul(2),
         };
         if theta.len() % stored != 0 {
             let e = format_args!("a multiple of {stored} ({variant}, groups of {group})");

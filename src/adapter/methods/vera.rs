@@ -16,6 +16,9 @@ use crate::adapter::source::{Method, Source, bad_shape, matrix};
 use crate::adapter::torch_rng::TorchRng;
 use crate::error::{Error, Result};
 
+/// Numbers of A and B together, where they are drawn: rank 1,024 for 65,536 features.
+const MAX_DRAWN: usize = 1 << 26;
+
 /// The method.
 pub const METHOD: Method = Method {
     peft_type: "VERA",
@@ -78,6 +81,7 @@ fn lower(source: &Source) -> Result<Lowered> {
             what: "what the module takes of the shared A and B",
             shape: (0, b.len()),
             scalable: true,
+            embedding: false,
             lower: Arc::new(move |base: &Base| {
                 let (pa, pb) = projection.take(base)?;
                 Ok(vec![Form::LowRank(LowRank {
@@ -93,6 +97,12 @@ fn lower(source: &Source) -> Result<Lowered> {
 impl Projection {
     /// The first columns of A and the first rows of B, shared by all modules of that width.
     fn take(&self, base: &Base) -> Result<(Matrix, Matrix)> {
+        // Of a projection that is not in the file, rank and model alone give the size.
+        let numbers = (base.widest.0 + base.widest.1).saturating_mul(self.rank);
+        if self.whole.get().is_none() && numbers > MAX_DRAWN {
+            let e = Error::limit("the projection that the seed stands for is too large");
+            return Err(e.expected(format_args!("at most {MAX_DRAWN} numbers")).found(numbers));
+        }
         let (a, b) = self.whole.get_or_init(|| {
             let mut rng = TorchRng::new(self.seed);
             let (cols, rows) = base.widest;
@@ -119,5 +129,29 @@ impl Projection {
             cut(&self.a_by_cols, base.cols, a, self.rank, base.cols),
             cut(&self.b_by_rows, base.rows, b, base.rows, self.rank),
         ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_seed_stands_for_no_more_than_the_limit() {
+        let projection = Projection {
+            whole: OnceLock::new(),
+            seed: 0,
+            rank: MAX_RANK,
+            a_by_cols: Mutex::default(),
+            b_by_rows: Mutex::default(),
+        };
+        let base = Base {
+            rows: 262_144,
+            cols: 640,
+            widest: (640, 262_144),
+            read: &|| Vec::new(),
+        };
+        assert!(projection.take(&base).is_err());
+        assert!(projection.whole.get().is_none());
     }
 }
