@@ -55,7 +55,7 @@ pub struct ModelArgs {
     /// The model: a GGUF file (of a split one, the first part)
     #[arg(short, long, value_name = "M.gguf")]
     pub model: PathBuf,
-    /// An adapter folder as PEFT saves it, optionally with a name before and a weight behind; can be repeated, the
+    /// An adapter: a folder as PEFT saves it, or a GGUF file of a LoRA; optionally with a name before and a weight behind; can be repeated, the
     /// adapters add up. A path that itself holds '=' or '@' is taken as it is if it exists
     #[arg(short, long = "adapter", value_name = "[NAME=]DIR[@WEIGHT]")]
     pub adapters: Vec<String>,
@@ -394,7 +394,7 @@ Examples:
   graft inspect --machine                             CPU, threads, instruction set level, limits; takes a second
   GRAFT_ISA=scalar graft inspect --machine            the level as the environment variable sets it, for every command")]
 pub struct InspectArgs {
-    /// A GGUF file or an adapter folder
+    /// A GGUF file (a model or an adapter) or an adapter folder
     #[arg(
         value_name = "FILE.gguf|ADAPTER_DIR",
         required_unless_present = "machine",
