@@ -315,3 +315,180 @@ fn an_alpha_of_0_is_a_factor_of_1_and_a_row_needs_no_second_dimension() {
     assert_eq!(scale(&[("adapter.lora.alpha", Some(0.0f32.into()))]), (1, 1.0));
     assert_eq!(scale(&[("adapter.lora.alpha", None)]), (1, 1.0));
 }
+
+/// The folder of an adapter, among those of `tiny` or of `methods`.
+fn folder(model: &str, name: &str) -> PathBuf {
+    let tiny = data().join("tiny").join(model).join("adapters").join(name);
+    if tiny.exists() {
+        tiny
+    } else {
+        data().join("methods").join(model).join(name)
+    }
+}
+
+fn logits(model: &Model, path: &Path) -> Vec<f32> {
+    let adapter = model.load_adapter(path).unwrap_or_else(|e| panic!("{e}"));
+    let mut session = exact(model);
+    session.set_adapters(&[(adapter, 1.0)]).unwrap();
+    // With aLoRA's tokens in between.
+    session.eval(&[5, 9, 21, 22, 23, 2, 44]).unwrap().to_vec()
+}
+
+fn largest_error(ours: &[f32], oracle: &[f32]) -> f32 {
+    ours.iter()
+        .zip(oracle)
+        .map(|(a, b)| logit_error(*a, *b))
+        .fold(0.0, f32::max)
+}
+
+/// Oracle: the files that tests/reference/gguf_lora.py made of the same folders, byte for byte.
+#[test]
+fn what_is_exported_is_what_the_converter_writes() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("out.gguf");
+    for (name, adapters) in [
+        (
+            "llama-tied",
+            &["all-linear", "qv", "rslora", "lora-alora", "lora-alora-repeat"][..],
+        ),
+        ("qwen2", &["all-linear", "lora-alora", "lora-embedding", "lora-head"]),
+        ("gemma3", &["all-linear", "lora-alora"]),
+    ] {
+        let model = model(name);
+        for adapter in adapters {
+            let file = AdapterFile::open(&folder(name, adapter)).unwrap();
+            let done = model
+                .export_lora(&file, &path, BlockFormat::F32)
+                .unwrap_or_else(|e| panic!("{e}"));
+            let ours = Gguf::open(&path, LoadMode::Read).unwrap();
+            let oracle = data().join("gguf-lora").join(name).join(format!("{adapter}.gguf"));
+            let oracle = Gguf::open(&oracle, LoadMode::Read).unwrap();
+            assert_eq!(ours.tensors().len(), oracle.tensors().len(), "{name} {adapter}");
+            assert_eq!(2 * done.sites, ours.tensors().len());
+            for t in oracle.tensors() {
+                let own = ours
+                    .tensor(&t.name)
+                    .unwrap_or_else(|| panic!("{name} {adapter}: {}", t.name));
+                assert_eq!(
+                    (&own.dims, own.format),
+                    (&t.dims, t.format),
+                    "{name} {adapter}: {}",
+                    t.name
+                );
+                assert!(ours.data(own) == oracle.data(t), "{name} {adapter}: {}", t.name);
+            }
+            for key in ["general.type", "general.architecture", "adapter.type"] {
+                let value = |file: &Gguf| file.metadata().str(key).unwrap().unwrap().to_owned();
+                assert_eq!(value(&ours), value(&oracle));
+            }
+            let alpha = |file: &Gguf| file.metadata().need_f32("adapter.lora.alpha").unwrap();
+            assert!((alpha(&ours) - alpha(&oracle)).abs() < 1e-5, "{name} {adapter}");
+            let key = "adapter.alora.invocation_tokens";
+            assert_eq!(ours.metadata().ints(key).unwrap(), oracle.metadata().ints(key).unwrap());
+        }
+    }
+}
+
+#[test]
+fn an_exported_adapter_does_the_same() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("out.gguf");
+    for (name, adapters) in [
+        (
+            "llama-tied",
+            &[
+                "all-linear",
+                "patterns",
+                "bf16",
+                "adalora",
+                "adalora-pruned",
+                "loha",
+                "vera",
+                "vera-no-projection",
+                "lora-pissa",
+                "lora-olora",
+                "lora-bdlora",
+                "lora-alora",
+            ][..],
+        ),
+        (
+            "qwen2",
+            &[
+                "patterns",
+                "lora-embedding",
+                "lora-embedding-attention",
+                "lora-head",
+                "lora-high-rank",
+            ],
+        ),
+        ("gemma3", &["patterns", "rslora", "lora-pissa-rslora"]),
+    ] {
+        let model = model(name);
+        for adapter in adapters {
+            let from = folder(name, adapter);
+            let file = AdapterFile::open(&from).unwrap();
+            let folder = logits(&model, &from);
+            for (format, bound) in [(BlockFormat::F32, 1e-4), (BlockFormat::F16, 2e-2)] {
+                let done = model
+                    .export_lora(&file, &path, format)
+                    .unwrap_or_else(|e| panic!("{name} {adapter}: {e}"));
+                let back = AdapterFile::open(&path).unwrap();
+                assert_eq!(back.ranks(), done.ranks, "{name} {adapter}");
+                assert_eq!(back.parameters(), done.parameters, "{name} {adapter}");
+                let error = largest_error(&logits(&model, &path), &folder);
+                assert!(error <= bound, "{name} {adapter} {}: {error}", format.name());
+                // And from that file once more.
+                let again = dir.path().join("again.gguf");
+                model.export_lora(&back, &again, format).unwrap();
+                let (a, b) = (Gguf::open(&path, LoadMode::Read), Gguf::open(&again, LoadMode::Read));
+                let (a, b) = (a.unwrap(), b.unwrap());
+                for t in a.tensors() {
+                    assert!(
+                        a.data(t) == b.data(b.tensor(&t.name).unwrap()),
+                        "{name} {adapter}: {}",
+                        t.name
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn what_is_no_product_of_two_matrices_is_not_exported() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("out.gguf");
+    let model = model("llama-tied");
+    for (adapter, says) in [
+        ("ia3", "(IA3) cannot be written as a LoRA"),
+        ("oft", "it multiplies the module's input"),
+        ("hra", "it multiplies the module's input"),
+        ("road-1", "it multiplies the module's output"),
+        ("lora-dora", "DoRA"),
+        ("lora-bias-of-b", "it adds a bias"),
+        ("beft", "it adds a bias"),
+        ("lora-save-norm", "it replaces a parameter of the base"),
+        ("tokens", "also the head"),
+        ("lora-embedding", "also the head"),
+        ("lora-replication", "layers that are repeated"),
+        ("prompt-tuning", "a prompt before the text"),
+        ("prefix-tuning", "a prompt before the text"),
+        ("lokr-full", "graft to-lora makes one of it"),
+        ("loha-high-rank", "graft to-lora makes one of it"),
+        ("miss-bat", "graft to-lora makes one of it"),
+    ] {
+        let file = AdapterFile::open(&folder("llama-tied", adapter)).unwrap_or_else(|e| panic!("{e}"));
+        let e = model.export_lora(&file, &path, BlockFormat::F16).err();
+        let e = e.unwrap_or_else(|| panic!("{adapter} was exported"));
+        let text = e.to_string();
+        assert!(text.contains(says) && text.contains(adapter), "{adapter}: {text}");
+        assert_eq!(e.kind(), ErrorKind::Unsupported, "{text}");
+        assert!(!path.exists(), "{adapter}");
+    }
+    let file = AdapterFile::open(&folder("llama-tied", "qv")).unwrap();
+    assert_eq!(
+        model.export_lora(&file, &path, BlockFormat::Q8_0).unwrap_err().kind(),
+        ErrorKind::Usage
+    );
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+}

@@ -4,10 +4,13 @@
 //! lowers them to [`forms`] ([`gguf`] does all of this for llama.cpp's LoRA files), [`attach`] resolves each module's path to a site, fits it to the order of the model's rows and gives it to the
 //! device, [`active`] makes the programs of the adapters that a session has switched on, and [`crate::model::decoder`] runs these at the one
 //! seam, the linear map.
+//!
+//! Out again: [`export`] writes llama.cpp's file, [`to_lora`] PEFT's folder of a plain LoRA.
 
 pub mod active;
 pub mod attach;
 pub mod device;
+pub mod export;
 pub mod forms;
 pub mod gguf;
 pub mod matrix;
@@ -16,7 +19,9 @@ mod options;
 mod rows;
 mod scaling;
 pub mod source;
+pub mod to_lora;
 mod torch_rng;
+pub mod update;
 
 pub use active::Active;
 pub use attach::Attached;

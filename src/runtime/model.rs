@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
+use crate::adapter::export::{self, Exported};
+use crate::adapter::to_lora::{self, Kept, RankRule};
 use crate::adapter::{AdapterFile, AdapterOptions, Attached, gguf};
 use crate::error::{Error, Result};
 use crate::format::{Gguf, LoadMode};
@@ -13,6 +15,7 @@ use crate::model::decoder::ring_capacity;
 use crate::model::spec::Spec;
 use crate::model::weights::Weights;
 use crate::pool::Executor;
+use crate::quant::BlockFormat;
 use crate::tokenizer::{ChatTemplate, Tokenizer};
 
 use super::session::{Session, SessionOptions};
@@ -186,6 +189,30 @@ impl Model {
             ranks: file.ranks(),
             model: self.clone(),
         })
+    }
+
+    /// Writes an adapter for this model as a GGUF file that llama.cpp loads, with factors in `format` (F32, F16 or BF16).
+    ///
+    /// # Errors
+    /// As [`export::export_lora`].
+    pub fn export_lora(&self, file: &AdapterFile, path: impl AsRef<Path>, format: BlockFormat) -> Result<Exported> {
+        export::export_lora(self.backend(), self.spec(), self.weights(), file, path.as_ref(), format)
+    }
+
+    /// Writes what an adapter adds to this model's weights as a plain LoRA that PEFT loads, to the folder `dir`; `progress` is told the
+    /// share of the work that is done.
+    ///
+    /// # Errors
+    /// As [`to_lora::to_lora`].
+    pub fn to_lora(
+        &self,
+        file: &AdapterFile,
+        dir: impl AsRef<Path>,
+        rule: RankRule,
+        progress: &dyn Fn(f32),
+    ) -> Result<Vec<Kept>> {
+        let (backend, spec, weights) = (self.backend(), self.spec(), self.weights());
+        to_lora::to_lora(backend, spec, weights, file, dir.as_ref(), rule, progress)
     }
 
     /// Starts a conversation.

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use graft::format::LoadMode;
 use graft::kernels::Precision;
 use graft::runtime::SamplerOptions;
@@ -45,6 +45,10 @@ pub enum Command {
     Tokenize(TokenizeArgs),
     /// Show what is in a model file or an adapter folder, or what this machine can do
     Inspect(InspectArgs),
+    /// Write an adapter as the GGUF file that llama.cpp loads
+    ExportLora(ExportLoraArgs),
+    /// Write an adapter of another method as a plain LoRA that PEFT loads
+    ToLora(ToLoraArgs),
     /// Measure speed beside this machine's limits
     Bench(BenchArgs),
 }
@@ -404,6 +408,73 @@ pub struct InspectArgs {
     /// Show this machine instead, and measure its limits
     #[arg(long)]
     pub machine: bool,
+    /// Print one JSON document
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Type of the numbers in a file of factors.
+#[derive(Clone, Copy, ValueEnum)]
+pub enum FactorType {
+    F16,
+    F32,
+}
+
+/// `graft export-lora`
+#[derive(Args)]
+#[command(after_help = "\
+For methods that add a product of two small matrices to weights: LoRA, rsLoRA, VeRA, AdaLoRA, LoHa of a low rank, aLoRA with
+its tokens. Others: graft to-lora first, or graft merge. llama.cpp takes no update of an embedding that is also the head.
+Examples:
+  graft export-lora -m model.gguf -a ./my-lora -o my-lora.gguf
+  graft run -m model.gguf -a my-lora.gguf -p \"Once\"
+  llama-cli -m model.gguf --lora my-lora.gguf -p \"Once\"
+--json prints {\"file\", \"method\", \"sites\", \"ranks\", \"alpha\", \"parameters\", \"bytes\"}.")]
+pub struct ExportLoraArgs {
+    /// The model that it is for: names, shapes and the order of rows come from there
+    #[arg(short, long, value_name = "M.gguf")]
+    pub model: PathBuf,
+    /// The adapter: a folder as PEFT saves it, or a GGUF file
+    #[arg(short, long, value_name = "DIR")]
+    pub adapter: PathBuf,
+    /// The file to write
+    #[arg(short, long, value_name = "F.gguf")]
+    pub output: PathBuf,
+    /// Type of the numbers
+    #[arg(long = "type", value_name = "TYPE", default_value = "f16")]
+    pub factors: FactorType,
+    /// Print one JSON document
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `graft to-lora`
+#[derive(Args)]
+#[command(after_help = "\
+For every method that adds to weights (LoHa, LoKr, VeRA, AdaLoRA, MiSS, rsLoRA, PiSSA, a LoRA of a higher rank, a GGUF file): what
+it adds to each module is cut to its largest singular values. What multiplies (DoRA, IA3, OFT, BOFT, HRA, RoAd) or replaces
+parameters cannot be written so.
+Examples:
+  graft to-lora -m model.gguf -a ./my-loha -o ./my-lora                 ranks as needed for 99 % of each update's energy
+  graft to-lora -m model.gguf -a ./my-lokr -o ./my-lora --rank 16
+  graft to-lora -m model.gguf -a my-lora.gguf -o ./my-lora --energy 1   a GGUF file as a PEFT folder
+--json prints {\"adapter\", \"method\", \"energy\": {\"mean\", \"least\"}, \"modules\": [{\"module\", \"rank\", \"energy\"}]}.")]
+pub struct ToLoraArgs {
+    /// The model that it is for
+    #[arg(short, long, value_name = "M.gguf")]
+    pub model: PathBuf,
+    /// The adapter: a folder as PEFT saves it, or a GGUF file
+    #[arg(short, long, value_name = "DIR")]
+    pub adapter: PathBuf,
+    /// The folder to write
+    #[arg(short, long, value_name = "OUT")]
+    pub output: PathBuf,
+    /// This rank in every module
+    #[arg(long, value_name = "N", conflicts_with = "energy")]
+    pub rank: Option<usize>,
+    /// In each module the smallest rank that keeps this share of the update's squared singular values
+    #[arg(long, value_name = "SHARE", default_value_t = 0.99)]
+    pub energy: f64,
     /// Print one JSON document
     #[arg(long)]
     pub json: bool,

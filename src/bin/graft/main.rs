@@ -1,4 +1,5 @@
-//! The command line: `graft run`, `chat`, `batch`, `logits`, `perplexity`, `tokenize`, `inspect`, `bench`.
+//! The command line: `graft run`, `chat`, `batch`, `logits`, `perplexity`, `tokenize`, `inspect`,
+//! `export-lora`, `to-lora`, `bench`.
 //!
 //! stdout carries data only, words go to stderr. Exit codes: 0 done, 1 data (a file, a disk, a model), 2 usage, 130 Ctrl-C.
 
@@ -6,6 +7,7 @@ mod args;
 mod batch;
 mod bench;
 mod chat;
+mod convert;
 mod inspect;
 mod interrupt;
 mod load;
@@ -34,6 +36,8 @@ fn main() -> ExitCode {
         Command::Perplexity(a) => perplexity::run(&a),
         Command::Tokenize(a) => tokenize::run(&a),
         Command::Inspect(a) => inspect::run(&a),
+        Command::ExportLora(a) => convert::export_lora(&a),
+        Command::ToLora(a) => convert::to_lora(&a),
         Command::Bench(a) => bench::run(&a),
     };
     output::exit_code(done)
