@@ -119,8 +119,11 @@ fn a_file_says_what_it_is() {
 /// A tensor to write: name, dims, type, numbers.
 type Tensor = (&'static str, &'static [usize], BlockFormat, Vec<f32>);
 
+/// A key and its value; without one it is left out.
+type Key = (&'static str, Option<MetaValue>);
+
 /// A file of these keys, those of a plain adapter for llama where none is given, and tensors.
-fn written(dir: &Path, keys: &[(&str, Option<MetaValue>)], tensors: &[Tensor]) -> PathBuf {
+fn written(dir: &Path, keys: &[Key], tensors: &[Tensor]) -> PathBuf {
     let path = dir.join("adapter.gguf");
     let mut plan = GgufPlan::new();
     let usual = [
@@ -170,8 +173,8 @@ fn files_that_would_be_partly_applied_are_refused() {
     let pair = || vec![tensor(Q_A, &[64, 2]), tensor(Q_B, &[2, 64])];
     let with = |more: Tensor| pair().into_iter().chain([more]).collect::<Vec<_>>();
     let nan = (Q_B, &[2usize, 64][..], BlockFormat::F32, vec![f32::NAN; 128]);
-    let none: &[(&str, Option<MetaValue>)] = &[];
-    let cases: [(&[(&str, Option<MetaValue>)], Vec<Tensor>, ErrorKind, &str); 17] = [
+    let none: &[Key] = &[];
+    let cases: [(&[Key], Vec<Tensor>, ErrorKind, &str); 17] = [
         (
             &[("general.type", None)],
             pair(),
@@ -303,7 +306,7 @@ fn files_that_would_be_partly_applied_are_refused() {
 #[test]
 fn an_alpha_of_0_is_a_factor_of_1_and_a_row_needs_no_second_dimension() {
     let dir = tempfile::tempdir().unwrap();
-    let scale = |keys: &[(&str, Option<MetaValue>)]| {
+    let scale = |keys: &[Key]| {
         let tensors = [tensor(Q_A, &[64]), tensor(Q_B, &[1, 64])];
         let file = AdapterFile::open(&written(dir.path(), keys, &tensors)).unwrap();
         match &file.sites()[0].forms[..] {

@@ -3,7 +3,7 @@
 
 mod common;
 
-use std::path::PathBuf;
+use std::path::Path;
 
 use common::*;
 use graft::adapter::AdapterFile;
@@ -17,7 +17,7 @@ fn model(name: &str) -> Model {
     Model::open(data().join("tiny").join(name).join("model.gguf")).unwrap_or_else(|e| panic!("{e}"))
 }
 
-fn logits(model: &Model, path: &std::path::Path) -> Vec<f32> {
+fn logits(model: &Model, path: &Path) -> Vec<f32> {
     let adapter = model.load_adapter(path).unwrap_or_else(|e| panic!("{e}"));
     let options = SessionOptions {
         precision: Precision::Exact,
@@ -28,7 +28,7 @@ fn logits(model: &Model, path: &std::path::Path) -> Vec<f32> {
     session.eval(&[5, 9, 21, 22, 23, 2, 44]).unwrap().to_vec()
 }
 
-fn convert(model: &Model, from: &PathBuf, rule: RankRule) -> (tempfile::TempDir, Vec<Kept>) {
+fn convert(model: &Model, from: &Path, rule: RankRule) -> (tempfile::TempDir, Vec<Kept>) {
     let dir = tempfile::tempdir().unwrap();
     let file = AdapterFile::open(from).unwrap_or_else(|e| panic!("{e}"));
     let kept = model
