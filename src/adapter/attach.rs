@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::device::{On, Op, Uploads};
 use super::forms::{Base, Form, SiteForms};
-use super::{AdapterFile, Prefix};
+use super::{AdapterFile, Lowered, Prefix};
 use crate::error::{Error, Result};
 use crate::model::backend::Backend;
 use crate::model::spec::Spec;
@@ -71,6 +71,57 @@ struct Model<'a, B: Backend> {
     layers: Vec<usize>,
 }
 
+/// An adapter's forms on the sites of a model.
+struct Placed {
+    /// Still in no order, some of them to be made from the base.
+    sites: HashMap<Site, Vec<Form>>,
+    /// Rows of the embedding and of the head.
+    vocab: (usize, usize),
+    /// The most input and output features of any of the modules.
+    widest: (usize, usize),
+}
+
+/// Calls `each` with every site of the model that `file` changes, in their order, and its forms there: rows as in the Hugging Face module,
+/// shapes checked, those made that depend on the base. Nothing goes to the device.
+///
+/// # Errors
+/// As [`Attached::new`], and those of `each`.
+pub fn each_site<B: Backend>(
+    backend: &B,
+    spec: &Spec,
+    weights: &Weights<B>,
+    file: &AdapterFile,
+    each: &mut dyn FnMut(Site, Vec<Form>) -> Result<()>,
+) -> Result<()> {
+    let mut run = || {
+        let model = Model::new(backend, spec, weights, file.lowered())?;
+        let mut placed = model.place(file.lowered())?;
+        let mut sites: Vec<_> = placed.sites.drain().collect();
+        sites.sort_unstable_by_key(|(site, _)| site.index());
+        for (site, forms) in sites {
+            let forms = model.forms(site, forms, &placed);
+            let at = |e: Error| e.item(site.hf_path(spec.post_norms));
+            forms.and_then(|forms| each(site, forms)).map_err(at)?;
+        }
+        Ok(())
+    };
+    run().map_err(|e: Error| e.file(file.path()))
+}
+
+/// Moves the rows of forms on `site` from Hugging Face's order to that of a model's file.
+pub fn to_file_order(spec: &Spec, site: Site, form: &mut Form) {
+    if let (true, Site::Layer(_, Part::Q | Part::K)) = (spec.permuted_qk, site) {
+        form.permute_rows(&|row| interleaved_row(row, spec.head_dim));
+    }
+}
+
+/// The way back.
+fn to_hf_order(spec: &Spec, site: Site, form: &mut Form) {
+    if let (true, Site::Layer(_, Part::Q | Part::K)) = (spec.permuted_qk, site) {
+        form.permute_rows(&|row| halves_row(row, spec.head_dim));
+    }
+}
+
 impl<B: Backend> Attached<B> {
     /// Puts `file` on the model that `spec` and `weights` describe.
     ///
@@ -82,16 +133,47 @@ impl<B: Backend> Attached<B> {
 
     fn build(backend: &B, spec: &Spec, weights: &Weights<B>, file: &AdapterFile) -> Result<Self> {
         let lowered = file.lowered();
-        let model = Model {
-            backend,
-            spec,
-            weights,
-            layers: match &lowered.layers {
-                Some(layers) => layers.clone(),
-                None => (0..spec.n_layers).collect(),
-            },
+        let model = Model::new(backend, spec, weights, lowered)?;
+        let mut placed = model.place(lowered)?;
+        let mut attached = Attached {
+            sites: std::iter::repeat_with(SiteOps::default)
+                .take(Site::count(model.layers.len()))
+                .collect(),
+            layers: lowered.layers.clone(),
+            invocation: lowered.invocation.clone(),
+            prefix: lowered.prefix.as_ref().map(|p| model.prefix(p)).transpose()?,
+            vocab: placed.vocab,
+            scalable: true,
+            method: file.method(),
         };
-        if let Some(layer) = model.layers.iter().find(|i| **i >= spec.n_layers) {
+        let mut any = false;
+        let mut uploads = Uploads::default();
+        for (site, forms) in std::mem::take(&mut placed.sites) {
+            let at = |e: Error| e.item(site.hf_path(spec.post_norms));
+            let forms = model.forms(site, forms, &placed).map_err(at)?;
+            let (ops, scalable) = model.site(site, forms, &mut uploads).map_err(at)?;
+            attached.scalable &= scalable != Some(false);
+            any |= scalable.is_some();
+            attached.sites[site.index()] = ops;
+        }
+        // Replaced parameters alone are there or not.
+        attached.scalable &= any;
+        Ok(attached)
+    }
+}
+
+impl<'a, B: Backend> Model<'a, B> {
+    /// The model as `lowered` sees it: of its architecture, with its layers and tokens.
+    fn new(backend: &'a B, spec: &'a Spec, weights: &'a Weights<B>, lowered: &Lowered) -> Result<Self> {
+        if let Some(architecture) = lowered.architecture.as_ref().filter(|name| *name != spec.arch) {
+            let e = Error::mismatch("the adapter is for models of another architecture").item("general.architecture");
+            return Err(e.expected(spec.arch).found(architecture));
+        }
+        let layers = match &lowered.layers {
+            Some(layers) => layers.clone(),
+            None => (0..spec.n_layers).collect(),
+        };
+        if let Some(layer) = layers.iter().find(|i| **i >= spec.n_layers) {
             let e = Error::mismatch("the model has no such layer").item("layer_replication");
             return Err(e
                 .expected(format_args!("layers 0 to {}", spec.n_layers - 1))
@@ -106,10 +188,31 @@ impl<B: Backend> Attached<B> {
             let e = Error::mismatch("token id outside the vocabulary").item("alora_invocation_tokens");
             return Err(e.expected(format_args!("0 to {}", spec.vocab_size - 1)).found(id));
         }
-        let mut placed = model.place(&lowered.sites)?;
-        model.share_with_tied_head(&mut placed);
+        Ok(Model {
+            backend,
+            spec,
+            weights,
+            layers,
+        })
+    }
+
+    /// The forms on their sites, in Hugging Face's order.
+    fn place(&self, lowered: &Lowered) -> Result<Placed> {
+        let spec = self.spec;
+        let mut sites = self.by_site(&lowered.sites)?;
+        if lowered.architecture.is_some() {
+            for (site, forms) in &mut sites {
+                for form in forms {
+                    // Of another shape it has no such rows.
+                    check(*site, form, self.shape(*site, (spec.vocab_size, spec.vocab_size)))
+                        .map_err(|e| e.item(site.gguf_name()))?;
+                    to_hf_order(spec, *site, form);
+                }
+            }
+        }
+        self.share_with_tied_head(&mut sites);
         let rows_of = |site: Site| {
-            let replaced = placed.get(&site).into_iter().flatten().find_map(|form| match form {
+            let replaced = sites.get(&site).into_iter().flatten().find_map(|form| match form {
                 Form::Weight(m, _) => Some(m.rows()),
                 _ => None,
             });
@@ -123,40 +226,16 @@ impl<B: Backend> Attached<B> {
                 return Err(e.expected(format_args!("{} rows or more", spec.vocab_size)).found(rows));
             }
         }
-        let widest = placed
+        let widest = sites
             .keys()
             .filter(|s| !s.is_norm())
-            .map(|s| model.shape(*s, vocab))
+            .map(|s| self.shape(*s, vocab))
             .fold((0, 0), |a, b| (a.0.max(b.0), a.1.max(b.1)));
-        let mut attached = Attached {
-            sites: std::iter::repeat_with(SiteOps::default)
-                .take(Site::count(model.layers.len()))
-                .collect(),
-            layers: lowered.layers.clone(),
-            invocation: lowered.invocation.clone(),
-            prefix: lowered.prefix.as_ref().map(|p| model.prefix(p)).transpose()?,
-            vocab,
-            scalable: true,
-            method: file.method(),
-        };
-        let mut any = false;
-        let mut uploads = Uploads::default();
-        for (site, forms) in placed {
-            let at = |e: Error| e.item(site.hf_path(spec.post_norms));
-            let (ops, scalable) = model.site(site, forms, vocab, widest, &mut uploads).map_err(at)?;
-            attached.scalable &= scalable != Some(false);
-            any |= scalable.is_some();
-            attached.sites[site.index()] = ops;
-        }
-        // Replaced parameters alone are there or not.
-        attached.scalable &= any;
-        Ok(attached)
+        Ok(Placed { sites, vocab, widest })
     }
-}
 
-impl<B: Backend> Model<'_, B> {
     /// Forms by site.
-    fn place(&self, sites: &[SiteForms]) -> Result<HashMap<Site, Vec<Form>>> {
+    fn by_site(&self, sites: &[SiteForms]) -> Result<HashMap<Site, Vec<Form>>> {
         let mut placed: HashMap<Site, (Vec<Form>, Option<&str>)> = HashMap::new();
         let n = self.layers.len();
         for module in sites {
@@ -251,30 +330,26 @@ impl<B: Backend> Model<'_, B> {
         }
     }
 
-    /// The forms of a site on the device, and whether weights other than 1 have a meaning for them (see [`Form::scalable`]).
-    fn site(
-        &self,
-        site: Site,
-        mut forms: Vec<Form>,
-        vocab: (usize, usize),
-        widest: (usize, usize),
-        uploads: &mut Uploads<B>,
-    ) -> Result<(SiteOps<B>, Option<bool>)> {
-        let shape = self.shape(site, vocab);
+    /// The forms of a site in their order and checked, those that depend on the base made.
+    fn forms(&self, site: Site, mut forms: Vec<Form>, placed: &Placed) -> Result<Vec<Form>> {
+        let shape = self.shape(site, placed.vocab);
         // A table comes before rows of it, and both before updates.
         forms.sort_by_key(|form| match form {
             Form::Weight(..) | Form::Bias(_) => 0,
             Form::Rows(..) => 1,
             _ => 2,
         });
-        let forms = self.made_from_base(site, forms, shape, widest)?;
+        let forms = self.made_from_base(site, forms, shape, placed.widest)?;
+        forms.iter().try_for_each(|form| check(site, form, shape))?;
+        Ok(forms)
+    }
+
+    /// The forms of a site on the device, and whether weights other than 1 have a meaning for them (see [`Form::scalable`]).
+    fn site(&self, site: Site, forms: Vec<Form>, uploads: &mut Uploads<B>) -> Result<(SiteOps<B>, Option<bool>)> {
         let mut ops = SiteOps::default();
         let mut scalable = None;
         for mut form in forms {
-            check(site, &form, shape)?;
-            if let (true, Site::Layer(_, Part::Q | Part::K)) = (self.spec.permuted_qk, site) {
-                form.permute_rows(&|row| interleaved_row(row, self.spec.head_dim));
-            }
+            to_file_order(self.spec, site, &mut form);
             scalable = match (scalable, form.scalable()) {
                 (a, None) => a,
                 (None, b) => b,
@@ -493,6 +568,12 @@ fn interleaved_row(row: usize, head_dim: usize) -> usize {
         }
 }
 
+/// Where a row of such a file stands in the checkpoint: [`interleaved_row`] backwards.
+fn halves_row(row: usize, head_dim: usize) -> usize {
+    let (head, within, half) = (row / head_dim, row % head_dim, head_dim / 2);
+    head * head_dim + within / 2 + half * (within % 2)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -507,6 +588,7 @@ mod tests {
                 for i in 0..half {
                     let from = h * head_dim + j * half + i;
                     assert_eq!(interleaved_row(from, head_dim), h * head_dim + i * 2 + j);
+                    assert_eq!(halves_row(h * head_dim + i * 2 + j, head_dim), from);
                 }
             }
         }

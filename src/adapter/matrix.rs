@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
-use crate::format::{Dtype, TensorView};
+use crate::format::{Dtype, Gguf, TensorInfo, TensorView};
 use crate::quant::BlockFormat;
 
 /// A row-major matrix of F32, F16 or BF16. Cloning shares the numbers.
@@ -55,13 +55,45 @@ impl Matrix {
                 return Err(t.error(e.expected("F32, F16 or BF16").found(other)));
             }
         };
-        check_finite(t)?;
-        Ok(Matrix {
+        Self::of_bytes(rows, cols, format, t.data.into()).map_err(|e| t.error(e))
+    }
+
+    /// The tensor of a GGUF file as `rows` rows (its elements in order): in its own type, or in f32 if it is quantized.
+    ///
+    /// # Errors
+    /// As [`Matrix::from_tensor`].
+    ///
+    /// # Panics
+    /// If the elements are not `rows * cols`.
+    pub fn from_gguf(gguf: &Gguf, t: &TensorInfo, rows: usize, cols: usize) -> Result<Self> {
+        assert_eq!(rows.checked_mul(cols), Some(t.elements()), "matrix: shape");
+        let data = gguf.data(t);
+        let (format, bytes) = match t.format {
+            BlockFormat::F32 | BlockFormat::F16 | BlockFormat::BF16 => (t.format, data.into()),
+            quantized => {
+                let mut values = vec![0.0; t.elements()];
+                quantized.dequantize(data, &mut values);
+                (BlockFormat::F32, values.iter().flat_map(|v| v.to_le_bytes()).collect())
+            }
+        };
+        Self::of_bytes(rows, cols, format, bytes).map_err(|e| e.file(gguf.path()).item(&t.name))
+    }
+
+    /// A matrix of finite numbers in one of the three types.
+    fn of_bytes(rows: usize, cols: usize, format: BlockFormat, bytes: Arc<[u8]>) -> Result<Self> {
+        let m = Matrix {
             rows,
             cols,
             format,
-            bytes: t.data.into(),
-        })
+            bytes,
+        };
+        match first_not_finite(format, &m.bytes) {
+            None => Ok(m),
+            Some(i) => {
+                let e = Error::invalid("value is not a finite number").expected("finite numbers");
+                Err(e.found(format_args!("{} at element {i}", m.to_f32()[i])))
+            }
+        }
     }
 
     /// Rows.
@@ -157,22 +189,14 @@ impl Matrix {
     }
 }
 
-/// An error for the first number of `t` that is NaN or infinite: one whose exponent has all bits set.
-fn check_finite(t: &TensorView) -> Result<()> {
-    let bad = match t.dtype {
-        Dtype::F32 => first(t.data.as_chunks().0, |b| {
+/// The first number that is NaN or infinite: one whose exponent has all bits set.
+fn first_not_finite(format: BlockFormat, bytes: &[u8]) -> Option<usize> {
+    match format {
+        BlockFormat::F32 => first(bytes.as_chunks().0, |b| {
             u32::from_le_bytes(b) & 0x7f80_0000 == 0x7f80_0000
         }),
-        Dtype::F16 => first(t.data.as_chunks().0, |b| u16::from_le_bytes(b) & 0x7c00 == 0x7c00),
-        _ => first(t.data.as_chunks().0, |b| u16::from_le_bytes(b) & 0x7f80 == 0x7f80),
-    };
-    match bad {
-        None => Ok(()),
-        Some(i) => Err(t.error(
-            Error::invalid("value is not a finite number")
-                .expected("finite numbers")
-                .found(format!("{} at element {i}", t.to_f32()?[i])),
-        )),
+        BlockFormat::F16 => first(bytes.as_chunks().0, |b| u16::from_le_bytes(b) & 0x7c00 == 0x7c00),
+        _ => first(bytes.as_chunks().0, |b| u16::from_le_bytes(b) & 0x7f80 == 0x7f80),
     }
 }
 

@@ -1,14 +1,18 @@
 //! Adapters: what PEFT saved, put on a model.
 //!
 //! [`crate::format::PeftFolder`] reads and checks the folder, [`source`] sorts its tensors by module, one file a method in [`methods`]
-//! lowers them to [`forms`], [`attach`] resolves each module's path to a site, fits it to the order of the model's rows and gives it to the
+//! lowers them to [`forms`] ([`gguf`] does all of this for llama.cpp's LoRA files), [`attach`] resolves each module's path to a site, fits it to the order of the model's rows and gives it to the
 //! device, [`active`] makes the programs of the adapters that a session has switched on, and [`crate::model::decoder`] runs these at the one
 //! seam, the linear map. Beside that way, [`merge`] puts programs into weights, and [`mix`] makes one folder of several.
+//!
+//! Out again: [`export`] writes llama.cpp's file, [`to_lora`] PEFT's folder of a plain LoRA.
 
 pub mod active;
 pub mod attach;
 pub mod device;
+pub mod export;
 pub mod forms;
+pub mod gguf;
 pub mod matrix;
 pub mod merge;
 pub mod methods;
@@ -17,7 +21,9 @@ mod options;
 mod rows;
 mod scaling;
 pub mod source;
+pub mod to_lora;
 mod torch_rng;
+pub mod update;
 
 pub use active::Active;
 pub use attach::Attached;
@@ -25,7 +31,7 @@ pub use attach::Attached;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
-use crate::format::PeftFolder;
+use crate::format::{Gguf, LoadMode, PeftFolder};
 
 use forms::{Form, SiteForms};
 use matrix::Matrix;
@@ -60,6 +66,9 @@ pub struct Lowered {
     pub invocation: Option<Vec<u32>>,
     /// What stands before the first token.
     pub prefix: Option<Prefix>,
+    /// The adapter is a GGUF file for models of this architecture, and its rows have the order of their files
+    /// (`None`: that of the Hugging Face modules).
+    pub architecture: Option<String>,
 }
 
 impl Lowered {
@@ -78,7 +87,7 @@ pub struct AdapterOptions {
     pub task_id: Option<usize>,
 }
 
-/// An adapter as PEFT saved it, read and checked, not yet tied to a model.
+/// An adapter as PEFT or llama.cpp's converter saved it, read and checked, not yet tied to a model.
 #[derive(Clone, Debug)]
 pub struct AdapterFile {
     path: PathBuf,
@@ -89,20 +98,37 @@ pub struct AdapterFile {
 }
 
 impl AdapterFile {
-    /// Opens the folder that PEFT's `save_pretrained` wrote.
+    /// Opens the folder that PEFT's `save_pretrained` wrote, or the GGUF file that llama.cpp's `convert_lora_to_gguf.py` made of it.
     ///
     /// # Errors
     /// A file that is missing or broken, a method or option that Graft does not do, a tensor that would not be used.
-    pub fn open(dir: &Path) -> Result<Self> {
-        Self::open_with(dir, &AdapterOptions::default())
+    pub fn open(path: &Path) -> Result<Self> {
+        Self::open_with(path, &AdapterOptions::default())
     }
 
     /// As [`AdapterFile::open`].
     ///
     /// # Errors
     /// As [`AdapterFile::open`]; a folder of several tasks without a choice.
-    pub fn open_with(dir: &Path, options: &AdapterOptions) -> Result<Self> {
-        Self::of_folder(&PeftFolder::open(dir)?, options)
+    pub fn open_with(path: &Path, options: &AdapterOptions) -> Result<Self> {
+        match Gguf::is_at(path) {
+            true => Self::of_gguf(&Gguf::open(path, LoadMode::Map)?),
+            false => Self::of_folder(&PeftFolder::open(path)?, options),
+        }
+    }
+
+    /// The adapter in an opened GGUF file.
+    ///
+    /// # Errors
+    /// As [`AdapterFile::open`].
+    pub fn of_gguf(file: &Gguf) -> Result<Self> {
+        Ok(AdapterFile {
+            path: file.path().to_owned(),
+            method: methods::lora::METHOD.peft_type,
+            base_model: file.metadata().str("general.base_model.0.name")?.map(str::to_owned),
+            parameters: file.tensors().iter().map(|t| t.elements()).sum(),
+            lowered: gguf::lower(file)?,
+        })
     }
 
     /// The adapter in an opened folder.
@@ -128,7 +154,7 @@ impl AdapterFile {
         })
     }
 
-    /// The folder.
+    /// The folder or file.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -141,6 +167,11 @@ impl AdapterFile {
     /// The base model that the adapter was trained on, as its config names it.
     pub fn base_model(&self) -> Option<&str> {
         self.base_model.as_deref()
+    }
+
+    /// The architecture that it is for, as GGUF calls it, if it is a GGUF file.
+    pub fn architecture(&self) -> Option<&str> {
+        self.lowered.architecture.as_deref()
     }
 
     /// What it does.

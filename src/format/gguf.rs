@@ -83,6 +83,16 @@ impl Gguf {
         Self::from_parts((1..=split.count).map(open).collect::<Result<_>>()?)
     }
 
+    /// Whether a file is at `path` that begins as GGUF does.
+    pub fn is_at(path: &Path) -> bool {
+        // Not a pipe, which would wait for somebody to write.
+        let is_file = std::fs::metadata(path).is_ok_and(|meta| meta.is_file());
+        let mut magic = [0; 4];
+        is_file
+            && std::fs::File::open(path).is_ok_and(|mut file| std::io::Read::read_exact(&mut file, &mut magic).is_ok())
+            && &magic == b"GGUF"
+    }
+
     /// Opens bytes in memory as if they were the only file.
     #[doc(hidden)]
     pub fn from_bytes(bytes: Vec<u8>) -> Result<Self> {

@@ -52,6 +52,8 @@ pub enum MetaValue {
     Bool(bool),
     /// Text.
     Str(String),
+    /// An array of 32-bit unsigned integers.
+    U32s(Vec<u32>),
 }
 
 impl From<u32> for MetaValue {
@@ -423,6 +425,7 @@ fn pair(key: &str, value: &MetaValue) -> Vec<u8> {
         MetaValue::F32(_) => ValueType::F32,
         MetaValue::Bool(_) => ValueType::Bool,
         MetaValue::Str(_) => ValueType::Str,
+        MetaValue::U32s(_) => ValueType::Array,
     };
     bytes.extend(id.id().to_le_bytes());
     match value {
@@ -430,6 +433,11 @@ fn pair(key: &str, value: &MetaValue) -> Vec<u8> {
         MetaValue::F32(v) => bytes.extend(v.to_le_bytes()),
         MetaValue::Bool(v) => bytes.push(u8::from(*v)),
         MetaValue::Str(v) => put_str(&mut bytes, v),
+        MetaValue::U32s(v) => {
+            bytes.extend(ValueType::U32.id().to_le_bytes());
+            bytes.extend(u64_of(v.len()).to_le_bytes());
+            v.iter().for_each(|v| bytes.extend(v.to_le_bytes()));
+        }
     }
     bytes
 }

@@ -137,6 +137,20 @@ impl Site {
         }
     }
 
+    /// The site whose tensor stem in GGUF is `name`: [`Site::gguf_name`] backwards.
+    pub fn from_gguf_name(name: &str) -> Option<Self> {
+        match name {
+            "token_embd" => return Some(Site::Embed),
+            "output_norm" => return Some(Site::OutputNorm),
+            "output" => return Some(Site::Head),
+            _ => {}
+        }
+        let (layer, stem) = name.strip_prefix("blk.")?.split_once('.')?;
+        let index = layer_index(layer)?;
+        let part = PARTS.iter().find(|p| p.gguf == stem)?.part;
+        Some(Site::Layer(index, part))
+    }
+
     /// Whether it is a norm: a vector of weights, no linear map.
     pub fn is_norm(self) -> bool {
         match self {
@@ -160,8 +174,7 @@ impl Site {
                 _ => {}
             }
             let (layer, module) = rest.strip_prefix("layers.")?.split_once('.')?;
-            // `007` or `+7` are not what a checkpoint writes.
-            let index: usize = layer.parse().ok().filter(|i: &usize| i.to_string() == layer)?;
+            let index = layer_index(layer)?;
             let name = |p: &Names| if post_norms { p.hf_post_norms } else { p.hf };
             PARTS
                 .iter()
@@ -185,6 +198,11 @@ impl Site {
     }
 }
 
+/// The number of a layer; `007` or `+7` are not what a file has.
+fn layer_index(text: &str) -> Option<usize> {
+    text.parse().ok().filter(|i: &usize| i.to_string() == text)
+}
+
 impl fmt::Display for Site {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.gguf_name())
@@ -204,6 +222,7 @@ mod tests {
                     assert_eq!(names.part as usize, i, "PARTS is indexed by Part");
                     let site = Site::Layer(layer, names.part);
                     assert!(seen.insert(site.index()));
+                    assert_eq!(Site::from_gguf_name(&site.gguf_name()), Some(site));
                     if post_norms || !names.hf.is_empty() {
                         assert_eq!(Site::from_hf_path(&site.hf_path(post_norms), post_norms), Some(site));
                     }
@@ -212,6 +231,7 @@ mod tests {
             for site in [Site::Embed, Site::OutputNorm, Site::Head] {
                 assert!(seen.insert(site.index()));
                 assert_eq!(Site::from_hf_path(&site.hf_path(post_norms), post_norms), Some(site));
+                assert_eq!(Site::from_gguf_name(&site.gguf_name()), Some(site));
             }
             assert_eq!(seen.len(), Site::count(3));
             assert!(seen.iter().all(|i| *i < seen.len()), "indices are dense");
@@ -228,6 +248,9 @@ mod tests {
                 "model",
             ] {
                 assert_eq!(Site::from_hf_path(bad, post_norms), None, "{bad}");
+            }
+            for bad in ["blk.01.attn_q", "blk.0.", "blk.0.attn_qkv", "blk.attn_q", "attn_q", ""] {
+                assert_eq!(Site::from_gguf_name(bad), None, "{bad}");
             }
         }
     }

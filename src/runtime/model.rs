@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
-use crate::adapter::{Active, AdapterFile, AdapterOptions, Attached};
+use crate::adapter::export::{self, Exported};
+use crate::adapter::to_lora::{self, Kept, RankRule};
+use crate::adapter::{Active, AdapterFile, AdapterOptions, Attached, gguf};
 use crate::error::{Error, Result};
 use crate::format::{Gguf, LoadMode};
 use crate::kernels::Cpu;
@@ -13,6 +15,7 @@ use crate::model::decoder::ring_capacity;
 use crate::model::spec::Spec;
 use crate::model::weights::Weights;
 use crate::pool::Executor;
+use crate::quant::BlockFormat;
 use crate::tokenizer::{ChatTemplate, Tokenizer};
 
 use super::session::{Session, SessionOptions};
@@ -64,8 +67,12 @@ impl Model {
     /// A file that is missing, broken, of an architecture that Graft does not run, or whose tensors are not those of its
     /// architecture; each names file, tensor or key, what was expected and what was found.
     pub fn open_with(path: impl AsRef<Path>, options: &LoadOptions) -> Result<Self> {
-        let gguf = Gguf::open(path.as_ref(), options.mode)?;
-        let spec = Spec::read(arch_of(&gguf)?, &gguf)?;
+        let gguf_file = Gguf::open(path.as_ref(), options.mode)?;
+        if gguf::is_adapter(&gguf_file)? {
+            let e = Error::invalid("this is an adapter, not a model").file(gguf_file.path());
+            return Err(e.expected("a model, with the adapter put on it (-a FILE)"));
+        }
+        let spec = Spec::read(arch_of(&gguf_file)?, &gguf_file)?;
         let backend = match &options.executor {
             Some(executor) => Cpu::on(executor.clone())?,
             None => Cpu::new(options.threads)?,
@@ -74,9 +81,9 @@ impl Model {
             Some(p) => p,
             None => &|_| (),
         };
-        let weights = Weights::load(&backend, &spec, &gguf, progress)?;
+        let weights = Weights::load(&backend, &spec, &gguf_file, progress)?;
         Ok(Model(Arc::new(Inner {
-            gguf: Arc::new(gguf),
+            gguf: Arc::new(gguf_file),
             spec,
             backend,
             weights,
@@ -151,20 +158,21 @@ impl Model {
         Ok(self.0.chat_template.get().and_then(Option::as_ref))
     }
 
-    /// Opens the PEFT folder `dir` and puts it on this model. Sessions use it from [`Session::set_adapters`] on.
+    /// Opens the PEFT folder (or the GGUF file of a LoRA) at `path` and puts it on this model. Sessions use it from
+    /// [`Session::set_adapters`] on.
     ///
     /// # Errors
     /// A broken folder, a method or option that Graft does not do, a module or shape that this model does not have.
-    pub fn load_adapter(&self, dir: impl AsRef<Path>) -> Result<Adapter> {
-        self.load_adapter_with(dir, &AdapterOptions::default())
+    pub fn load_adapter(&self, path: impl AsRef<Path>) -> Result<Adapter> {
+        self.load_adapter_with(path, &AdapterOptions::default())
     }
 
     /// As [`Model::load_adapter`].
     ///
     /// # Errors
     /// As [`Model::load_adapter`], and a folder of several tasks without a choice.
-    pub fn load_adapter_with(&self, dir: impl AsRef<Path>, options: &AdapterOptions) -> Result<Adapter> {
-        self.attach(&AdapterFile::open_with(dir.as_ref(), options)?)
+    pub fn load_adapter_with(&self, path: impl AsRef<Path>, options: &AdapterOptions) -> Result<Adapter> {
+        self.attach(&AdapterFile::open_with(path.as_ref(), options)?)
     }
 
     /// Puts an opened adapter on this model.
@@ -208,6 +216,30 @@ impl Model {
             tokenizer: OnceLock::new(),
             chat_template: OnceLock::new(),
         })))
+    }
+
+    /// Writes an adapter for this model as a GGUF file that llama.cpp loads, with factors in `format` (F32, F16 or BF16).
+    ///
+    /// # Errors
+    /// As [`export::export_lora`].
+    pub fn export_lora(&self, file: &AdapterFile, path: impl AsRef<Path>, format: BlockFormat) -> Result<Exported> {
+        export::export_lora(self.backend(), self.spec(), self.weights(), file, path.as_ref(), format)
+    }
+
+    /// Writes what an adapter adds to this model's weights as a plain LoRA that PEFT loads, to the folder `dir`; `progress` is told the
+    /// share of the work that is done.
+    ///
+    /// # Errors
+    /// As [`to_lora::to_lora`].
+    pub fn to_lora(
+        &self,
+        file: &AdapterFile,
+        dir: impl AsRef<Path>,
+        rule: RankRule,
+        progress: &dyn Fn(f32),
+    ) -> Result<Vec<Kept>> {
+        let (backend, spec, weights) = (self.backend(), self.spec(), self.weights());
+        to_lora::to_lora(backend, spec, weights, file, dir.as_ref(), rule, progress)
     }
 
     /// Starts a conversation.

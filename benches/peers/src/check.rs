@@ -12,7 +12,7 @@ use crate::{Options, Result};
 
 /// llama.cpp rounds activations to 8 bits where weights are quantized, so the bound is on the divergence of the
 /// distributions (nats, mean over positions), not on the logits. It is meant for text: on random tokens the rounding weighs more.
-const MEAN_KL: f64 = 0.02;
+pub const MEAN_KL: f64 = 0.02;
 
 /// Compares the logits after every token of a text or a random sequence.
 pub fn logits(options: &Options) -> Result<bool> {
@@ -77,7 +77,7 @@ pub fn log_sum_exp(logits: &[f32]) -> f64 {
     f64::from(max) + logits.iter().map(|&x| f64::from(x - max).exp()).sum::<f64>().ln()
 }
 
-fn argmax(logits: &[f32]) -> Option<usize> {
+pub fn argmax(logits: &[f32]) -> Option<usize> {
     (0..logits.len()).max_by(|&a, &b| logits[a].total_cmp(&logits[b]))
 }
 

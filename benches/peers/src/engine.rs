@@ -10,8 +10,8 @@ use llama_cpp_2::context::LlamaContext;
 use llama_cpp_2::context::params::{KvCacheType, LlamaContextParams};
 use llama_cpp_2::llama_backend::LlamaBackend;
 use llama_cpp_2::llama_batch::LlamaBatch;
-use llama_cpp_2::model::LlamaModel;
 use llama_cpp_2::model::params::LlamaModelParams;
+use llama_cpp_2::model::{LlamaLoraAdapter, LlamaModel};
 use llama_cpp_2::token::LlamaToken;
 
 use crate::Result;
@@ -75,6 +75,12 @@ impl<'a> Llama<'a> {
             batch: LlamaBatch::new(size as usize, 1),
             position: 0,
         })
+    }
+
+    /// From an empty cache, with `adapter` on.
+    pub fn restart(&mut self, adapter: &mut LlamaLoraAdapter) -> Result<()> {
+        self.context.lora_adapter_set(adapter, 1.0)?;
+        self.reset()
     }
 
     fn decode(&mut self, tokens: &[u32], all: bool) -> Result<()> {

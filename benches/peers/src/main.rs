@@ -6,6 +6,7 @@ mod check;
 mod crowd;
 mod engine;
 mod kl;
+mod lora;
 mod record;
 mod spread;
 
@@ -18,6 +19,7 @@ const USAGE: &str = "\
 usage: peers bench  [options] MODEL.gguf…   speed: prompt (pp) and generation (tg), alternating rounds, and the ratio
        peers crowd  [options] MODEL.gguf…   speed of Graft beside busy cores, and of two instances at once
        peers logits [options] MODEL.gguf…   logits of every position: Graft exact and fast against llama.cpp
+       peers lora   [options] -a ADAPTER.gguf MODEL.gguf…   a GGUF LoRA in both engines: logits, and greedy text side by side
        peers kl     [options] MODEL.gguf…   divergence of Graft fast and of llama.cpp from Graft exact, on a text
        peers tokens [options] MODEL.gguf…   token ids of a text against llama.cpp's tokenizer
        peers blocks [FILE.json]             every block format against ggml, both directions; ggml's losses to FILE.json
@@ -25,8 +27,9 @@ usage: peers bench  [options] MODEL.gguf…   speed: prompt (pp) and generation 
   -t, --threads N   threads of each engine (default: physical cores)
   -p, --prompt N    prompt tokens (bench: 512, crowd: 128, logits: 64)
   -n, --gen N       generated tokens (bench: 64)
+  -a, --adapter F   `lora`: the adapter (graft export-lora writes one)
   -r, --rounds N    rounds (5), of `kl` chunks of 256 tokens
-  -f, --file TEXT   text for `kl`, `tokens` (default: this crate's README) and `logits` (default: random tokens)
+  -f, --file TEXT   text for `kl`, `tokens` (default: this crate's README), `logits` (default: random tokens) and `lora`
       --llama-only  bench llama.cpp alone
       --json        bench, crowd: the figures as JSON on stdout, the table on stderr
       --record DIR  bench: also write DIR/YYYY-MM-DD-<cpu>-<level>.md and .json";
@@ -40,6 +43,7 @@ struct Options {
     gen_tokens: usize,
     rounds: usize,
     file: Option<PathBuf>,
+    adapter: Option<PathBuf>,
     llama_only: bool,
     json: bool,
     record: Option<PathBuf>,
@@ -55,6 +59,7 @@ impl Options {
             gen_tokens: 64,
             rounds: 5,
             file: None,
+            adapter: None,
             llama_only: false,
             json: false,
             record: None,
@@ -67,6 +72,7 @@ impl Options {
                 "-n" | "--gen" => options.gen_tokens = value()?.parse()?,
                 "-r" | "--rounds" => options.rounds = value()?.parse()?,
                 "-f" | "--file" => options.file = Some(value()?.into()),
+                "-a" | "--adapter" => options.adapter = Some(value()?.into()),
                 "--llama-only" => options.llama_only = true,
                 "--json" => options.json = true,
                 "--record" => options.record = Some(value()?.into()),
@@ -87,6 +93,7 @@ fn run() -> Result<bool> {
         "bench" => bench::run(&options).map(|()| true),
         "crowd" => crowd::run(&options).map(|()| true),
         "logits" => check::logits(&options),
+        "lora" => lora::run(&options),
         "kl" => kl::run(&options),
         "tokens" => check::tokens(&options),
         "blocks" => blocks::run(options.models.first().map(PathBuf::as_path)),

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use graft::adapter::mix::{CombinationType, Combine, MajoritySign};
 use graft::format::LoadMode;
 use graft::kernels::Precision;
@@ -52,6 +52,10 @@ pub enum Command {
     Combine(CombineArgs),
     /// Write a model with adapters in its weights
     Merge(MergeArgs),
+    /// Write an adapter as the GGUF file that llama.cpp loads
+    ExportLora(ExportLoraArgs),
+    /// Write an adapter of another method as a plain LoRA that PEFT loads
+    ToLora(ToLoraArgs),
     /// Measure speed beside this machine's limits
     Bench(BenchArgs),
 }
@@ -62,7 +66,7 @@ pub struct ModelArgs {
     /// The model: a GGUF file (of a split one, the first part)
     #[arg(short, long, value_name = "M.gguf")]
     pub model: PathBuf,
-    /// An adapter folder as PEFT saves it, optionally with a name before and a weight behind; can be repeated, the
+    /// An adapter: a folder as PEFT saves it, or a GGUF file of a LoRA; optionally with a name before and a weight behind; can be repeated, the
     /// adapters add up. A path that itself holds '=' or '@' is taken as it is if it exists
     #[arg(short, long = "adapter", value_name = "[NAME=]DIR[@WEIGHT]")]
     pub adapters: Vec<String>,
@@ -414,7 +418,7 @@ Examples:
   graft inspect --machine                             CPU, threads, instruction set level, limits; takes a second
   GRAFT_ISA=scalar graft inspect --machine            the level as the environment variable sets it, for every command")]
 pub struct InspectArgs {
-    /// A GGUF file or an adapter folder
+    /// A GGUF file (a model or an adapter) or an adapter folder
     #[arg(
         value_name = "FILE.gguf|ADAPTER_DIR",
         required_unless_present = "machine",
@@ -533,6 +537,73 @@ fn majority_sign() -> impl TypedValueParser<Value = MajoritySign> {
         "frequency" => MajoritySign::Frequency,
         _ => MajoritySign::Total,
     })
+}
+
+/// Type of the numbers in a file of factors.
+#[derive(Clone, Copy, ValueEnum)]
+pub enum FactorType {
+    F16,
+    F32,
+}
+
+/// `graft export-lora`
+#[derive(Args)]
+#[command(after_help = "\
+For methods that add a product of two small matrices to weights: LoRA, rsLoRA, VeRA, AdaLoRA, LoHa of a low rank, aLoRA with
+its tokens. Others: graft to-lora first, or graft merge. llama.cpp takes no update of an embedding that is also the head.
+Examples:
+  graft export-lora -m model.gguf -a ./my-lora -o my-lora.gguf
+  graft run -m model.gguf -a my-lora.gguf -p \"Once\"
+  llama-cli -m model.gguf --lora my-lora.gguf -p \"Once\"
+--json prints {\"file\", \"method\", \"sites\", \"ranks\", \"alpha\", \"parameters\", \"bytes\"}.")]
+pub struct ExportLoraArgs {
+    /// The model that it is for: names, shapes and the order of rows come from there
+    #[arg(short, long, value_name = "M.gguf")]
+    pub model: PathBuf,
+    /// The adapter: a folder as PEFT saves it, or a GGUF file
+    #[arg(short, long, value_name = "DIR")]
+    pub adapter: PathBuf,
+    /// The file to write
+    #[arg(short, long, value_name = "F.gguf")]
+    pub output: PathBuf,
+    /// Type of the numbers
+    #[arg(long = "type", value_name = "TYPE", default_value = "f16")]
+    pub factors: FactorType,
+    /// Print one JSON document
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `graft to-lora`
+#[derive(Args)]
+#[command(after_help = "\
+For every method that adds to weights (LoHa, LoKr, VeRA, AdaLoRA, MiSS, rsLoRA, PiSSA, a LoRA of a higher rank, a GGUF file): what
+it adds to each module is cut to its largest singular values. What multiplies (DoRA, IA3, OFT, BOFT, HRA, RoAd) or replaces
+parameters cannot be written so.
+Examples:
+  graft to-lora -m model.gguf -a ./my-loha -o ./my-lora                 ranks as needed for 99 % of each update's energy
+  graft to-lora -m model.gguf -a ./my-lokr -o ./my-lora --rank 16
+  graft to-lora -m model.gguf -a my-lora.gguf -o ./my-lora --energy 1   a GGUF file as a PEFT folder
+--json prints {\"adapter\", \"method\", \"energy\": {\"mean\", \"least\"}, \"modules\": [{\"module\", \"rank\", \"energy\"}]}.")]
+pub struct ToLoraArgs {
+    /// The model that it is for
+    #[arg(short, long, value_name = "M.gguf")]
+    pub model: PathBuf,
+    /// The adapter: a folder as PEFT saves it, or a GGUF file
+    #[arg(short, long, value_name = "DIR")]
+    pub adapter: PathBuf,
+    /// The folder to write
+    #[arg(short, long, value_name = "OUT")]
+    pub output: PathBuf,
+    /// This rank in every module
+    #[arg(long, value_name = "N", conflicts_with = "energy")]
+    pub rank: Option<usize>,
+    /// In each module the smallest rank that keeps this share of the update's squared singular values
+    #[arg(long, value_name = "SHARE", default_value_t = 0.99)]
+    pub energy: f64,
+    /// Print one JSON document
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `graft bench`

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use graft::adapter::AdapterFile;
 use graft::adapter::forms::Form;
+use graft::adapter::gguf::is_adapter;
 use graft::format::{Gguf, LoadMode};
 use graft::kernels::Precision;
 use graft::{Model, Result, SessionOptions};
@@ -19,15 +20,20 @@ pub fn run(args: &InspectArgs) -> Done {
     let Some(path) = &args.path else {
         return machine::run(args.json);
     };
-    let (text, document) = match path.is_dir() {
-        true => adapter(path)?,
-        false => model(path)?,
+    let (text, document) = if path.is_dir() {
+        adapter(path)?
+    } else {
+        let gguf = Gguf::open(path, LoadMode::Map)?;
+        if is_adapter(&gguf)? {
+            adapter(path)?
+        } else {
+            model(path, &gguf)?
+        }
     };
     if args.json { print_json(&document) } else { print(&text) }
 }
 
-fn model(path: &Path) -> Result<(String, Value)> {
-    let gguf = Gguf::open(path, LoadMode::Map)?;
+fn model(path: &Path, gguf: &Gguf) -> Result<(String, Value)> {
     let mut text = format!("{} (GGUF version {}", path.display(), gguf.version());
     let _ = match gguf.parts().len() {
         1 => writeln!(text, ")"),
@@ -139,11 +145,15 @@ fn memory(model: &Model) -> Vec<(usize, bool, usize)> {
     contexts.into_iter().flat_map(sizes).collect()
 }
 
-fn adapter(dir: &Path) -> Result<(String, Value)> {
-    let file = AdapterFile::open(dir)?;
+fn adapter(path: &Path) -> Result<(String, Value)> {
+    let file = AdapterFile::open(path)?;
     let ranks = file.ranks();
-    let mut text = format!("{} (adapter)\n\n", dir.display());
+    let mut text = format!("{} (adapter)\n\n", path.display());
     let _ = writeln!(text, "Method: {}", file.method());
+    let _ = match file.architecture() {
+        Some(name) => writeln!(text, "Source: GGUF, for models of architecture {}", one_line(name)),
+        None => writeln!(text, "Source: PEFT"),
+    };
     let _ = writeln!(
         text,
         "Base model: {}",
@@ -177,7 +187,8 @@ fn adapter(dir: &Path) -> Result<(String, Value)> {
         let _ = writeln!(text, "  {times} × {kind}");
     }
     let document = json!({
-        "adapter": dir, "method": file.method(), "base_model": file.base_model(), "ranks": ranks,
+        "adapter": path, "method": file.method(), "source": if file.architecture().is_some() { "gguf" } else { "peft" },
+        "architecture": file.architecture(), "base_model": file.base_model(), "ranks": ranks,
         "parameters": file.parameters(), "sites": sites,
     });
     Ok((text, document))

@@ -1,5 +1,5 @@
 //! The command line: `graft run`, `chat`, `batch`, `logits`, `perplexity`, `tokenize`, `inspect`,
-//! `combine`, `merge`, `bench`.
+//! `combine`, `merge`, `export-lora`, `to-lora`, `bench`.
 //!
 //! stdout carries data only, words go to stderr. Exit codes: 0 done, 1 data (a file, a disk, a model), 2 usage, 130 Ctrl-C.
 
@@ -8,6 +8,7 @@ mod batch;
 mod bench;
 mod chat;
 mod combine;
+mod convert;
 mod inspect;
 mod interrupt;
 mod load;
@@ -39,6 +40,8 @@ fn main() -> ExitCode {
         Command::Inspect(a) => inspect::run(&a),
         Command::Combine(a) => combine::run(&a),
         Command::Merge(a) => merge::run(&a),
+        Command::ExportLora(a) => convert::export_lora(&a),
+        Command::ToLora(a) => convert::to_lora(&a),
         Command::Bench(a) => bench::run(&a),
     };
     output::exit_code(done)
