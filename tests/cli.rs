@@ -7,6 +7,7 @@ mod cli {
     mod batch;
     mod bench;
     mod chat;
+    mod convert;
     mod faults;
     mod numbers;
     mod run;
