@@ -8,6 +8,7 @@ mod cli {
     mod bench;
     mod chat;
     mod combine;
+    mod convert;
     mod faults;
     mod numbers;
     mod run;

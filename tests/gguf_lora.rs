@@ -300,6 +300,16 @@ fn files_that_would_be_partly_applied_are_refused() {
             let _ = AdapterFile::of_gguf(&file);
         }
     }
+    // Nor with any byte of the directory changed.
+    for at in 4..whole.len().min(1024) {
+        for bits in [1, 0x80, 0xff] {
+            let mut bytes = whole.clone();
+            bytes[at] ^= bits;
+            if let Ok(file) = Gguf::from_bytes(bytes).and_then(|g| AdapterFile::of_gguf(&g)) {
+                let _ = model.attach(&file);
+            }
+        }
+    }
     assert!(AdapterFile::of_gguf(&Gguf::open(&path, LoadMode::Read).unwrap()).is_ok());
 }
 

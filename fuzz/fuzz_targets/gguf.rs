@@ -1,6 +1,7 @@
-//! A GGUF file: opening, every metadata getter, what the model is, and the blocks of its tensors.
+//! A GGUF file: opening, every metadata getter, what the model or adapter is, and the blocks of its tensors.
 #![no_main]
 
+use graft::adapter::AdapterFile;
 use graft::format::{Gguf, Metadata};
 use graft::model::{Spec, arch_of};
 use graft_fuzz::check;
@@ -22,6 +23,9 @@ fuzz_target!(|data: &[u8]| {
                 if t.elements() <= MOST_ELEMENTS {
                     t.format.dequantize(bytes, &mut vec![0.0; t.elements()]);
                 }
+            }
+            if let Err(e) = AdapterFile::of_gguf(&g) {
+                check(&e);
             }
             if let Err(e) = arch_of(&g).and_then(|arch| Spec::read(arch, &g)) {
                 check(&e);

@@ -35,8 +35,8 @@ pub struct Exported {
 /// otherwise, and where there are factors between or behind A and B, it is the largest rank, and B takes what is left.
 ///
 /// # Errors
-/// An adapter that does more than add products of small matrices to weights, one that llama.cpp would not load (see `loadable`), numbers
-/// too large for `format`, and what the system refuses. The file is there whole or not at all.
+/// An adapter that does more than add products of small matrices to weights, one of an embedding that is also the head (llama.cpp does
+/// not take it), numbers too large for `format`, and what the system refuses. The file is there whole or not at all.
 pub fn export_lora<B: Backend>(
     backend: &B,
     spec: &Spec,

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use graft::adapter::AdapterFile;
 use graft::kernels::Precision;
 use llama_cpp_2::llama_backend::LlamaBackend;
 
@@ -26,7 +27,13 @@ pub fn run(options: &Options) -> Result<bool> {
 fn compare(backend: &LlamaBackend, path: &Path, adapter: &Path, options: &Options) -> Result<bool> {
     let graft = graft_model(path, options.threads)?;
     // First: what it refuses should not end the process in the other engine.
-    let graft_adapter = graft.load_adapter(adapter)?;
+    let file = AdapterFile::open(adapter)?;
+    if file.lowered().invocation.is_some() {
+        return Err(
+            "an aLoRA: llama.cpp's library applies it to every token, only its server waits for the invocation".into(),
+        );
+    }
+    let graft_adapter = graft.attach(&file)?;
     let mut model = llama_model(backend, path)?;
     let mut llama_adapter = model
         .lora_adapter_init(adapter)

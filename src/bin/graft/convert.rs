@@ -45,6 +45,10 @@ pub fn to_lora(args: &ToLoraArgs) -> Done {
         (Some(rank), _) => RankRule::Fixed(rank),
         (None, share) => RankRule::Energy(share),
     };
+    // Asked before long work whose result goes there.
+    if args.output.is_file() {
+        Err(Error::usage("a file cannot be written as a folder").file(&args.output))?;
+    }
     let (model, file) = open(&args.model, &args.adapter)?;
     let progress = Progress::new("decomposing");
     let kept = model.to_lora(&file, &args.output, rule, &|share| progress.set(share));
