@@ -162,14 +162,18 @@ fn a_replaced_weight_of_another_shape_is_found_before_it_is_used() {
 
 #[test]
 fn a_thousand_large_expressions() {
-    let patterns: serde_json::Map<_, _> = (0..1000).map(|i| (format!(r"\w{{9}}{i}"), json!(3))).collect();
-    let config = json!({"peft_type": "LORA", "r": 2, "rank_pattern": patterns});
+    let config = |expression: &str| {
+        let patterns: serde_json::Map<_, _> = (0..1000).map(|i| (format!("{expression}{i}"), json!(3))).collect();
+        json!({"peft_type": "LORA", "r": 2, "rank_pattern": patterns})
+    };
     let tensors = [
         tensor(Q, "lora_A.weight", &[2, HIDDEN]),
         tensor(Q, "lora_B.weight", &[HIDDEN, 2]),
     ];
-    let e = refused(config, &tensors);
+    let e = refused(config(r"\w"), &tensors);
     assert!(e.contains("too many regular expressions"), "{e}");
+    let e = refused(config(r"\w{100}"), &tensors);
+    assert!(e.contains("size limit"), "{e}");
     // As many plain paths are what PEFT writes for large models.
     let mut patterns: serde_json::Map<_, _> = (0..100_000)
         .map(|i| (format!("layers.{i}.q_proj.other"), json!(3)))

@@ -7,8 +7,9 @@ use crate::format::PeftFolder;
 
 /// A rank beyond this is a broken file.
 pub const MAX_RANK: usize = 1 << 16;
-/// Patterns of one field that are more than a path. Each compiles to a megabyte at most.
+/// Patterns of one field that are more than a path, and bytes that one may take when it is compiled: together they bound memory and time.
 const MAX_EXPRESSIONS: usize = 100;
+const MAX_EXPRESSION_BYTES: usize = 1 << 18;
 /// PEFT's default for `r` and alpha where an old file lacks them.
 const DEFAULT: usize = 8;
 
@@ -108,7 +109,7 @@ fn patterns<T>(folder: &PeftFolder, field: &str, value: impl Fn(&Value) -> Optio
                 return Err(folder.error(e, field));
             }
             let re = regex::RegexBuilder::new(&format!(r"^(?:.*\.)?(?:{key})$"))
-                .size_limit(1 << 20)
+                .size_limit(MAX_EXPRESSION_BYTES)
                 .build()
                 .map_err(|e| wrong("not a regular expression that Graft reads".into(), e.to_string()))?;
             Ok((Pattern::Expression(re), v))
