@@ -123,26 +123,17 @@ fn bench_counts_the_work_of_operations() {
     ] {
         assert!(text.text().contains(word), "{}", text.out);
     }
-    let adapted = [
-        "bench",
-        "-m",
-        &tiny(),
-        "-a",
-        &adapter("qv"),
-        "-p",
-        "8",
-        "-n",
-        "2",
-        "-r",
-        "1",
-        "--ops",
-        "--json",
-    ];
-    let adapted = graft(&adapted).json();
-    let ops = adapted["ops"]["prompt"]["ops"].as_array().expect("operations");
-    let low_rank = ops.iter().find(|o| o["op"] == "low_rank").expect("the adapter's");
+    // Updates run with the products that they belong to.
+    let (m, qv) = (tiny(), adapter("qv"));
+    let args = ["bench", "-m", &m, "-p", "8", "-n", "2", "-r", "1", "--ops", "--json"];
+    let macs = |document: &Value| -> u64 {
+        let ops = document["ops"]["prompt"]["ops"].as_array().expect("operations");
+        ops.iter().map(|o| o["macs"].as_u64().expect("a number")).sum()
+    };
+    let (bare, adapted) = (graft(&args).json(), graft(&[&args[..], &["-a", &qv]].concat()).json());
     // q: 64 → 8 → 64 and v: 64 → 8 → 32, in two layers, 8 tokens.
-    assert_eq!(low_rank["macs"], 8 * 2 * (8 * (64 + 64) + 8 * (64 + 32)));
+    assert_eq!(macs(&adapted) - macs(&bare), 8 * 2 * (8 * (64 + 64) + 8 * (64 + 32)));
+    assert!(number(&adapted["adapters"]["switch_us"]) > 0.0 && bare["adapters"].is_null());
 }
 
 /// Oracle: arithmetic by hand. The model has 2 layers, 4 heads and 2 key-value heads of 16, keys and values of 2 bytes.

@@ -88,7 +88,7 @@ fn files_that_cannot_be_read_are_1() {
         (&["run", "-m", &m, "-f", &dir], &dir),
         (&["run", "-m", &m, "-f", &latin1], "not UTF-8"),
         (&["run", "-m", &m, "-p", "x", "-a", "nowhere"], "nowhere"),
-        (&["run", "-m", &m, "-p", "x", "-a", &m], "folder"),
+        (&["run", "-m", &m, "-p", "x", "-a", &m], "not a LoRA adapter"),
         (&["run", "-m", &m, "-p", "x", "-a", &dir], "adapter_config.json"),
         (
             &[
