@@ -158,7 +158,7 @@ pub trait Backend: Send + Sync + Sized + 'static {
     fn pairs(&self, y: &mut Self::Buf, pairs: &Pairs);
     /// Each row of x, as [`Blocks`] says.
     fn blocks(&self, x: &mut Self::Buf, blocks: &Blocks);
-    /// Row t of `out` := row of w with the place that ids[t] has in `of`, where it has one.
+    /// Row t of `out` := row of w with the place that `ids[t]` has in `of`, where it has one.
     fn replace_rows(&self, w: &Self::Weight, of: &[u32], ids: &[u32], out: &mut Self::Buf);
     /// Columns `of` of each row of y := x w^T; x is packed in `acts` in f32.
     fn replace_products(&self, w: &Self::Weight, of: &[u32], acts: &Self::Acts, y: &mut Self::Buf);

@@ -1,6 +1,6 @@
 //! Prompt tuning (Lester et al. 2021, arXiv 2104.08691), P-tuning (Liu et al. 2021, arXiv 2103.10385) and multitask prompt tuning (Wang et
 //! al. 2023, arXiv 2303.02861): `prompt_embeddings` (n, dim) stand before the text as n tokens would. P-tuning's encoder was evaluated when it
-//! was saved. In the multitask form the prompt of task t is P ⊙ (`prefix_task_cols`[t] `prefix_task_rows`[t]) (peft/peft_model.py).
+//! was saved. In the multitask form the prompt of task t is P ⊙ (C R) of its `prefix_task_cols` and `prefix_task_rows` (peft/peft_model.py).
 
 use crate::adapter::matrix::Matrix;
 use crate::adapter::options::Rule;

@@ -202,7 +202,7 @@ impl Cpu {
         }
     }
 
-    /// y += scale * out ⊙ B (mid ⊙ row ids[t] of `table`) for rows t from `from` on.
+    /// y += scale * out ⊙ B (mid ⊙ row `ids[t]` of `table`) for rows t from `from` on.
     #[allow(clippy::too_many_arguments)] // those of the update, with another A
     pub fn gather_low_rank(
         &self,
