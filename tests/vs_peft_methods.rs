@@ -4,48 +4,15 @@
 mod common;
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use common::*;
-use graft::adapter::AdapterOptions;
 use graft::kernels::Precision;
-use graft::{Adapter, Model, Session, SessionOptions};
+use graft::{Model, Session, SessionOptions};
 use serde_json::Value;
 
 /// A chunk that holds every prompt, and one that cuts it (and prefixes) in the middle.
 const CHUNKS: [usize; 2] = [512, 7];
-
-fn cases() -> Vec<PathBuf> {
-    let mut cases = Vec::new();
-    for folder in std::fs::read_dir(data().join("methods")).unwrap() {
-        let folder = folder.unwrap().path();
-        if folder.is_dir() {
-            cases.extend(
-                std::fs::read_dir(folder)
-                    .unwrap()
-                    .map(|e| e.unwrap().path())
-                    .filter(|p| p.extension().is_some_and(|e| e == "json")),
-            );
-        }
-    }
-    cases.sort();
-    cases
-}
-
-fn load(model: &Model, folder: &Path, list: &Value) -> Result<Vec<(Adapter, f32)>, String> {
-    list.as_array()
-        .unwrap()
-        .iter()
-        .map(|a| {
-            let options = AdapterOptions {
-                task_id: a["task_id"].as_u64().map(|t| t as usize),
-            };
-            let dir = folder.join(a["dir"].as_str().unwrap());
-            let adapter = model.load_adapter_with(&dir, &options).map_err(|e| e.to_string())?;
-            Ok((adapter, a["weight"].as_f64().unwrap() as f32))
-        })
-        .collect()
-}
 
 /// The largest error of a case's logits.
 fn check(case: &Value, folder: &Path, chunk: usize) -> Result<f32, String> {
@@ -65,7 +32,7 @@ fn check(case: &Value, folder: &Path, chunk: usize) -> Result<f32, String> {
         .flat_map(|s| ids(&s["tokens"]))
         .collect();
     for segment in case["segments"].as_array().unwrap() {
-        let adapters = load(&model, folder, &segment["adapters"])?;
+        let adapters = try_adapters(&model, folder, &segment["adapters"]).map_err(|e| e.to_string())?;
         session.set_adapters(&adapters).map_err(|e| e.to_string())?;
         let tokens = ids(&segment["tokens"]);
         session
@@ -118,7 +85,7 @@ fn check(case: &Value, folder: &Path, chunk: usize) -> Result<f32, String> {
 fn exact_logits_match_peft() {
     let (mut failed, mut n) = (Vec::new(), 0);
     let mut worst: BTreeMap<String, (f32, String)> = BTreeMap::new();
-    for path in cases() {
+    for path in method_cases() {
         let case = json(&path);
         let folder = path.parent().unwrap();
         let name = format!(

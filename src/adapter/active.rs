@@ -175,17 +175,11 @@ impl<B: Backend> Active<B> {
                 for &i in group {
                     let site = &adapters[i].0.sites[index];
                     steps(&site.outs, i, &mut level.outs)?;
-                    for (new, old) in [(&site.weight, &mut program.weight)] {
-                        if new.is_some() && std::mem::replace(old, new.clone()).is_some() {
-                            return Err(twice("a module"));
-                        }
-                    }
-                    for (new, old) in [(&site.bias, &mut program.bias), (&site.norm, &mut norm)] {
-                        if let Some(new) = new
-                            && old.replace(new.clone()).is_some()
-                        {
-                            return Err(twice("a module"));
-                        }
+                    let once = replace(&site.weight, &mut program.weight)
+                        && replace(&site.bias, &mut program.bias)
+                        && replace(&site.norm, &mut norm);
+                    if !once {
+                        return Err(twice("a module"));
                     }
                 }
                 push(&mut program.levels, level);
@@ -226,6 +220,14 @@ impl<B: Backend> Active<B> {
     /// What stands before the first token, and how many positions it takes.
     pub fn prefix(&self) -> Option<(usize, &PrefixOn<B>)> {
         self.prefix.as_ref()?.prefix.as_ref().map(|(n, prefix)| (*n, prefix))
+    }
+}
+
+/// Puts `new`, if there is one, in the place of nothing; `false` if something is there.
+fn replace<T>(new: &Option<Arc<T>>, old: &mut Option<Arc<T>>) -> bool {
+    match new {
+        Some(new) => old.replace(new.clone()).is_none(),
+        None => true,
     }
 }
 

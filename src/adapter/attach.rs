@@ -322,12 +322,12 @@ impl<'a, B: Backend> Model<'a, B> {
         }
     }
 
+    /// The base's linear map at a site of the adapter's layers.
     fn linear(&self, site: Site) -> Option<&Linear<B>> {
-        match site {
-            Site::Layer(i, part) => self.weights.layers[self.layers[i]].linear(part),
-            Site::Head => Some(&self.weights.head),
-            Site::Embed | Site::OutputNorm => None,
-        }
+        self.weights.linear(match site {
+            Site::Layer(i, part) => Site::Layer(self.layers[i], part),
+            site => site,
+        })
     }
 
     /// The forms of a site in their order and checked, those that depend on the base made.
@@ -360,7 +360,7 @@ impl<'a, B: Backend> Model<'a, B> {
         Ok((ops, scalable))
     }
 
-    /// Makes the forms that need the base, and takes weights and rows together.
+    /// Makes the forms that need the base.
     fn made_from_base(
         &self,
         site: Site,

@@ -110,17 +110,30 @@ pub struct On<'a, B: Backend> {
     pub weight: Option<&'a B::Weight>,
 }
 
+/// What is on the device, by the address of the matrix, which is kept so that the address stays its own.
+type Known<T> = HashMap<usize, (Matrix, Arc<T>)>;
+
+/// What is known of `m`, or else `make`s of it.
+fn once<T>(known: &mut Known<T>, m: &Matrix, make: impl FnOnce(&Matrix) -> Result<T>) -> Result<Arc<T>> {
+    let address = m.bytes().as_ptr() as usize;
+    if let Some((_, there)) = known.get(&address).filter(|(known, _)| known == m) {
+        return Ok(there.clone());
+    }
+    let made = Arc::new(make(m)?);
+    known.insert(address, (m.clone(), made.clone()));
+    Ok(made)
+}
+
 /// Matrices that several sites share go to the device once.
 pub struct Uploads<B: Backend> {
-    /// By address; the matrix is kept so that the address stays its own.
-    known: HashMap<usize, (Matrix, Arc<B::Weight>)>,
-    factors: HashMap<usize, (Matrix, Arc<B::Factor>)>,
+    matrices: Known<B::Weight>,
+    factors: Known<B::Factor>,
 }
 
 impl<B: Backend> Default for Uploads<B> {
     fn default() -> Self {
         Uploads {
-            known: HashMap::new(),
+            matrices: HashMap::new(),
             factors: HashMap::new(),
         }
     }
@@ -129,24 +142,12 @@ impl<B: Backend> Default for Uploads<B> {
 impl<B: Backend> Uploads<B> {
     /// `m` on the device.
     pub fn matrix(&mut self, b: &B, m: &Matrix) -> Result<Arc<B::Weight>> {
-        let address = m.bytes().as_ptr() as usize;
-        if let Some((_, weight)) = self.known.get(&address).filter(|(known, _)| known == m) {
-            return Ok(weight.clone());
-        }
-        let weight = Arc::new(b.matrix(m)?);
-        self.known.insert(address, (m.clone(), weight.clone()));
-        Ok(weight)
+        once(&mut self.matrices, m, |m| b.matrix(m))
     }
 
     /// A factor on the device.
     fn factor(&mut self, b: &B, m: &Matrix) -> Result<Arc<B::Factor>> {
-        let address = m.bytes().as_ptr() as usize;
-        if let Some((_, factor)) = self.factors.get(&address).filter(|(known, _)| known == m) {
-            return Ok(factor.clone());
-        }
-        let factor = Arc::new(b.factor(m)?);
-        self.factors.insert(address, (m.clone(), factor.clone()));
-        Ok(factor)
+        once(&mut self.factors, m, |m| b.factor(m))
     }
 
     /// The action of an update.
@@ -213,7 +214,7 @@ impl<B: Backend> Op<B> {
                     return Err(e.expected(update.b.rows()).found(magnitude.len()));
                 }
                 let dora = Dora {
-                    squares: squares(b, &update, weight, embedding),
+                    squares: squares(b, &update, weight, embedding)?,
                     magnitude,
                     bias: on.bias.clone(),
                     update,
@@ -294,7 +295,7 @@ impl Dora {
 
 /// ‖W_j‖², W_j·U_j and ‖U_j‖² of each output j, for the update U = scale * B A at weight 1: U_j·W_j = scale * B_j·(A W_j), and
 /// ‖U_j‖² = scale² * B_j (A A^T) B_j^T. Of the embedding, W_j is column j of the table.
-fn squares<B: Backend>(b: &B, l: &LowRank, weight: &B::Weight, embedding: bool) -> [Vec<f64>; 3] {
+fn squares<B: Backend>(b: &B, l: &LowRank, weight: &B::Weight, embedding: bool) -> Result<[Vec<f64>; 3]> {
     /// Rows of W at a time: bounds the memory at a large vocabulary.
     const ROWS: usize = 512;
     let (rank, cols, outputs) = (l.rank(), l.a.cols(), l.b.rows());
@@ -304,7 +305,7 @@ fn squares<B: Backend>(b: &B, l: &LowRank, weight: &B::Weight, embedding: bool) 
     // (A W_j)_k, at [j][k].
     let mut aw = vec![0.0f64; outputs * rank];
     let mut rows = Vec::new();
-    let device_a = (!embedding).then(|| b.matrix(&l.a).ok()).flatten();
+    let device_a = (!embedding).then(|| b.matrix(&l.a)).transpose()?;
     let (mut x, mut acts, mut u) = (B::Buf::default(), B::Acts::default(), B::Buf::default());
     for first in (0..stored_rows).step_by(ROWS) {
         let n = ROWS.min(stored_rows - first);
@@ -362,5 +363,5 @@ fn squares<B: Backend>(b: &B, l: &LowRank, weight: &B::Weight, embedding: bool) 
         };
         uu.push(scale * scale * row.iter().enumerate().map(quadratic).sum::<f64>());
     }
-    [ww, wu, uu]
+    Ok([ww, wu, uu])
 }

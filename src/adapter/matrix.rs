@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::format::{Dtype, Gguf, TensorInfo, TensorView};
+use crate::linalg;
 use crate::quant::BlockFormat;
 
 /// A row-major matrix of F32, F16 or BF16. Cloning shares the numbers.
@@ -178,14 +179,8 @@ impl Matrix {
 
     /// The transpose, in f32.
     pub fn transposed(&self) -> Matrix {
-        let values = self.to_f32();
-        let mut out = vec![0.0; values.len()];
-        for (i, row) in values.chunks_exact(self.cols.max(1)).enumerate() {
-            for (j, v) in row.iter().enumerate() {
-                out[j * self.rows + i] = *v;
-            }
-        }
-        Matrix::from_f32(self.cols, self.rows, &out)
+        let values = linalg::transpose(self.rows, self.cols, &self.to_f32());
+        Matrix::from_f32(self.cols, self.rows, &values)
     }
 }
 
@@ -209,6 +204,13 @@ fn first<const N: usize>(elements: &[[u8; N]], is_bad: impl Fn([u8; N]) -> bool)
         }
     }
     None
+}
+
+/// out += the rows of `b`, each times its factor: a row of a product.
+pub(in crate::adapter) fn add_rows(factors: &[f32], b: &[f32], out: &mut [f32]) {
+    for (f, row) in factors.iter().zip(b.chunks_exact(out.len())) {
+        out.iter_mut().zip(row).for_each(|(o, v)| *o += f * v);
+    }
 }
 
 #[cfg(test)]

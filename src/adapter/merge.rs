@@ -10,6 +10,7 @@ use super::forms::Blocks;
 use crate::error::{Error, Result};
 use crate::kernels::cpu::{Acts, LowRank, Panels, Weight};
 use crate::kernels::{Cpu, Precision};
+use crate::linalg::transpose;
 use crate::model::Site;
 use crate::model::backend::{Backend, LowRankOn};
 use crate::model::cpu::CpuWeight;
@@ -160,8 +161,8 @@ fn input(cpu: &Cpu, step: &Step<Cpu>, w: &mut Vec<f32>, cols: usize) {
         Action::LowRank(l) => {
             let rank = l.a.rows();
             let (at, bt) = (
-                transpose(&l.a.to_rows(), rank, cols),
-                transpose(&l.b.to_rows(), cols, rank),
+                transpose(rank, cols, &l.a.to_rows()),
+                transpose(cols, rank, &l.b.to_rows()),
             );
             let pack = |rows: usize, cols: usize, values: &[f32]| {
                 let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
@@ -243,7 +244,7 @@ fn output(cpu: &Cpu, step: &Step<Cpu>, w: &mut [f32], cols: usize) {
 /// W += scale * diag(out) B diag(mid) A.
 fn low_rank(cpu: &Cpu, l: &LowRankOn<Cpu>, scale: f32, w: &mut [f32], cols: usize) {
     let rank = l.a.rows();
-    let at = transpose(&l.a.to_rows(), rank, cols);
+    let at = transpose(rank, cols, &l.a.to_rows());
     let mut b = l.b.to_rows();
     for (i, row) in b.chunks_exact_mut(rank).enumerate() {
         let factor = scale * l.out.as_ref().map_or(1.0, |out| out[i]);
@@ -264,8 +265,4 @@ pub fn host(cpu: &Cpu, w: &CpuWeight) -> Vec<f32> {
     let mut values = vec![0.0; w.rows() * w.cols()];
     cpu.read_rows(w, 0, &mut values);
     values
-}
-
-fn transpose(values: &[f32], rows: usize, cols: usize) -> Vec<f32> {
-    crate::linalg::transpose(rows, cols, values)
 }

@@ -30,11 +30,7 @@ pub fn ids(folder: &PeftFolder, field: &str, list: Option<&Value>) -> Result<Vec
         )
     };
     let list = list.and_then(Value::as_array).ok_or_else(wrong)?;
-    let ids: Option<Vec<u32>> = list
-        .iter()
-        .map(|v| v.as_u64().and_then(|n| u32::try_from(n).ok()))
-        .collect();
-    let ids = ids.ok_or_else(wrong)?;
+    let ids = of_numbers(list).ok_or_else(wrong)?;
     let mut sorted = ids.clone();
     sorted.sort_unstable();
     sorted.dedup();
@@ -42,6 +38,13 @@ pub fn ids(folder: &PeftFolder, field: &str, list: Option<&Value>) -> Result<Vec
         return Err(wrong());
     }
     Ok(ids)
+}
+
+/// A list as token ids; `None` if one of its entries is no such number.
+pub fn of_numbers(list: &[Value]) -> Option<Vec<u32>> {
+    list.iter()
+        .map(|v| v.as_u64().and_then(|n| u32::try_from(n).ok()))
+        .collect()
 }
 
 /// The rows `t` for the tokens `ids`.

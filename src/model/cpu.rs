@@ -39,10 +39,10 @@ pub struct CpuWeight {
 }
 
 impl CpuWeight {
-    /// A matrix of `format` that lies in memory.
-    pub fn in_memory(kind: &str, format: BlockFormat, rows: usize, cols: usize, bytes: Arc<[u8]>) -> Self {
+    /// A matrix of `format` that lies in memory, of the tensor called `name`.
+    pub fn in_memory(name: &str, format: BlockFormat, rows: usize, cols: usize, bytes: Arc<[u8]>) -> Self {
         CpuWeight {
-            kind: kind.to_string(),
+            kind: kind_of(name).to_string(),
             place: Place::Shared(bytes),
             format,
             rows,

@@ -234,6 +234,24 @@ where
 }
 
 impl<B: Backend> Weights<B> {
+    /// The linear map at `site`; `None` for a norm and the embedding.
+    pub fn linear(&self, site: Site) -> Option<&Linear<B>> {
+        match site {
+            Site::Layer(i, part) => self.layers.get(i)?.linear(part),
+            Site::Head => Some(&self.head),
+            Site::Embed | Site::OutputNorm => None,
+        }
+    }
+
+    /// The same, to change it.
+    pub fn linear_mut(&mut self, site: Site) -> Option<&mut Linear<B>> {
+        match site {
+            Site::Layer(i, part) => self.layers.get_mut(i)?.linear_mut(part),
+            Site::Head => Some(&mut self.head),
+            Site::Embed | Site::OutputNorm => None,
+        }
+    }
+
     /// Claims every tensor of `gguf` for the model that `spec` describes. `progress` is called with the share done.
     ///
     /// # Errors

@@ -97,21 +97,7 @@ impl Model {
         to: MergeType,
         progress: &mut dyn FnMut(f32) -> bool,
     ) -> Result<(Model, MergeReport)> {
-        let (merge, divergence) = Merge::chosen(self, adapters, to, progress)?;
-        let mut weights = self.weights().clone();
-        let mut tensors = Vec::new();
-        if merge.untied {
-            weights.tied = false;
-        }
-        for (i, change) in merge.changes.iter().enumerate() {
-            let packed = merge.pack(change)?;
-            tensors.push(change.report(&packed));
-            change.put(&mut weights, packed.bytes);
-            if !progress((i + 1) as f32 / merge.changes.len() as f32) {
-                return Err(Error::usage("cancelled"));
-            }
-        }
-        Ok((self.with_weights(weights)?, MergeReport { tensors, divergence }))
+        Merge::prepare(self, adapters, to)?.in_memory(adapters, to, progress)
     }
 
     /// Writes this model with `adapters` merged into its weights as the GGUF file `path`: metadata and unchanged tensors as they are, one
@@ -126,7 +112,11 @@ impl Model {
         path: &Path,
         progress: &mut dyn FnMut(f32) -> bool,
     ) -> Result<MergeReport> {
-        let (merge, divergence) = Merge::chosen(self, adapters, to, progress)?;
+        let mut merge = Merge::prepare(self, adapters, to)?;
+        let divergence = match to {
+            MergeType::Within(_) => merge.in_memory(adapters, to, progress)?.1.divergence,
+            _ => None,
+        };
         let gguf = self.gguf();
         let mut plan = GgufPlan::copy_of(gguf);
         for change in &merge.changes {
@@ -183,6 +173,13 @@ impl Model {
 
 impl<'a> Merge<'a> {
     fn prepare(model: &'a Model, adapters: &[(Adapter, f32)], to: MergeType) -> Result<Self> {
+        if let MergeType::Within(bound) = to
+            && !(bound.is_finite() && bound > 0.0)
+        {
+            return Err(Error::usage("bound of the divergence")
+                .expected("a number above 0")
+                .found(bound));
+        }
         let active = model.activate(adapters)?;
         merge::check(&active, model.spec())?;
         let mut merge = Merge {
@@ -221,43 +218,47 @@ impl<'a> Merge<'a> {
         Ok(merge)
     }
 
-    /// The merge with its types chosen, and the divergence if that was measured for the choice.
-    fn chosen(
-        model: &'a Model,
+    /// The merged model. Of [`MergeType::Within`] the types are chosen first: what was packed too coarsely is packed again.
+    fn in_memory(
+        &mut self,
         adapters: &[(Adapter, f32)],
         to: MergeType,
         progress: &mut dyn FnMut(f32) -> bool,
-    ) -> Result<(Self, Option<Divergence>)> {
-        let mut merge = Self::prepare(model, adapters, to)?;
-        let MergeType::Within(bound) = to else {
-            return Ok((merge, None));
-        };
-        if !(bound.is_finite() && bound > 0.0) {
-            return Err(Error::usage("bound of the divergence")
-                .expected("a number above 0")
-                .found(bound));
-        }
+    ) -> Result<(Model, MergeReport)> {
+        let mut weights = self.model.weights().clone();
+        weights.tied &= !self.untied;
+        let mut tensors: Vec<Option<MergedTensor>> = vec![None; self.changes.len()];
+        let mut again: Vec<usize> = (0..self.changes.len()).collect();
         loop {
-            let mut weights = model.weights().clone();
-            weights.tied &= !merge.untied;
-            let mut errors = Vec::with_capacity(merge.changes.len());
-            for change in &merge.changes {
-                let packed = merge.pack(change)?;
-                errors.push(packed.error);
+            for (n, &i) in again.iter().enumerate() {
+                let change = &self.changes[i];
+                let packed = self.pack(change)?;
+                tensors[i] = Some(change.report(&packed));
                 change.put(&mut weights, packed.bytes);
-                if !progress(0.0) {
+                if !progress((n + 1) as f32 / again.len() as f32) {
                     return Err(Error::usage("cancelled"));
                 }
             }
-            let divergence = model.with_weights(weights)?.divergence_from(model, adapters)?;
-            // The worst half of what can be finer gets a finer type.
-            let mut coarse: Vec<usize> = (0..errors.len()).filter(|i| errors[*i] > 0.0).collect();
-            if divergence.mean() <= bound || coarse.is_empty() {
-                return Ok((merge, Some(divergence)));
+            let model = self.model.with_weights(weights.clone())?;
+            let divergence = match to {
+                MergeType::Within(_) => Some(model.divergence_from(self.model, adapters)?),
+                _ => None,
+            };
+            let error = |i: usize| tensors[i].as_ref().map_or(0.0, |t| t.error);
+            again = (0..tensors.len()).filter(|i| error(*i) > 0.0).collect();
+            let near = match (to, &divergence) {
+                (MergeType::Within(bound), Some(measured)) => measured.mean() <= bound,
+                _ => true,
+            };
+            if near || again.is_empty() {
+                let tensors = tensors.into_iter().flatten().collect();
+                return Ok((model, MergeReport { tensors, divergence }));
             }
-            coarse.sort_by(|a, b| errors[*b].total_cmp(&errors[*a]));
-            for i in &coarse[..coarse.len().div_ceil(2)] {
-                let change = &mut merge.changes[*i];
+            // The worst half of what can be finer gets a finer type.
+            again.sort_by(|a, b| error(*b).total_cmp(&error(*a)));
+            again.truncate(again.len().div_ceil(2));
+            for &i in &again {
+                let change = &mut self.changes[i];
                 change.to = writable(finer(change.to), change.cols);
             }
         }
@@ -328,13 +329,13 @@ impl<'a> Merge<'a> {
                 .replaced_norm(site)
                 .map_or_else(Vec::new, |norm| norm.to_vec()),
             What::Bias(site) => {
-                let linear = linear_of(weights, site);
+                let linear = weights.linear(site);
                 let base = linear.and_then(|l| l.bias.as_deref());
                 merge::bias(self.active.program(site), base, change.cols).unwrap_or_default()
             }
             What::Matrix(site) => {
                 let program = self.active.program(site);
-                let base = linear_of(weights, site).map_or(&weights.embed, |l| &l.weight);
+                let base = weights.linear(site).map_or(&weights.embed, |l| &l.weight);
                 let mut w = merge::host(cpu, program.weight.as_deref().unwrap_or(base));
                 match site {
                     Site::Embed => merge::embedding(cpu, program, &mut w, change.cols),
@@ -417,18 +418,13 @@ impl Change {
             }
             What::Norm(_) => weights.output_norm = vector(&bytes),
             What::Bias(site) => {
-                if let Some(linear) = linear_mut(weights, site) {
+                if let Some(linear) = weights.linear_mut(site) {
                     linear.bias = Some(vector(&bytes));
                 }
             }
             What::Matrix(site) => {
-                let kind = self
-                    .name
-                    .trim_start_matches("blk.")
-                    .trim_start_matches(|c: char| c.is_ascii_digit() || c == '.');
-                let kind = kind.trim_end_matches(".weight");
-                let weight = CpuWeight::in_memory(kind, self.to, self.rows, self.cols, Arc::from(bytes));
-                match linear_mut(weights, site) {
+                let weight = CpuWeight::in_memory(&self.name, self.to, self.rows, self.cols, Arc::from(bytes));
+                match weights.linear_mut(site) {
                     Some(linear) => linear.weight = weight,
                     None => {
                         if weights.tied {
@@ -439,22 +435,6 @@ impl Change {
                 }
             }
         }
-    }
-}
-
-fn linear_of(weights: &Weights<Cpu>, site: Site) -> Option<&Linear<Cpu>> {
-    match site {
-        Site::Layer(i, part) => weights.layers.get(i)?.linear(part),
-        Site::Head => Some(&weights.head),
-        Site::Embed | Site::OutputNorm => None,
-    }
-}
-
-fn linear_mut(weights: &mut Weights<Cpu>, site: Site) -> Option<&mut Linear<Cpu>> {
-    match site {
-        Site::Layer(i, part) => weights.layers.get_mut(i)?.linear_mut(part),
-        Site::Head => Some(&mut weights.head),
-        Site::Embed | Site::OutputNorm => None,
     }
 }
 

@@ -4,6 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
+use graft::adapter::AdapterOptions;
 use graft::{Adapter, Model, Session};
 
 /// The bound for `Exact` against transformers/PEFT in f32: two f32 engines that sum in another order.
@@ -78,16 +79,35 @@ pub fn logsumexp(logits: &[f32]) -> f64 {
     max + logits.iter().map(|l| (f64::from(*l) - max).exp()).sum::<f64>().ln()
 }
 
-/// Adapters of a recorded case: `[{"dir", "weight"}]`, folders relative to `base`.
-pub fn adapters(model: &Model, base: &Path, list: &serde_json::Value) -> Vec<(Adapter, f32)> {
+/// Adapters of a recorded case: `[{"dir", "weight", "task_id"}]`, folders relative to `base`.
+pub fn try_adapters(model: &Model, base: &Path, list: &serde_json::Value) -> graft::Result<Vec<(Adapter, f32)>> {
     let list = list.as_array().expect("adapters");
     list.iter()
         .map(|a| {
             let dir = base.join(a["dir"].as_str().expect("dir"));
-            let adapter = model.load_adapter(&dir).unwrap_or_else(|e| panic!("{e}"));
-            (adapter, a["weight"].as_f64().expect("weight") as f32)
+            let options = AdapterOptions {
+                task_id: a["task_id"].as_u64().map(|t| t as usize),
+            };
+            let adapter = model.load_adapter_with(&dir, &options)?;
+            Ok((adapter, a["weight"].as_f64().expect("weight") as f32))
         })
         .collect()
+}
+
+/// The same, which must be good.
+pub fn adapters(model: &Model, base: &Path, list: &serde_json::Value) -> Vec<(Adapter, f32)> {
+    try_adapters(model, base, list).unwrap_or_else(|e| panic!("{e}"))
+}
+
+/// The recorded cases of adapter methods (tests/reference/methods.py), sorted.
+pub fn method_cases() -> Vec<PathBuf> {
+    let listed =
+        |folder: &Path| -> Vec<PathBuf> { std::fs::read_dir(folder).unwrap().map(|e| e.unwrap().path()).collect() };
+    let folders = listed(&data().join("methods"));
+    let mut cases: Vec<_> = folders.iter().filter(|f| f.is_dir()).flat_map(|f| listed(f)).collect();
+    cases.retain(|path| path.extension().is_some_and(|e| e == "json"));
+    cases.sort();
+    cases
 }
 
 /// Mean log-probability of tokens 2..n, and the logits at each recorded position, from one run over `tokens`.

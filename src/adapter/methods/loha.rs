@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crate::adapter::Lowered;
 use crate::adapter::forms::{Form, FromBase, LowRank};
-use crate::adapter::matrix::Matrix;
+use crate::adapter::matrix::{Matrix, add_rows};
 use crate::adapter::options::Rule;
 use crate::adapter::scaling::Scaling;
 use crate::adapter::source::{Method, Source, bad_shape};
@@ -84,17 +84,10 @@ fn hadamard(factors: [&Matrix; 4], scale: f32) -> Form {
     }
     let (mut dense, mut second) = (vec![0.0; rows * cols], vec![0.0; cols]);
     for (i, out) in dense.chunks_exact_mut(cols).enumerate() {
-        combine(&w1a[i * r..][..r], &w1b, out);
-        combine(&w2a[i * r..][..r], &w2b, &mut second);
+        add_rows(&w1a[i * r..][..r], &w1b, out);
+        second.fill(0.0);
+        add_rows(&w2a[i * r..][..r], &w2b, &mut second);
         out.iter_mut().zip(&second).for_each(|(x, y)| *x *= y);
     }
     Form::Dense(Matrix::from_f32(rows, cols, &dense), scale)
-}
-
-/// out = the rows of `b`, each times its factor, together.
-fn combine(factors: &[f32], b: &[f32], out: &mut [f32]) {
-    out.fill(0.0);
-    for (f, row) in factors.iter().zip(b.chunks_exact(out.len())) {
-        out.iter_mut().zip(row).for_each(|(o, v)| *o += f * v);
-    }
 }

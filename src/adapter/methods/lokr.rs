@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::adapter::Lowered;
 use crate::adapter::forms::{Form, FromBase, Kron};
-use crate::adapter::matrix::Matrix;
+use crate::adapter::matrix::{Matrix, add_rows};
 use crate::adapter::options::Rule;
 use crate::adapter::scaling::Scaling;
 use crate::adapter::source::{Method, Module, Source, bad_shape};
@@ -104,9 +104,7 @@ impl Factor {
         let (fa, fb) = (a.to_f32(), b.to_f32());
         let mut product = vec![0.0; rows * cols];
         for (out, factors) in product.chunks_exact_mut(cols).zip(fa.chunks_exact(r)) {
-            for (f, row) in factors.iter().zip(fb.chunks_exact(cols)) {
-                out.iter_mut().zip(row).for_each(|(o, v)| *o += f * v);
-            }
+            add_rows(factors, &fb, out);
         }
         Matrix::from_f32(rows, cols, &product)
     }

@@ -16,6 +16,7 @@ use crate::adapter::Lowered;
 use crate::adapter::forms::{Base, Form, FromBase, LowRank, Lower};
 use crate::adapter::matrix::Matrix;
 use crate::adapter::options::Rule;
+use crate::adapter::rows;
 use crate::adapter::scaling::{MAX_RANK, Scaling};
 use crate::adapter::source::{Method, Module, Source, bad_shape};
 use crate::error::{Error, Result};
@@ -355,11 +356,7 @@ fn invocation(source: &Source) -> Result<Option<Vec<u32>>> {
     let Some(list) = source.folder.list(field)? else {
         return Ok(None);
     };
-    let ids: Option<Vec<u32>> = list
-        .iter()
-        .map(|v| v.as_u64().and_then(|n| u32::try_from(n).ok()))
-        .collect();
-    match ids {
+    match rows::of_numbers(list) {
         Some(ids) if !ids.is_empty() => Ok(Some(ids)),
         _ => {
             let e = Error::invalid("the field has the wrong type or range");

@@ -9,7 +9,7 @@ use graft::{Error, LoadOptions, Model, Result};
 use serde_json::json;
 
 use crate::args::{ExportLoraArgs, FactorType, ToLoraArgs};
-use crate::output::{Done, bytes, can_hold_file, print_json, say};
+use crate::output::{Done, bytes, can_hold_file, file_size, print_json, say};
 use crate::progress::Progress;
 
 pub fn export_lora(args: &ExportLoraArgs) -> Done {
@@ -20,9 +20,7 @@ pub fn export_lora(args: &ExportLoraArgs) -> Done {
         FactorType::F32 => BlockFormat::F32,
     };
     let done = model.export_lora(&file, &args.output, format)?;
-    let size = std::fs::metadata(&args.output)
-        .map_err(|e| Error::io(&args.output, "cannot read", &e))?
-        .len();
+    let size = file_size(&args.output)?;
     if args.json {
         return print_json(&json!({
             "file": args.output, "method": file.method(), "sites": done.sites, "ranks": done.ranks, "alpha": done.alpha,
@@ -34,7 +32,7 @@ pub fn export_lora(args: &ExportLoraArgs) -> Done {
         args.output.display(),
         done.sites,
         numbers(&done.ranks),
-        bytes(usize::try_from(size).unwrap_or(usize::MAX)),
+        bytes(size),
         format.name(),
     ));
     Ok(())

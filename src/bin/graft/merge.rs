@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::args::{MergeArgs, ModelArgs};
 use crate::interrupt::Catch;
 use crate::load;
-use crate::output::{Done, Fail, bytes, print, print_json, say};
+use crate::output::{Done, Fail, bytes, file_size, print, print_json, say};
 use crate::progress::Progress;
 
 pub fn run(args: &MergeArgs) -> Done {
@@ -39,10 +39,7 @@ pub fn run(args: &MergeArgs) -> Done {
         (None, true) => None,
         (None, false) => Some(Model::open(&args.output)?.divergence_from(&model, &adapters)?),
     };
-    let size = std::fs::metadata(&args.output)
-        .map_err(|e| Error::io(&args.output, "cannot read", &e))?
-        .len();
-    let size = usize::try_from(size).unwrap_or(usize::MAX);
+    let size = file_size(&args.output)?;
     match args.json {
         true => {
             let tensors: Vec<Value> = report

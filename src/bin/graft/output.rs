@@ -4,6 +4,7 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
+use graft::format::AtomicFile;
 use graft::{Error, ErrorKind};
 use serde::Serialize;
 
@@ -73,6 +74,12 @@ pub fn say(words: &str) {
     let _ = writeln!(io::stderr(), "graft: {words}");
 }
 
+/// Bytes of the file `path`.
+pub fn file_size(path: &Path) -> graft::Result<usize> {
+    let meta = std::fs::metadata(path).map_err(|e| Error::io(path, "cannot read", &e))?;
+    Ok(usize::try_from(meta.len()).unwrap_or(usize::MAX))
+}
+
 /// Bytes for people: `98.4 MB`.
 pub fn bytes(n: usize) -> String {
     let n = n as f64;
@@ -115,16 +122,7 @@ pub fn can_hold_folder(path: &Path) -> Done {
 
 /// Writes a file whole or not at all: under another name first, then renamed.
 pub fn write_file(path: &Path, text: &str) -> Done {
-    let mut name = path.file_name().unwrap_or_default().to_os_string();
-    name.push(format!(".{}.part", std::process::id()));
-    let part = path.with_file_name(name);
-    let written = std::fs::File::create(&part).and_then(|mut file| {
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        std::fs::rename(&part, path)
-    });
-    written.map_err(|e| {
-        let _ = std::fs::remove_file(&part);
-        Fail::write(path, &e)
-    })
+    let mut file = AtomicFile::create(path)?;
+    file.write_all(text.as_bytes()).map_err(|e| file.error(&e))?;
+    Ok(file.commit()?)
 }

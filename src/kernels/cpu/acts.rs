@@ -130,6 +130,11 @@ pub(crate) fn tile(m: usize) -> usize {
     if m < PANELS_FROM { 1 } else { TILE }
 }
 
+/// Tokens of a tile in f32 in a batch of m rows.
+pub(crate) fn f32_tile(m: usize) -> usize {
+    if m < PANELS_FROM { 1 } else { F32_TILE }
+}
+
 fn grow<T: Default + Clone>(buffer: &mut Vec<T>, len: usize) {
     if buffer.len() < len {
         buffer.resize(len, T::default());
@@ -165,7 +170,7 @@ impl Acts {
 
     /// Tokens of a tile in f32.
     pub(crate) fn f32_tile(&self) -> usize {
-        if self.m < PANELS_FROM { 1 } else { F32_TILE }
+        f32_tile(self.m)
     }
 
     /// Makes room for `m` rows of `k` in the forms `has`. Old contents are lost. Buffers only grow: filling up again what was cut off

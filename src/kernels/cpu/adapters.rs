@@ -2,9 +2,8 @@
 
 use std::ops::Range;
 
-use super::acts::{F32_TILE, interleave};
-use super::crossovers::PANELS_FROM;
-use super::panels::{self, How, Panels};
+use super::acts::{f32_tile, interleave};
+use super::panels::{self, How, Panels, View};
 use super::types::{LowRank, Out, Precision, Weight};
 use super::{Acts, Chunks, Cpu, GRAIN, scratch};
 
@@ -35,11 +34,6 @@ impl<'a> Updates<'a> {
     pub fn is_empty(&self) -> bool {
         self.iter().next().is_none()
     }
-}
-
-/// Tokens of a tile in a batch of m rows.
-fn f32_tile(m: usize) -> usize {
-    if m < PANELS_FROM { 1 } else { F32_TILE }
 }
 
 impl Cpu {
@@ -185,19 +179,38 @@ impl Cpu {
         y: Out,
         rows: Range<usize>,
     ) {
-        let tile = f32_tile(m);
-        let all = m.div_ceil(tile) * tile;
+        let all = m.div_ceil(f32_tile(m)) * f32_tile(m);
         for (_, at, l) in updates.iter().filter(|(of, ..)| *of == part) {
             let (b, _) = l.b.at(precision, self.isa.halves);
-            let how = l.out.map_or(How::Add, How::Scaled);
-            let which = rows.start / panels::ROWS..rows.end.div_ceil(panels::ROWS);
             let u = &u[at * all..][..b.cols * all];
-            for (index, u) in u.chunks_exact(tile * b.cols).enumerate() {
-                let (first, tokens) = (index * tile, tile.min(m - index * tile));
-                if first + tokens > l.from {
-                    // SAFETY: the caller's promise; the level fits the CPU; `u` is a tile of the matrix's columns.
-                    unsafe { (self.isa.panels)(b, which.clone(), u, tokens, y, first, how) };
-                }
+            // SAFETY: the caller's promise.
+            unsafe { self.add_product(b, u, m, l.out, l.from, y, rows.clone()) };
+        }
+    }
+
+    /// Columns `rows` of y += out ⊙ (u b^T) in the tiles that have rows from `from` on; `u` is in tiles, of `m` rows.
+    ///
+    /// # Safety
+    /// As [`add_updates`](Self::add_updates).
+    #[allow(clippy::too_many_arguments)] // those of a product
+    unsafe fn add_product(
+        &self,
+        b: View,
+        u: &[f32],
+        m: usize,
+        out: Option<&[f32]>,
+        from: usize,
+        y: Out,
+        rows: Range<usize>,
+    ) {
+        let tile = f32_tile(m);
+        let how = out.map_or(How::Add, How::Scaled);
+        let which = rows.start / panels::ROWS..rows.end.div_ceil(panels::ROWS);
+        for (index, u) in u.chunks_exact(tile * b.cols).enumerate() {
+            let (first, tokens) = (index * tile, tile.min(m - index * tile));
+            if first + tokens > from {
+                // SAFETY: the caller's promise; the level fits the CPU; `u` is a tile of the matrix's columns.
+                unsafe { (self.isa.panels)(b, which.clone(), u, tokens, y, first, how) };
             }
         }
     }
@@ -229,24 +242,10 @@ impl Cpu {
                 interleave(rows, rank, tile, out);
             }
             let y = Out::new(y, b.rows());
-            let how = out.map_or(How::Add, How::Scaled);
             let (view, _) = b.at(Precision::Exact, false);
-            self.split(m.div_ceil(tile), 8, &|range| {
-                for index in range {
-                    let (x, first) = (&tiles[index * tile * rank..][..tile * rank], index * tile);
-                    // SAFETY: `split` gives each tile, whose rows of y nobody else uses, to one chunk.
-                    unsafe {
-                        (self.isa.panels)(
-                            view,
-                            0..b.rows().div_ceil(panels::ROWS),
-                            x,
-                            tile.min(m - first),
-                            y,
-                            first,
-                            how,
-                        )
-                    };
-                }
+            self.split_rows(&[b.rows()], rank, m, &|_, rows| {
+                // SAFETY: `split_rows` gives each column of y to one chunk.
+                unsafe { self.add_product(view, tiles, m, out, from, y, rows) };
             });
         });
     }
