@@ -7,7 +7,7 @@
 use std::time::{Duration, Instant};
 
 use graft::kernels::Cpu;
-use graft::kernels::cpu::{Acts, Attention, KvBuf, Precision, Weight, pairs};
+use graft::kernels::cpu::{Acts, Attention, KvBuf, Precision, Readers, Weight, pairs};
 use graft::quant::{BlockFormat, FORMATS};
 
 fn main() {
@@ -74,7 +74,7 @@ fn crossover(cpu: &Cpu) {
         for m in [1, 2, 3, 4, 5, 6, 8] {
             let x = activations(m * k);
             let (mut acts, mut y) = (Acts::default(), vec![0.0; m * rows]);
-            cpu.pack(&x, k, &[info.format], Precision::Fast, &mut acts);
+            cpu.pack(&x, k, Readers::weights(&[info.format], Precision::Fast), &mut acts);
             print!(" {:8.0}", 1e6 * best(|| cpu.matmul(w, &acts, Precision::Fast, &mut y)));
         }
         println!();
@@ -189,7 +189,7 @@ fn line(cpu: &Cpu, format: BlockFormat, precision: Precision) {
         let x = activations(m * k);
         let mut acts = Acts::default();
         let mut y = vec![0.0; m * rows];
-        cpu.pack(&x, k, &[format], precision, &mut acts);
+        cpu.pack(&x, k, Readers::weights(&[format], precision), &mut acts);
         let seconds = best(|| cpu.matmul(w, &acts, precision, &mut y));
         let figure = if m <= 3 {
             data.len() as f64 / seconds

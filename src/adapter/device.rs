@@ -313,7 +313,7 @@ fn squares<B: Backend>(b: &B, l: &LowRank, weight: &B::Weight, embedding: bool) 
         b.read_rows(weight, first, &mut rows);
         if let Some(device_a) = &device_a {
             b.write(&rows, &mut x);
-            b.pack(&x, cols, [device_a], Precision::Exact, &mut acts);
+            b.pack(&x, cols, [device_a], false, Precision::Exact, &mut acts);
             b.resize(&mut u, n * rank);
             b.matmul([(device_a, &mut u)], &acts, Precision::Exact);
             for (out, v) in aw[first * rank..].iter_mut().zip(b.read(&u).iter()) {

@@ -8,7 +8,7 @@ use super::active::{Active, Program};
 use super::device::{Action, Step};
 use super::forms::Blocks;
 use crate::error::{Error, Result};
-use crate::kernels::cpu::{Acts, LowRank, Panels, Weight};
+use crate::kernels::cpu::{Acts, LowRank, Panels, Readers, Weight};
 use crate::kernels::{Cpu, Precision};
 use crate::linalg::transpose;
 use crate::model::Site;
@@ -255,7 +255,12 @@ fn low_rank(cpu: &Cpu, l: &LowRankOn<Cpu>, scale: f32, w: &mut [f32], cols: usiz
     let a = Weight::f32(cols, rank, &at);
     let mut acts = Acts::default();
     for (b, rows) in b.chunks(CHUNK * rank).zip(w.chunks_mut(CHUNK * cols)) {
-        cpu.pack(b, rank, &[BlockFormat::F32], Precision::Exact, &mut acts);
+        cpu.pack(
+            b,
+            rank,
+            Readers::weights(&[BlockFormat::F32], Precision::Exact),
+            &mut acts,
+        );
         cpu.matmul_add(a, &acts, rows);
     }
 }

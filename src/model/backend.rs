@@ -92,12 +92,13 @@ pub trait Backend: Send + Sync + Sized + 'static {
     fn rms_norm(&self, x: &Self::Buf, w: &Self::Vector, eps: f32, out: &mut Self::Buf);
     /// RMSNorm of each row of the weight's length, in place.
     fn rms_norm_inplace(&self, x: &mut Self::Buf, w: &Self::Vector, eps: f32);
-    /// Makes rows `x` of width `cols` ready for `weights`.
+    /// Makes rows `x` of width `cols` ready for `weights`, and for [`Update`]s if `updates`.
     fn pack<const N: usize>(
         &self,
         x: &Self::Buf,
         cols: usize,
         weights: [&Self::Weight; N],
+        updates: bool,
         precision: Precision,
         acts: &mut Self::Acts,
     );
@@ -110,6 +111,7 @@ pub trait Backend: Send + Sync + Sized + 'static {
         eps: f32,
         normed: &mut Self::Buf,
         weights: [&Self::Weight; N],
+        updates: bool,
         precision: Precision,
         acts: &mut Self::Acts,
     );
@@ -117,8 +119,8 @@ pub trait Backend: Send + Sync + Sized + 'static {
     fn matmul<const N: usize>(&self, to: [(&Self::Weight, &mut Self::Buf); N], acts: &Self::Acts, precision: Precision);
     /// Adds the f32 form of x, which is packed in `acts` for other readers, unless it is there.
     fn pack_f32(&self, x: &Self::Buf, acts: &mut Self::Acts);
-    /// As [`matmul`](Self::matmul), and each y += the updates of its matrix, which read the same rows x; of an update that waits for gate g
-    /// rows before `gates[g]` have none.
+    /// As [`matmul`](Self::matmul), and each y += the updates of its matrix, which `acts` was packed for too; of an update that waits for
+    /// gate g rows before `gates[g]` have none.
     fn matmul_updated<const N: usize>(
         &self,
         to: [(&Self::Weight, &mut Self::Buf); N],
@@ -126,7 +128,6 @@ pub trait Backend: Send + Sync + Sized + 'static {
         precision: Precision,
         updates: [&[Update<Self>]; N],
         gates: &[usize],
-        x: &Self::Buf,
     );
     /// y += scale * the update of x in rows from `from` on.
     fn low_rank(

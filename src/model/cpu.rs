@@ -9,7 +9,7 @@ use crate::adapter::matrix::Matrix;
 use crate::error::{Error, Result};
 use crate::format::{Gguf, Mapping, TensorInfo};
 use crate::kernels::cpu::{
-    self, Act, Acts, Attention, KvBuf, Panels, Partner, RopeTable, Updates, Weight, pairs, partner,
+    self, Act, Acts, Attention, KvBuf, Panels, Partner, Readers, RopeTable, Updates, Weight, pairs, partner,
 };
 use crate::kernels::op_times::Work;
 use crate::kernels::{Cpu, Precision};
@@ -196,13 +196,17 @@ impl Backend for Cpu {
         x: &Vec<f32>,
         cols: usize,
         weights: [&CpuWeight; N],
+        updates: bool,
         precision: Precision,
         acts: &mut Acts,
     ) {
-        let formats = weights.map(|w| w.format);
+        let readers = Readers {
+            formats: &weights.map(|w| w.format),
+            precision,
+            updates,
+        };
         let work = Work::elements("pack", size_of_val(&x[..]));
-        self.times()
-            .time(work, || Cpu::pack(self, x, cols, &formats, precision, acts));
+        self.times().time(work, || Cpu::pack(self, x, cols, readers, acts));
     }
 
     fn norm_pack<const N: usize>(
@@ -212,14 +216,18 @@ impl Backend for Cpu {
         eps: f32,
         normed: &mut Vec<f32>,
         weights: [&CpuWeight; N],
+        updates: bool,
         precision: Precision,
         acts: &mut Acts,
     ) {
-        let formats = weights.map(|w| w.format);
+        let readers = Readers {
+            formats: &weights.map(|w| w.format),
+            precision,
+            updates,
+        };
         let work = Work::elements("norm_pack", 2 * size_of_val(&x[..]));
-        self.times().time(work, || {
-            Cpu::norm_pack(self, x, norm, eps, normed, &formats, precision, acts);
-        });
+        self.times()
+            .time(work, || Cpu::norm_pack(self, x, norm, eps, normed, readers, acts));
     }
 
     fn matmul<const N: usize>(&self, to: [(&CpuWeight, &mut Vec<f32>); N], acts: &Acts, precision: Precision) {
@@ -242,7 +250,6 @@ impl Backend for Cpu {
         precision: Precision,
         updates: [&[Update<Cpu>]; N],
         gates: &[usize],
-        x: &Vec<f32>,
     ) {
         let weights = to.each_ref().map(|(w, _)| w.kind());
         let mut work = product(&weights, to.each_ref().map(|(w, _)| *w), acts, precision);
@@ -257,14 +264,7 @@ impl Backend for Cpu {
         };
         let updates = Updates { parts: N, list: &list };
         self.times().time(work, || {
-            Cpu::matmul_updated(
-                self,
-                to.map(|(w, y)| (w.view(), &mut y[..])),
-                acts,
-                precision,
-                &updates,
-                x,
-            );
+            Cpu::matmul_updated(self, to.map(|(w, y)| (w.view(), &mut y[..])), acts, precision, &updates);
         });
     }
 

@@ -301,7 +301,17 @@ impl<B: Backend> Pass<'_, B> {
         b.resize(normed, m * spec.hidden_size);
         let maps = to.map(|(linear, y)| self.map(linear, index, y));
         let weights = maps.each_ref().map(|map| map.weight);
-        b.norm_pack(x, norm, spec.norm_eps, normed, weights, work.precision, &mut work.acts);
+        let updates = maps.iter().any(|map| !map.program.updates.is_empty());
+        b.norm_pack(
+            x,
+            norm,
+            spec.norm_eps,
+            normed,
+            weights,
+            updates,
+            work.precision,
+            &mut work.acts,
+        );
         self.packed_linear(maps, normed, m, work);
     }
 
@@ -316,8 +326,9 @@ impl<B: Backend> Pass<'_, B> {
     ) {
         let maps = to.map(|(linear, y)| self.map(linear, index, y));
         let weights = maps.each_ref().map(|map| map.weight);
+        let updates = maps.iter().any(|map| !map.program.updates.is_empty());
         self.backend
-            .pack(x, maps[0].cols, weights, work.precision, &mut work.acts);
+            .pack(x, maps[0].cols, weights, updates, work.precision, &mut work.acts);
         self.packed_linear(maps, x, m, work);
     }
 
@@ -351,7 +362,7 @@ impl<B: Backend> Pass<'_, B> {
         if maps.iter().all(|map| map.program.keeps_input()) {
             let updates = maps.each_ref().map(|map| &map.program.updates[..]);
             let to = maps.each_mut().map(|map| (map.weight, &mut *map.y));
-            b.matmul_updated(to, &acts, work.precision, updates, self.gates, x);
+            b.matmul_updated(to, &acts, work.precision, updates, self.gates);
             for map in &mut maps {
                 if let Some(bias) = map.bias {
                     b.add_bias(map.y, bias, 1.0);
@@ -386,7 +397,7 @@ impl<B: Backend> Pass<'_, B> {
             for step in &here.ins {
                 self.input(step, &mut changed, work);
             }
-            b.pack(&changed, map.cols, [map.weight], work.precision, &mut packed);
+            b.pack(&changed, map.cols, [map.weight], false, work.precision, &mut packed);
             self.nested(map, level + 1, &changed, &mut packed, work);
             work.changed.push((changed, packed));
         }

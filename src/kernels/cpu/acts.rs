@@ -28,6 +28,7 @@
 //! vector to two vectors a matter of shifts. A block with a NaN or infinity has d = NaN and zeros, so its outputs are NaN.
 
 use super::crossovers::PANELS_FROM;
+use super::types::Precision;
 use crate::quant::BlockFormat;
 
 /// Elements of a block.
@@ -99,6 +100,49 @@ pub fn partner(format: BlockFormat) -> Partner {
         .iter()
         .find(|(f, _)| *f == format)
         .map_or(Partner::F32, |(_, p)| *p)
+}
+
+/// Who reads packed activations.
+#[derive(Clone, Copy)]
+pub struct Readers<'a> {
+    /// Of the weights that do.
+    pub formats: &'a [BlockFormat],
+    /// How they read.
+    pub precision: Precision,
+    /// Whether low-rank updates read them too.
+    pub updates: bool,
+}
+
+impl<'a> Readers<'a> {
+    /// Weights alone.
+    pub fn weights(formats: &'a [BlockFormat], precision: Precision) -> Self {
+        Readers {
+            formats,
+            precision,
+            updates: false,
+        }
+    }
+
+    /// Low-rank updates alone.
+    pub fn updates(precision: Precision) -> Self {
+        Readers {
+            formats: &[],
+            precision,
+            updates: true,
+        }
+    }
+
+    /// What forms they need of rows of k.
+    pub(crate) fn forms(&self, k: usize) -> Has {
+        let fast = self.precision == Precision::Fast;
+        let want = |p| fast && self.formats.iter().any(|&f| partner(f) == p);
+        let blocks = k.is_multiple_of(BLOCK);
+        Has {
+            x: !fast || want(Partner::F32) || self.updates && !blocks,
+            i8: want(Partner::I8) || self.updates && fast && blocks,
+            i16: want(Partner::I16),
+        }
+    }
 }
 
 /// Input rows of one or more matmuls, with the quantized forms that their weights need, made once.

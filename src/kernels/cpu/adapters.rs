@@ -2,13 +2,10 @@
 
 use std::ops::Range;
 
-use super::acts::{f32_tile, interleave};
-use super::panels::{self, How, Panels, View};
+use super::acts::{BLOCK, Has, f32_tile, interleave};
+use super::panels::{How, Panels, ROWS, Records};
 use super::types::{LowRank, Out, Precision, Weight};
-use super::{Acts, Chunks, Cpu, GRAIN, scratch};
-
-/// Bytes of A that are worth a second thread for one tile of tokens: a barrier costs about what reading this much does.
-const WORTH_A_THREAD: usize = 256 << 10;
+use super::{Acts, Chunks, Cpu, GRAIN, Readers, scratch};
 
 /// The low-rank updates of the matrices that meet the same input.
 pub struct Updates<'a> {
@@ -19,13 +16,19 @@ pub struct Updates<'a> {
 }
 
 impl<'a> Updates<'a> {
-    /// All of them: the matrix, the ranks of those before, the update.
+    /// None of no matrix.
+    pub const NONE: Self = Updates {
+        parts: 0,
+        list: &|_, _| None,
+    };
+
+    /// All of them: the matrix, the columns of those before in what A makes of the input, the update.
     pub(super) fn iter(&self) -> impl Iterator<Item = (usize, usize, LowRank<'a>)> {
         let list = self.list;
         let one = move |part: usize| (0..).map_while(move |i| list(part, i)).map(move |l| (part, l));
-        (0..self.parts).flat_map(one).scan(0, |ranks, (part, l)| {
-            let at = *ranks;
-            *ranks += l.a.rows();
+        (0..self.parts).flat_map(one).scan(0, |width, (part, l)| {
+            let at = *width;
+            *width += l.a.rows().next_multiple_of(BLOCK);
             Some((part, at, l))
         })
     }
@@ -58,159 +61,146 @@ impl Cpu {
     /// y += the update of x, `[m][k]`.
     pub fn low_rank(&self, l: &LowRank, precision: Precision, x: &[f32], y: &mut [f32]) {
         let (k, rows) = (l.a.cols(), l.b.rows());
-        let m = x.len() / k;
         let list = |_: usize, i: usize| (i == 0).then_some(*l);
         let updates = Updates { parts: 1, list: &list };
-        self.with_products(&updates, precision, x, k, |u| {
-            let y = Out::new(y, rows);
-            self.split_rows(&[rows], k, m, &|_, rows| {
-                // SAFETY: `split_rows` gives each column of y to one chunk.
-                unsafe { self.add_updates(&updates, 0, u, precision, m, y, rows) };
+        scratch::with_acts(|acts| {
+            self.pack(x, k, Readers::updates(precision), acts);
+            self.with_products(&updates, acts, |u| {
+                let y = Out::new(y, rows);
+                self.split_rows(&[rows], u.k, u.m, &|_, rows| {
+                    // SAFETY: `split_rows` gives each column of y to one chunk.
+                    unsafe { self.add_updates(&updates, 0, u, y, rows) };
+                });
             });
         });
     }
 
-    /// Calls `then` with scale * mid ⊙ (x a^T) of all updates, one behind the other, each in tiles as f32 activations have: element c of row t
-    /// of a tile at `c * tile + t`.
-    pub(super) fn with_products<R>(
-        &self,
-        updates: &Updates,
-        precision: Precision,
-        x: &[f32],
-        k: usize,
-        then: impl FnOnce(&[f32]) -> R,
-    ) -> R {
-        let m = x.len() / k;
-        let tile = f32_tile(m);
-        let tiles = m.div_ceil(tile);
-        let (mut n, mut ranks, mut bytes) = (0, 0, 0);
+    /// Calls `then` with scale * mid ⊙ (x a^T) of all updates, beside each other, packed for their B.
+    pub(super) fn with_products(&self, updates: &Updates, acts: &Acts, then: impl FnOnce(&Acts)) {
+        let mut width = 0;
         for (.., l) in updates.iter() {
-            assert_eq!(l.a.cols(), k, "low_rank: columns of A and of the input");
-            (n, ranks, bytes) = (n + 1, ranks + l.a.rows(), bytes + l.a.bytes());
+            assert_eq!(l.a.cols(), acts.k, "low_rank: columns of A and of the input");
+            width += l.a.rows().next_multiple_of(BLOCK);
         }
-        scratch::with_f32(tiles * tile * ranks, |room| {
-            let len = room.len();
-            let out = Out::new(room, len.max(1));
-            let one_tile = |index: usize, which: Range<usize>| {
-                let rows = &x[index * tile * k..x.len().min((index + 1) * tile * k)];
-                let tokens = rows.len() / k;
-                let product = |x: &[f32]| {
-                    for (_, at, l) in updates.iter().skip(which.start).take(which.len()) {
-                        let size = tile * l.a.rows();
-                        // SAFETY: each tile of each update belongs to one unit of work.
-                        let out = unsafe { out.at(0, at * tiles * tile + index * size, size) };
-                        self.product(&l, precision, x, index * tile, tokens, tile, out);
-                    }
-                };
-                match tile {
-                    1 => product(rows),
-                    _ => scratch::with_f32(tile * k, |x| {
-                        interleave(rows, k, tile, x);
-                        product(x);
-                    }),
-                }
-            };
-            if tiles >= self.threads() && tiles > 3 {
-                self.split(tiles, 1, &|range| range.for_each(|index| one_tile(index, 0..n)));
-            } else if bytes < WORTH_A_THREAD {
-                (0..tiles).for_each(|index| one_tile(index, 0..n));
-            } else {
-                self.split(n, 1, &|which| {
-                    (0..tiles).for_each(|index| one_tile(index, which.clone()))
-                });
-            }
-            then(room)
-        })
-    }
-
-    /// scale * mid ⊙ (x a^T) of one tile of x, whose first row is `first`.
-    #[allow(clippy::too_many_arguments)] // what one tile is
-    fn product(
-        &self,
-        l: &LowRank,
-        precision: Precision,
-        x: &[f32],
-        first: usize,
-        tokens: usize,
-        tile: usize,
-        out: &mut [f32],
-    ) {
-        let rank = l.a.rows();
-        let ((a, scale_a), (_, scale_b)) = (l.a.at(precision, self.isa.halves), l.b.at(precision, self.isa.halves));
-        let scale = l.scale * scale_a * scale_b;
-        let factor = |c: usize| scale * l.mid.map_or(1.0, |mid| mid[c]);
-        if tile == 1 {
-            let y = Out::new(out, rank);
-            // SAFETY: the level fits the CPU; x is a row of the matrix's columns; the output is ours.
-            unsafe { (self.isa.panels)(a, 0..rank.div_ceil(panels::ROWS), x, 1, y, 0, How::Set) };
-            let on = if first >= l.from { 1.0 } else { 0.0 };
-            out.iter_mut().enumerate().for_each(|(c, v)| *v *= on * factor(c));
+        if acts.m == 0 || width == 0 {
             return;
         }
-        scratch::with_f32(tile * rank, |rows| {
-            let y = Out::new(rows, rank);
-            // SAFETY: as above; x is a tile.
-            unsafe { (self.isa.panels)(a, 0..rank.div_ceil(panels::ROWS), x, tokens, y, 0, How::Set) };
-            for (c, out) in out.chunks_exact_mut(tile).enumerate() {
-                let factor = factor(c);
-                for (t, v) in out.iter_mut().enumerate() {
-                    *v = if t < tokens && first + t >= l.from {
-                        factor * rows[t * rank + c]
-                    } else {
-                        0.0
-                    };
+        scratch::with_f32(acts.m * width, |room| {
+            let room = Out::new(room, width);
+            let forms = Has {
+                i8: acts.has.i8,
+                x: !acts.has.i8,
+                i16: false,
+            };
+            scratch::with_acts(|u| {
+                self.pack_rows(acts.m, width, forms, acts.k + width, u, &|rows| {
+                    for (_, at, l) in updates.iter() {
+                        // SAFETY: `pack_rows` asks for each row once.
+                        unsafe { self.product(&l, acts, rows.clone(), room, at) };
+                    }
+                    // SAFETY: as above.
+                    unsafe { room.rows(rows) }
+                });
+                then(u);
+            });
+        });
+    }
+
+    /// Columns from `at` on of rows `rows`, whole tiles, of u: scale * mid ⊙ (x a^T), and zeros up to the next block.
+    ///
+    /// # Safety
+    /// Nobody else uses these rows of u.
+    unsafe fn product(&self, l: &LowRank, acts: &Acts, rows: Range<usize>, u: Out, at: usize) {
+        let rank = l.a.rows();
+        // SAFETY: the level fits the CPU; this part of u is ours.
+        unsafe {
+            if acts.has.i8 {
+                let tile = acts.tile();
+                let x = Records {
+                    acts,
+                    group: 0,
+                    tiles: rows.start / tile..rows.end.div_ceil(tile),
+                };
+                (self.isa.codes)(l.a.codes(), 0..rank.div_ceil(ROWS), x, u, at, How::Set);
+            } else {
+                let tile = acts.f32_tile();
+                let tiles = rows.start / tile..rows.end.div_ceil(tile);
+                self.exact_product(l.a, 0..rank, tiles, |i| acts.f32_tile_at(i), u, at, How::Set);
+            }
+        }
+        for t in rows {
+            // SAFETY: as above.
+            let u = unsafe { u.at(t, at, rank.next_multiple_of(BLOCK)) };
+            u[rank..].fill(0.0);
+            match l.mid {
+                _ if t < l.from => u.fill(0.0),
+                None => u.iter_mut().for_each(|u| *u *= l.scale),
+                Some(mid) => u.iter_mut().zip(mid).for_each(|(u, mid)| *u *= l.scale * mid),
+            }
+        }
+    }
+
+    /// Rows `rows` of a matrix, which begin at a multiple of 16, in all its digits, times tiles of f32 activations: to or onto the columns of
+    /// y that begin with `column` for row 0.
+    ///
+    /// # Safety
+    /// Nobody else uses these columns of y in the tiles' rows.
+    #[allow(clippy::too_many_arguments)] // those of a product
+    unsafe fn exact_product<'x>(
+        &self,
+        w: &Panels,
+        rows: Range<usize>,
+        tiles: Range<usize>,
+        x: impl Fn(usize) -> &'x [f32],
+        y: Out,
+        column: usize,
+        how: How,
+    ) {
+        let tile = f32_tile(y.m());
+        scratch::with_f32(ROWS * w.cols(), |panel| {
+            for row in rows.clone().step_by(ROWS) {
+                w.expand(row / ROWS, panel);
+                for index in tiles.clone() {
+                    let (first, n) = (index * tile, ROWS.min(rows.end - row));
+                    let tokens = tile.min(y.m() - first);
+                    // SAFETY: the caller's promise; the level fits the CPU.
+                    unsafe { (self.isa.panel)(panel, n, x(index), tokens, y, (first, column + row), how.from(row)) };
                 }
             }
         });
     }
 
-    /// Columns `rows` of y += the updates of matrix `part`, whose products with A are in `u`.
+    /// Columns `rows` of y += the updates of matrix `part`, whose products with A are `u`.
     ///
     /// # Safety
     /// Nobody else uses these columns of y; they begin at a multiple of 16.
-    #[allow(clippy::too_many_arguments)] // those of a product
-    pub(super) unsafe fn add_updates(
-        &self,
-        updates: &Updates,
-        part: usize,
-        u: &[f32],
-        precision: Precision,
-        m: usize,
-        y: Out,
-        rows: Range<usize>,
-    ) {
-        let all = m.div_ceil(f32_tile(m)) * f32_tile(m);
+    pub(super) unsafe fn add_updates(&self, updates: &Updates, part: usize, u: &Acts, y: Out, rows: Range<usize>) {
         for (_, at, l) in updates.iter().filter(|(of, ..)| *of == part) {
-            let (b, _) = l.b.at(precision, self.isa.halves);
-            let u = &u[at * all..][..b.cols * all];
             // SAFETY: the caller's promise.
-            unsafe { self.add_product(b, u, m, l.out, l.from, y, rows.clone()) };
+            unsafe { self.add_product(l.b, u, at, l.out, y, rows.clone()) };
         }
     }
 
-    /// Columns `rows` of y += out ⊙ (u b^T) in the tiles that have rows from `from` on; `u` is in tiles, of `m` rows.
+    /// Columns `rows` of y += out ⊙ (u b^T), of the columns of u from `at` on.
     ///
     /// # Safety
     /// As [`add_updates`](Self::add_updates).
-    #[allow(clippy::too_many_arguments)] // those of a product
-    unsafe fn add_product(
-        &self,
-        b: View,
-        u: &[f32],
-        m: usize,
-        out: Option<&[f32]>,
-        from: usize,
-        y: Out,
-        rows: Range<usize>,
-    ) {
-        let tile = f32_tile(m);
+    unsafe fn add_product(&self, b: &Panels, u: &Acts, at: usize, out: Option<&[f32]>, y: Out, rows: Range<usize>) {
         let how = out.map_or(How::Add, How::Scaled);
-        let which = rows.start / panels::ROWS..rows.end.div_ceil(panels::ROWS);
-        for (index, u) in u.chunks_exact(tile * b.cols).enumerate() {
-            let (first, tokens) = (index * tile, tile.min(m - index * tile));
-            if first + tokens > from {
-                // SAFETY: the caller's promise; the level fits the CPU; `u` is a tile of the matrix's columns.
-                unsafe { (self.isa.panels)(b, which.clone(), u, tokens, y, first, how) };
+        // SAFETY: the caller's promise; the level fits the CPU.
+        unsafe {
+            if u.has.i8 {
+                let x = Records {
+                    acts: u,
+                    group: at / BLOCK,
+                    tiles: 0..u.m.div_ceil(u.tile()),
+                };
+                let panels = rows.start / ROWS..rows.end.div_ceil(ROWS);
+                (self.isa.codes)(b.codes(), panels, x, y, 0, how);
+            } else {
+                let tile = u.f32_tile();
+                let x = |i: usize| &u.f32_tile_at(i)[at * tile..][..b.cols() * tile];
+                self.exact_product(b, rows, 0..u.m.div_ceil(tile), x, y, 0, how);
             }
         }
     }
@@ -229,23 +219,19 @@ impl Cpu {
         y: &mut [f32],
     ) {
         let (rank, m) = (table.cols, ids.len());
-        let tile = f32_tile(m);
-        scratch::with_f32((m + tile) * rank * 2, |room| {
-            let (u, tiles) = room.split_at_mut(m * rank);
+        scratch::with_f32(m * rank, |u| {
             self.embed(table, ids, scale, u);
             u[..from.min(m) * rank].fill(0.0);
             for row in u.chunks_exact_mut(rank) {
                 row.iter_mut().zip(mid.into_iter().flatten()).for_each(|(v, m)| *v *= m);
             }
-            let tiles = &mut tiles[..m.div_ceil(tile) * tile * rank];
-            for (rows, out) in u.chunks(tile * rank).zip(tiles.chunks_exact_mut(tile * rank)) {
-                interleave(rows, rank, tile, out);
-            }
-            let y = Out::new(y, b.rows());
-            let (view, _) = b.at(Precision::Exact, false);
-            self.split_rows(&[b.rows()], rank, m, &|_, rows| {
-                // SAFETY: `split_rows` gives each column of y to one chunk.
-                unsafe { self.add_product(view, tiles, m, out, from, y, rows) };
+            scratch::with_acts(|acts| {
+                self.pack(u, rank, Readers::updates(Precision::Exact), acts);
+                let y = Out::new(y, b.rows());
+                self.split_rows(&[b.rows()], rank, m, &|_, rows| {
+                    // SAFETY: `split_rows` gives each column of y to one chunk.
+                    unsafe { self.add_product(b, acts, 0, out, y, rows) };
+                });
             });
         });
     }
@@ -268,7 +254,7 @@ impl Cpu {
         let m = x.len() / (i1 * i2);
         assert_eq!((x.len(), y.len()), (m * i1 * i2, m * o1 * o2), "kron: lengths");
         scratch::with_f32(m * i1 * o2, |z| {
-            self.pack(x, i2, &[w2.format], Precision::Exact, tmp);
+            self.pack(x, i2, Readers::weights(&[w2.format], Precision::Exact), tmp);
             self.matmul_f32(w2, tmp, z, false);
             scratch::with_f32(o1 * i1, |factors| {
                 w1.format.dequantize(w1.data, factors);

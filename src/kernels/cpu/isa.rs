@@ -7,7 +7,7 @@ use std::ops::Range;
 use super::acts::{Acts, Outlier};
 #[cfg(target_arch = "aarch64")]
 use super::neon;
-use super::panels::{How, View};
+use super::panels::{Codes, How, Records};
 use super::scalar;
 use super::types::{Act, Attention, KvBuf, Out, Weight};
 #[cfg(target_arch = "x86_64")]
@@ -21,9 +21,12 @@ pub(crate) type PackI8 =
 /// See [`Isa::matmul_int`].
 pub(crate) type MatmulInt = unsafe fn(w: Weight, acts: &Acts, y: Out, rows: Range<usize>);
 
-/// See [`Isa::panels`].
-pub(crate) type PanelsOf =
-    unsafe fn(p: View, panels: Range<usize>, x: &[f32], tokens: usize, y: Out, first: usize, how: How);
+/// See [`Isa::panel`].
+pub(crate) type PanelOf =
+    unsafe fn(w: &[f32], n: usize, x: &[f32], tokens: usize, y: Out, at: (usize, usize), how: How);
+
+/// See [`Isa::codes`].
+pub(crate) type CodesOf = unsafe fn(p: Codes, panels: Range<usize>, x: Records, y: Out, column: usize, how: How);
 
 /// One level's kernels.
 ///
@@ -58,11 +61,12 @@ pub(crate) struct Isa {
     pub matmul_f32: unsafe fn(w: Weight, acts: &Acts, y: Out, add: bool, rows: Range<usize>),
     /// The same, = only, with the packed form of the format's [`partner`](super::acts::partner), which is I8 or I16 and present.
     pub matmul_int: MatmulInt,
-    /// Products of the tokens of one tile with some panels: row `first + t` of y, columns 16 for each panel. `x` is a row of `p.cols`
-    /// (one token), or a tile of f32 activations, of which `tokens` count. Nobody else uses these columns of `y`.
-    pub panels: PanelsOf,
-    /// Whether adapters are faster in f16.
-    pub halves: bool,
+    /// Products of the tokens of one tile with the `n` rows of a panel in f32, `[columns][16]`: from row and column `at` of y on. `x` is a
+    /// row of as many columns (one token), or a tile of f32 activations, of which `tokens` count. Nobody else uses this part of `y`.
+    pub panel: PanelOf,
+    /// Products of some tiles with some panels in int8: rows of y as in the batch, columns from `column` on, 16 for each panel (of all,
+    /// not only these). Nobody else uses this part of `y`.
+    pub codes: CodesOf,
     /// Unnormalized attention: see [`AttentionPart`].
     pub attention: unsafe fn(part: AttentionPart),
 }

@@ -31,7 +31,7 @@ mod types;
 use std::ops::Range;
 use std::sync::Arc;
 
-pub use acts::{Acts, PARTNERS, Partner, partner};
+pub use acts::{Acts, PARTNERS, Partner, Readers, partner};
 pub use adapters::Updates;
 pub use panels::Panels;
 pub use types::{Act, Attention, KvBuf, LowRank, Precision, RopeTable, Weight, pairs};
@@ -39,7 +39,6 @@ pub use types::{Act, Attention, KvBuf, LowRank, Precision, RopeTable, Weight, pa
 use super::op_times::OpTimes;
 use crate::Result;
 use crate::pool::{Executor, Team, physical_cores};
-use crate::quant::BlockFormat;
 use acts::{BLOCK, Has, I8_LINES, I16_LINES, WHOLE_TILES, interleave};
 use crossovers::PANELS_FROM;
 use isa::Isa;
@@ -159,14 +158,14 @@ impl Cpu {
         });
     }
 
-    /// Copies/quantizes `x` (`[m][k]`) into `acts` in every form that `formats` (of the weights that will read it) need.
-    pub fn pack(&self, x: &[f32], k: usize, formats: &[BlockFormat], precision: Precision, acts: &mut Acts) {
+    /// Copies/quantizes `x` (`[m][k]`) into `acts` in every form that its readers need.
+    pub fn pack(&self, x: &[f32], k: usize, readers: Readers, acts: &mut Acts) {
         assert!(
             k > 0 && x.len().is_multiple_of(k),
             "pack: {} elements are not rows of {k}",
             x.len()
         );
-        self.pack_rows(x.len() / k, k, formats, precision, acts, &|rows| {
+        self.pack_rows(x.len() / k, k, readers.forms(k), k, acts, &|rows| {
             &x[rows.start * k..rows.end * k]
         });
     }
@@ -180,8 +179,7 @@ impl Cpu {
         weight: &[f32],
         eps: f32,
         normed: &mut [f32],
-        formats: &[BlockFormat],
-        precision: Precision,
+        readers: Readers,
         acts: &mut Acts,
     ) {
         let k = weight.len();
@@ -193,7 +191,7 @@ impl Cpu {
         assert_eq!(x.len(), normed.len(), "norm_pack: lengths");
         let len = normed.len();
         let out = Out::new(normed, len.max(1));
-        self.pack_rows(len / k, k, formats, precision, acts, &|rows| {
+        self.pack_rows(len / k, k, readers.forms(k), k, acts, &|rows| {
             // SAFETY: `pack_rows` asks for each row once.
             let normed = unsafe { out.at(0, rows.start * k, rows.len() * k) };
             normed.copy_from_slice(&x[rows.start * k..rows.end * k]);
@@ -205,22 +203,16 @@ impl Cpu {
         });
     }
 
-    /// Packs m rows of k, which `rows` gives: each once, by tiles, on any thread.
+    /// Packs m rows of k, which `rows` gives: each once, by tiles, on any thread. `cost` is how many elements making a row is worth.
     fn pack_rows<'x>(
         &self,
         m: usize,
         k: usize,
-        formats: &[BlockFormat],
-        precision: Precision,
+        has: Has,
+        cost: usize,
         acts: &mut Acts,
         rows: &(dyn Fn(Range<usize>) -> &'x [f32] + Sync),
     ) {
-        let want = |p| precision == Precision::Fast && formats.iter().any(|&f| partner(f) == p);
-        let has = Has {
-            x: precision == Precision::Exact || want(Partner::F32),
-            i8: want(Partner::I8),
-            i16: want(Partner::I16),
-        };
         assert!(
             !(has.i8 || has.i16) || k.is_multiple_of(BLOCK),
             "pack: rows of {k} are not blocks of {BLOCK}"
@@ -241,7 +233,7 @@ impl Cpu {
         );
         let x = Chunks::new(&mut acts.x, f32_tile * k);
         let unit = if m < PANELS_FROM { 1 } else { WHOLE_TILES };
-        self.split(m.div_ceil(unit), (GRAIN / (unit * k)).max(1), &|range| {
+        self.split(m.div_ceil(unit), (GRAIN / (unit * cost)).max(1), &|range| {
             for first in range.map(|index| index * unit) {
                 let rows = rows(first..(first + unit).min(m));
                 if has.x {
@@ -275,27 +267,16 @@ impl Cpu {
     /// The same for several matrices that read the same activations, as one job for the team: a small matrix would keep only some
     /// threads busy, and each job costs a barrier.
     pub fn matmul_all<const N: usize>(&self, to: [(Weight, &mut [f32]); N], acts: &Acts, precision: Precision) {
-        self.matmul_updated(
-            to,
-            acts,
-            precision,
-            &Updates {
-                parts: 0,
-                list: &|_, _| None,
-            },
-            &[],
-        );
+        self.matmul_updated(to, acts, precision, &Updates::NONE);
     }
 
-    /// The same with the low-rank updates of each matrix, which read the same input `x`, `[m][k]`: each thread adds them to what it has
-    /// just computed.
+    /// The same with the low-rank updates of each matrix: each thread adds them to what it has just computed.
     pub fn matmul_updated<const N: usize>(
         &self,
         to: [(Weight, &mut [f32]); N],
         acts: &Acts,
         precision: Precision,
         updates: &Updates,
-        x: &[f32],
     ) {
         let parts = to.map(|(w, y)| {
             w.check();
@@ -318,7 +299,7 @@ impl Cpu {
         if acts.m == 0 {
             return;
         }
-        let multiply = |u: &[f32]| {
+        let multiply = |u: Option<&Acts>| {
             self.split_rows(&parts.map(|(w, ..)| w.rows), acts.k, acts.m, &|part, rows| {
                 let (w, partner, y) = parts[part];
                 // SAFETY: the weight was checked, `split_rows` gives each column of y to one chunk, the form is packed.
@@ -327,20 +308,19 @@ impl Cpu {
                         Partner::F32 => (self.isa.matmul_f32)(w, acts, y, false, rows.clone()),
                         _ => (self.isa.matmul_int)(w, acts, y, rows.clone()),
                     }
-                    if !u.is_empty() {
-                        self.add_updates(updates, part, u, precision, acts.m, y, rows);
+                    if let Some(u) = u {
+                        self.add_updates(updates, part, u, y, rows);
                     }
                 }
             });
         };
         if updates.is_empty() {
-            return multiply(&[]);
+            return multiply(None);
         }
         for (part, _, l) in updates.iter() {
             assert_eq!(l.b.rows(), parts[part].0.rows, "low_rank: rows of B and of the weight");
         }
-        assert_eq!(x.len(), acts.m * acts.k, "low_rank: input length");
-        self.with_products(updates, precision, x, acts.k, multiply);
+        self.with_products(updates, acts, |u| multiply(Some(u)));
     }
 
     /// `y[m][n] += x w^T`, x packed in f32.

@@ -1,5 +1,7 @@
 //! What the operations of [`Cpu`](super::Cpu) are told: plain data.
 
+use std::ops::Range;
+
 use super::panels::Panels;
 use crate::quant::BlockFormat;
 
@@ -238,6 +240,20 @@ impl<'a> Out<'a> {
     #[allow(dead_code)]
     pub fn n(&self) -> usize {
         self.n
+    }
+
+    /// All of rows `rows`.
+    ///
+    /// # Safety
+    /// As [`at`](Self::at).
+    ///
+    /// # Panics
+    /// If they do not exist.
+    #[allow(clippy::mut_from_ref)]
+    pub unsafe fn rows(&self, rows: Range<usize>) -> &'a mut [f32] {
+        assert!(rows.start <= rows.end && rows.end <= self.m, "output rows out of range");
+        // SAFETY: in range as just checked; exclusive by the caller's promise.
+        unsafe { std::slice::from_raw_parts_mut(self.ptr.add(rows.start * self.n), rows.len() * self.n) }
     }
 
     /// Elements `col .. col + len` of row `row`.

@@ -34,6 +34,10 @@ pub(in crate::kernels::cpu) unsafe trait Dot {
     unsafe fn finish(sums: __m256i) -> __m256;
     /// i32 sums + codes x activations, both pairs of words.
     unsafe fn step_words(sums: __m256i, codes: __m256i, x: __m256i) -> __m256i;
+    /// i32 sums to begin with for [`step_wide`](Self::step_wide), of the sums of both halves of a record.
+    unsafe fn start_wide(sums: __m256i) -> __m256i;
+    /// i32 sums + (codes of 1..=255 - 128) x activations.
+    unsafe fn step_wide(sums: __m256i, codes: __m256i, x: __m256i) -> __m256i;
 }
 
 /// Products of bytes in pairs, added in 16 bits: see the bounds in [`prefill`](super::prefill).
@@ -51,7 +55,18 @@ unsafe impl Dot for Maddubs {
         step_words(sums: __m256i, codes: __m256i, x: __m256i) -> __m256i {
             _mm256_add_epi32(sums, _mm256_madd_epi16(codes, x))
         }
+        start_wide(_sums: __m256i) -> __m256i { _mm256_setzero_si256() }
+        step_wide(sums: __m256i, codes: __m256i, x: __m256i) -> __m256i { signed(sums, codes, x) }
     }
+}
+
+/// [`Dot::step_wide`] without 16-bit sums: |code - 128| and the activation with its sign, of whose products two are below 2^15.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn signed(sums: __m256i, codes: __m256i, x: __m256i) -> __m256i {
+    let codes = _mm256_xor_si256(codes, _mm256_set1_epi8(-128));
+    let pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(codes), _mm256_sign_epi8(x, codes));
+    _mm256_add_epi32(sums, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))
 }
 
 /// T tokens, any format.

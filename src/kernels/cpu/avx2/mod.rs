@@ -12,7 +12,7 @@ mod lanes;
 pub(super) mod matmul;
 mod norm;
 mod pack;
-mod panels;
+pub(super) mod panels;
 pub(super) mod prefill;
 mod rope;
 pub(super) mod unpack;
@@ -33,8 +33,8 @@ pub(crate) static ISA: Isa = Isa {
     pack_i16: pack::pack_i16,
     matmul_f32: dense::matmul_f32,
     matmul_int: matmul::matmul_int,
-    panels: panels::panels,
-    halves: true,
+    panel: panels::panel,
+    codes: panels::codes,
     attention: attention::attention,
 };
 

@@ -3,99 +3,219 @@
 use std::arch::x86_64::*;
 use std::ops::Range;
 
-use super::dense::{BF16, Dense, F16, F32, tile};
+use super::decode::{Dot, Maddubs};
+use super::dense::{F32, tile};
 use super::lanes::{load, store};
-use crate::kernels::cpu::acts::F32_TILE as TOKENS;
-use crate::kernels::cpu::panels::{How, ROWS, View};
+use crate::kernels::cpu::acts::{BLOCK, F32_TILE, I8_LINES, Outlier, TILE};
+use crate::kernels::cpu::panels::{Codes, How, LINE, ROWS, Records, ZERO, lines, panel_bytes};
 use crate::kernels::cpu::types::Out;
-use crate::quant::BlockFormat;
 
 /// # Safety
-/// As [`Isa::panels`](crate::kernels::cpu::isa::Isa::panels).
+/// As [`Isa::panel`](crate::kernels::cpu::isa::Isa::panel).
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) unsafe fn panels(p: View, panels: Range<usize>, x: &[f32], tokens: usize, y: Out, first: usize, how: How) {
-    // SAFETY: the caller's promise.
-    unsafe {
-        match p.format {
-            BlockFormat::F32 => run::<F32>(p, panels, x, tokens, y, first, how),
-            BlockFormat::F16 => run::<F16>(p, panels, x, tokens, y, first, how),
-            BlockFormat::BF16 => run::<BF16>(p, panels, x, tokens, y, first, how),
-            other => panic!("panels of {}", other.name()),
+pub(super) unsafe fn panel(w: &[f32], n: usize, x: &[f32], tokens: usize, y: Out, at: (usize, usize), how: How) {
+    let cols = w.len() / ROWS;
+    assert!(cols > 0 && w.len() == cols * ROWS && tokens <= F32_TILE);
+    let mut sums = [[_mm256_setzero_ps(); 2]; F32_TILE];
+    if x.len() == cols {
+        sums[0] = one(w, x);
+    } else {
+        // SAFETY: the panel has `cols` columns of ROWS numbers.
+        unsafe { tile::<F32, F32_TILE, 2, 1, F32_TILE>(x, w.as_ptr().cast(), ROWS * 4, cols, &mut sums) };
+    }
+    for (t, sums) in sums.into_iter().enumerate().take(tokens) {
+        // SAFETY: these columns are ours.
+        let out = unsafe { y.at(at.0 + t, at.1, n) };
+        for (i, (out, sum)) in out.chunks_mut(8).zip(sums).enumerate() {
+            put(out, sum, how, 8 * i);
         }
     }
 }
 
-/// # Safety
-/// As [`panels`], with D's format.
+/// Stores, or adds, the sums that exist; they are of the rows from `row` on.
+#[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn run<D: Dense>(p: View, panels: Range<usize>, x: &[f32], tokens: usize, y: Out, first: usize, how: How) {
-    let bytes = p.cols * ROWS * D::BYTES;
-    assert!(panels.end * bytes <= p.data.len() && p.cols > 0 && tokens <= TOKENS);
-    for panel in panels {
-        let (row, n) = (panel * ROWS, ROWS.min(p.rows - panel * ROWS));
-        let data = p.data[panel * bytes..].as_ptr();
-        let mut sums = [[_mm256_setzero_ps(); 2]; TOKENS];
-        if x.len() == p.cols {
-            // SAFETY: the panel has `cols` columns of ROWS numbers, as just checked.
-            sums[0] = unsafe { one::<D>(x, data) };
-        } else {
-            if let How::Add = how {
-                for (t, sums) in sums.iter_mut().enumerate().take(tokens) {
-                    // SAFETY: the caller's promise: these columns are ours.
-                    let old = unsafe { y.at(first + t, row, n) };
-                    *sums = [load(old), load(old.get(8..).unwrap_or_default())];
-                }
-            }
-            // SAFETY: as above.
-            unsafe { tile::<D, TOKENS, 2, 1, TOKENS>(x, data, ROWS * D::BYTES, p.cols, &mut sums) };
-        }
-        let added = x.len() != p.cols && matches!(how, How::Add);
-        for (t, sums) in sums.into_iter().enumerate().take(tokens) {
-            // SAFETY: these columns are ours.
-            let out = unsafe { y.at(first + t, row, n) };
-            for (i, (out, sum)) in out.chunks_mut(8).zip(sums).enumerate() {
-                let sum = match how {
-                    _ if added => sum,
-                    How::Set => sum,
-                    How::Add => _mm256_add_ps(load(out), sum),
-                    How::Scaled(f) => _mm256_fmadd_ps(sum, load(&f[row + 8 * i..][..out.len()]), load(out)),
-                };
-                store(out, sum);
-            }
-        }
-    }
+fn put(out: &mut [f32], sum: __m256, how: How, row: usize) {
+    let sum = match how {
+        How::Set => sum,
+        How::Add => _mm256_add_ps(load(out), sum),
+        How::Scaled(f) => _mm256_fmadd_ps(sum, load(&f[row..][..out.len()]), load(out)),
+    };
+    store(out, sum);
 }
 
 /// 16 sums of one token, in four chains.
-///
-/// # Safety
-/// The panel at `data` has `x.len()` columns of ROWS numbers.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn one<D: Dense>(x: &[f32], data: *const u8) -> [__m256; 2] {
+fn one(w: &[f32], x: &[f32]) -> [__m256; 2] {
     let mut f = [[_mm256_setzero_ps(); 2]; 4];
-    let mut columns = x.chunks_exact(4);
-    let mut at = data;
-    for four in &mut columns {
-        for (f, x) in f.iter_mut().zip(four) {
+    let columns = w.as_chunks::<ROWS>().0;
+    for (columns, x) in columns.chunks(4).zip(x.chunks(4)) {
+        for ((f, w), x) in f.iter_mut().zip(columns).zip(x) {
             let x = _mm256_set1_ps(*x);
-            // SAFETY: a column that the panel has.
-            unsafe {
-                f[0] = _mm256_fmadd_ps(D::eight(at), x, f[0]);
-                f[1] = _mm256_fmadd_ps(D::eight(at.add(8 * D::BYTES)), x, f[1]);
-                at = at.add(ROWS * D::BYTES);
-            }
-        }
-    }
-    for x in columns.remainder() {
-        let x = _mm256_set1_ps(*x);
-        // SAFETY: as above.
-        unsafe {
-            f[0][0] = _mm256_fmadd_ps(D::eight(at), x, f[0][0]);
-            f[0][1] = _mm256_fmadd_ps(D::eight(at.add(8 * D::BYTES)), x, f[0][1]);
-            at = at.add(ROWS * D::BYTES);
+            f[0] = _mm256_fmadd_ps(load(&w[..8]), x, f[0]);
+            f[1] = _mm256_fmadd_ps(load(&w[8..]), x, f[1]);
         }
     }
     let both = |i: usize| _mm256_add_ps(_mm256_add_ps(f[0][i], f[1][i]), _mm256_add_ps(f[2][i], f[3][i]));
     [both(0), both(1)]
+}
+
+/// # Safety
+/// As [`Isa::codes`](crate::kernels::cpu::isa::Isa::codes).
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(super) unsafe fn codes(p: Codes, panels: Range<usize>, x: Records, y: Out, column: usize, how: How) {
+    // SAFETY: the caller's promise.
+    unsafe { products::<Maddubs, 1>(p, panels, x, y, column, how) }
+}
+
+/// [`codes`] with D's arithmetic, V vectors of 8 rows at a time.
+///
+/// # Safety
+/// As `codes`, and what [`Dot`] asks for.
+#[inline(always)]
+pub(in crate::kernels::cpu) unsafe fn products<D: Dot, const V: usize>(
+    p: Codes,
+    panels: Range<usize>,
+    x: Records,
+    y: Out,
+    column: usize,
+    how: How,
+) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        match x.acts.tile() {
+            1 => tiles::<D, V, 1>(p, panels, x, y, column, how),
+            _ => tiles::<D, V, TILE>(p, panels, x, y, column, how),
+        }
+    }
+}
+
+/// Tiles of T tokens.
+///
+/// # Safety
+/// As [`products`].
+#[inline(always)]
+unsafe fn tiles<D: Dot, const V: usize, const T: usize>(
+    p: Codes,
+    panels: Range<usize>,
+    x: Records,
+    y: Out,
+    column: usize,
+    how: How,
+) {
+    let (groups, bytes) = (p.cols.div_ceil(BLOCK), panel_bytes(p.cols));
+    assert!(panels.end * bytes <= p.data.len() && (x.group + groups) * BLOCK <= x.acts.k);
+    for panel in panels {
+        let row = panel * ROWS;
+        let n = ROWS.min(p.rows - row);
+        for index in x.tiles.clone() {
+            let records = x.acts.i8_tile(index)[x.group * I8_LINES * T..].as_ptr();
+            let outliers = x.acts.tile_outliers(index);
+            let tokens = T.min(y.m() - index * T);
+            for first in (0..n).step_by(8 * V) {
+                // SAFETY: the panel's and the tile's groups are within their lengths, as asserted; these columns of y are ours.
+                unsafe {
+                    let data = p.data.as_ptr().add(panel * bytes + 4 * first);
+                    let mut sums = sums::<D, V, T>(p.cols, data, records);
+                    if !outliers.is_empty() {
+                        lone::<V, T>(p.cols, data, outliers, x.group, &mut sums);
+                    }
+                    for (t, sums) in sums.into_iter().enumerate().take(tokens) {
+                        let out = y.at(index * T + t, column + row + first, (n - first).min(8 * V));
+                        for (i, (out, sum)) in out.chunks_mut(8).zip(sums).enumerate() {
+                            put(out, sum, how, row + first + 8 * i);
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// V x 8 rows, beginning at `data`, times the records of T tokens.
+///
+/// # Safety
+/// As [`products`]: groups of `cols` columns at `data`, and their records.
+#[inline(always)]
+unsafe fn sums<D: Dot, const V: usize, const T: usize>(
+    cols: usize,
+    mut data: *const u8,
+    mut record: *const u32,
+) -> [[__m256; V]; T] {
+    // SAFETY: each group's lines and record, as the caller promises.
+    unsafe {
+        let mut f = [[_mm256_setzero_ps(); V]; T];
+        for group in 0..cols.div_ceil(BLOCK) {
+            let lines = lines(cols, group);
+            let mut acc = [[_mm256_setzero_si256(); V]; T];
+            for (t, acc) in acc.iter_mut().enumerate() {
+                let half = |h: usize| _mm256_set1_epi32(record.add((8 + h) * T + t).read() as i32);
+                *acc = [D::start_wide(_mm256_add_epi16(half(0), half(1))); V];
+            }
+            for i in 0..lines {
+                let mut codes = [_mm256_setzero_si256(); V];
+                for (v, codes) in codes.iter_mut().enumerate() {
+                    *codes = _mm256_loadu_si256(data.add(i * LINE + 32 * v).cast());
+                }
+                for (t, acc) in acc.iter_mut().enumerate() {
+                    let x = _mm256_set1_epi32(record.add(i * T + t).read() as i32);
+                    for (acc, codes) in acc.iter_mut().zip(codes) {
+                        *acc = D::step_wide(*acc, codes, x);
+                    }
+                }
+            }
+            for v in 0..V {
+                let scale = _mm256_loadu_ps(data.add(lines * LINE + 32 * v).cast());
+                for t in 0..T {
+                    let scale = _mm256_mul_ps(scale, _mm256_broadcast_ss(&*record.add(10 * T + t).cast()));
+                    f[t][v] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(acc[t][v]), scale, f[t][v]);
+                }
+            }
+            data = data.add((lines + 1) * LINE);
+            record = record.add(I8_LINES * T);
+        }
+        f
+    }
+}
+
+/// sums += the columns at `data` times the outliers among those from group `group` on.
+///
+/// # Safety
+/// As [`sums`].
+#[inline(always)]
+unsafe fn lone<const V: usize, const T: usize>(
+    cols: usize,
+    data: *const u8,
+    mut outliers: &[Outlier],
+    group: usize,
+    sums: &mut [[__m256; V]; T],
+) {
+    // They come by token, so that a token's sums can stay in registers.
+    for (t, sums) in sums.iter_mut().enumerate() {
+        let mut f = *sums;
+        while let Some((o, rest)) = outliers.split_first()
+            && o.token as usize == t
+        {
+            outliers = rest;
+            let c = (o.at as usize).wrapping_sub(group * BLOCK);
+            if c < cols {
+                // All groups before have 8 lines.
+                let (at, lines) = (c / BLOCK * 9 * LINE, lines(cols, c / BLOCK));
+                for (v, f) in f.iter_mut().enumerate() {
+                    // SAFETY: a column that the panel has.
+                    unsafe {
+                        let (x, zero) = (_mm256_set1_ps(o.x), _mm256_set1_ps(f32::from(ZERO)));
+                        let shift = _mm_cvtsi32_si128(8 * (c % 4) as i32);
+                        let line = _mm256_loadu_si256(data.add(at + c % BLOCK / 4 * LINE + 32 * v).cast());
+                        let code = _mm256_and_si256(_mm256_srl_epi32(line, shift), _mm256_set1_epi32(255));
+                        let code = _mm256_sub_ps(_mm256_cvtepi32_ps(code), zero);
+                        let scale = _mm256_loadu_ps(data.add(at + lines * LINE + 32 * v).cast());
+                        *f = _mm256_fmadd_ps(_mm256_mul_ps(code, scale), x, *f);
+                    }
+                }
+            }
+        }
+        *sums = f;
+    }
 }

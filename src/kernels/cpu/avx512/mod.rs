@@ -19,6 +19,7 @@ pub(crate) static ISA: Isa = Isa {
     available,
     panel_rows: prefill::ROWS,
     matmul_int: matmul::matmul_int,
+    codes: decode::codes,
     ..avx2::ISA
 };
 

@@ -16,6 +16,7 @@ pub(crate) static ISA: Isa = Isa {
     name: "avxvnni",
     available: || (avx2::ISA.available)() && std::arch::is_x86_feature_detected!("avxvnni"),
     matmul_int: level::matmul_int,
+    codes: level::codes,
     ..avx2::ISA
 };
 
@@ -32,6 +33,10 @@ unsafe impl Dot for Vnni {
         join(a: __m256i, b: __m256i) -> __m256i { _mm256_add_epi32(a, b) }
         finish(sums: __m256i) -> __m256 { _mm256_cvtepi32_ps(sums) }
         step_words(sums: __m256i, codes: __m256i, x: __m256i) -> __m256i { _mm256_dpwssd_avx_epi32(sums, codes, x) }
+        start_wide(sums: __m256i) -> __m256i {
+            _mm256_dpwssd_avx_epi32(_mm256_setzero_si256(), sums, _mm256_set1_epi16(-128))
+        }
+        step_wide(sums: __m256i, codes: __m256i, x: __m256i) -> __m256i { _mm256_dpbusd_avx_epi32(sums, codes, x) }
     }
 }
 
@@ -44,6 +49,7 @@ macro_rules! level {
         use crate::kernels::cpu::avx2;
         use crate::kernels::cpu::avx2::matmul::{Kernels, kernels, q8_0};
         use crate::kernels::cpu::avx2::unpack::{self, Unpack};
+        use crate::kernels::cpu::panels::{Codes, How, Records};
         use crate::kernels::cpu::scratch;
         use crate::kernels::cpu::types::{Out, Weight};
         use crate::quant::BlockFormat;
@@ -84,6 +90,21 @@ macro_rules! level {
             // SAFETY: the caller's promises.
             unsafe { Kernels::run([Q8_0, OTHERS], w, acts, y, rows) }
         }
+
+        /// # Safety
+        /// As [`Isa::codes`](crate::kernels::cpu::isa::Isa::codes).
+        #[target_feature(enable = $features)]
+        pub(in crate::kernels::cpu) unsafe fn codes(
+            p: Codes,
+            panels: Range<usize>,
+            x: Records,
+            y: Out,
+            column: usize,
+            how: How,
+        ) {
+            // SAFETY: the caller's promise.
+            unsafe { avx2::panels::products::<$dot, 1>(p, panels, x, y, column, how) }
+        }
     };
 }
 
@@ -103,6 +124,7 @@ pub(super) mod twin {
         name: "avxvnni-twin",
         available: crate::kernels::cpu::avx512::ISA.available,
         matmul_int,
+        codes,
         ..avx2::ISA
     };
 }

@@ -55,8 +55,8 @@ const fn isa(name: &'static str, available: fn() -> bool, matmul_int: MatmulInt)
         pack_i16: pack::pack_i16,
         matmul_f32: dense::matmul_f32,
         matmul_int,
-        panels: panels::portable,
-        halves: false,
+        panel: panels::portable,
+        codes: panels::portable_codes,
         attention: attention::attention,
     }
 }

@@ -26,7 +26,7 @@ pub(crate) static ISA: Isa = Isa {
     pack_i16: pack::pack_i16,
     matmul_f32: matmul::matmul_f32,
     matmul_int: matmul::matmul_int,
-    panels: panels::portable,
-    halves: false,
+    panel: panels::portable,
+    codes: panels::portable_codes,
     attention: attention::attention,
 };

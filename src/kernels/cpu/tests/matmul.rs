@@ -111,7 +111,7 @@ fn check(matrix: &Matrix, x: &[f32], precision: Precision) {
     };
     for (cpu, other) in levels(1).iter().zip(levels(3).iter()) {
         let mut acts = Acts::default();
-        cpu.pack(x, k, &[w.format], precision, &mut acts);
+        cpu.pack(x, k, Readers::weights(&[w.format], precision), &mut acts);
         let mut seen = x.to_vec();
         if precision == Precision::Fast && partner(w.format) != Partner::F32 {
             scalar::unpack(&acts, partner(w.format), &mut seen);
@@ -121,7 +121,7 @@ fn check(matrix: &Matrix, x: &[f32], precision: Precision) {
         cpu.matmul(w, &acts, precision, &mut y);
         close(&what(cpu), &y, &expected, |i| size[i], BOUND);
         let mut again = vec![f32::NAN; m * w.rows];
-        other.pack(x, k, &[w.format], precision, &mut acts);
+        other.pack(x, k, Readers::weights(&[w.format], precision), &mut acts);
         other.matmul(w, &acts, precision, &mut again);
         assert!(
             y.iter().zip(&again).all(|(a, b)| a.to_bits() == b.to_bits()),
@@ -199,7 +199,12 @@ fn every_half_comes_through() {
         for m in [1, 2, 3, 4] {
             for cpu in levels(2).iter() {
                 let mut acts = Acts::default();
-                cpu.pack(&vec![1.0; m * K], K, &[format], Precision::Fast, &mut acts);
+                cpu.pack(
+                    &vec![1.0; m * K],
+                    K,
+                    Readers::weights(&[format], Precision::Fast),
+                    &mut acts,
+                );
                 let mut y = vec![0.0; m << 16];
                 cpu.matmul(w, &acts, Precision::Fast, &mut y);
                 for (i, &y) in y.iter().enumerate() {
@@ -257,7 +262,7 @@ fn broken_scales_and_activations_stay_in_their_outputs() {
                 for precision in [Precision::Fast, Precision::Exact] {
                     for cpu in levels(1).iter() {
                         let mut acts = Acts::default();
-                        cpu.pack(&x, matrix.cols, &[info.format], precision, &mut acts);
+                        cpu.pack(&x, matrix.cols, Readers::weights(&[info.format], precision), &mut acts);
                         let mut y = vec![0.0; m * 18];
                         cpu.matmul(matrix.weight(), &acts, precision, &mut y);
                         for (i, v) in y.iter().enumerate() {
@@ -295,7 +300,7 @@ fn fast_is_near_exact() {
         let norm = expected.iter().map(|v| v * v).sum::<f64>().sqrt();
         for cpu in levels(1).iter() {
             let mut acts = Acts::default();
-            cpu.pack(&x, 1024, &[info.format], Precision::Fast, &mut acts);
+            cpu.pack(&x, 1024, Readers::weights(&[info.format], Precision::Fast), &mut acts);
             let mut y = vec![0.0; 5 * 64];
             cpu.matmul(matrix.weight(), &acts, Precision::Fast, &mut y);
             let error = y
@@ -337,8 +342,7 @@ fn packing_is_the_same_at_every_level() {
                 cpu.pack(
                     &x,
                     k,
-                    &[BlockFormat::Q8_0, BlockFormat::Q4_0],
-                    Precision::Fast,
+                    Readers::weights(&[BlockFormat::Q8_0, BlockFormat::Q4_0], Precision::Fast),
                     &mut acts,
                 );
                 let outliers: Vec<_> = (0..m.div_ceil(acts.tile()))
