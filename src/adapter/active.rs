@@ -9,9 +9,9 @@ use std::sync::Arc;
 use super::attach::{Attached, PrefixOn};
 use super::device::{Action, Op, Step};
 use crate::error::{Error, Result};
-use crate::model::Site;
-use crate::model::backend::{Backend, Update};
+use crate::model::backend::{Backend, LowRankOn, Update};
 use crate::model::spec::Spec;
+use crate::model::{Part, Site};
 
 /// One group's operations at a site.
 pub struct Level<B: Backend> {
@@ -31,6 +31,8 @@ pub struct Program<B: Backend> {
     pub updates: Vec<Update<B>>,
     /// Outermost first.
     pub levels: Vec<Level<B>>,
+    /// Updates of the maps that follow in the pass: the device may fetch them.
+    pub next: Vec<Arc<LowRankOn<B>>>,
 }
 
 impl<B: Backend> Program<B> {
@@ -40,6 +42,7 @@ impl<B: Backend> Program<B> {
             bias: None,
             updates: Vec::new(),
             levels: Vec::new(),
+            next: Vec::new(),
         }
     }
 
@@ -190,7 +193,24 @@ impl<B: Backend> Active<B> {
             active.programs.push(program);
             active.norms.push(norm);
         }
+        active.link();
         Ok(active)
+    }
+
+    /// Tells each map which updates the pass meets next; behind the last layer comes the first one of the next pass.
+    fn link(&mut self) {
+        let maps = |layer: usize| Part::PASS.iter().map(move |together| (layer, *together));
+        let all: Vec<_> = (0..self.layers.len()).flat_map(maps).collect();
+        let mut next = Vec::new();
+        // Around twice, as the last one's next is the first one's.
+        for &(layer, together) in all.iter().rev().chain(all.iter().rev()) {
+            let index = |part: &Part| Site::Layer(layer, *part).index();
+            self.programs[index(&together[0])].next = std::mem::take(&mut next);
+            let programs = together.iter().map(|part| &self.programs[index(part)]);
+            next = programs
+                .flat_map(|p| p.updates.iter().map(|u| u.low_rank.clone()))
+                .collect();
+        }
     }
 
     /// What runs at `site`.

@@ -120,7 +120,7 @@ pub trait Backend: Send + Sync + Sized + 'static {
     /// Adds the f32 form of x, which is packed in `acts` for other readers, unless it is there.
     fn pack_f32(&self, x: &Self::Buf, acts: &mut Self::Acts);
     /// As [`matmul`](Self::matmul), and each y += the updates of its matrix, which `acts` was packed for too; of an update that waits for
-    /// gate g rows before `gates[g]` have none.
+    /// gate g rows before `gates[g]` have none. `next` are those that will be needed next.
     fn matmul_updated<const N: usize>(
         &self,
         to: [(&Self::Weight, &mut Self::Buf); N],
@@ -128,6 +128,7 @@ pub trait Backend: Send + Sync + Sized + 'static {
         precision: Precision,
         updates: [&[Update<Self>]; N],
         gates: &[usize],
+        next: &[Arc<LowRankOn<Self>>],
     );
     /// y += scale * the update of x in rows from `from` on.
     fn low_rank(

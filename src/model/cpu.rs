@@ -250,6 +250,7 @@ impl Backend for Cpu {
         precision: Precision,
         updates: [&[Update<Cpu>]; N],
         gates: &[usize],
+        next: &[Arc<LowRankOn<Cpu>>],
     ) {
         let weights = to.each_ref().map(|(w, _)| w.kind());
         let mut work = product(&weights, to.each_ref().map(|(w, _)| *w), acts, precision);
@@ -262,7 +263,11 @@ impl Backend for Cpu {
             let from = update.gate.map_or(0, |gate| gates[gate]);
             Some(low_rank(&update.low_rank, update.scale, from))
         };
-        let updates = Updates { parts: N, list: &list };
+        let updates = Updates {
+            parts: N,
+            list: &list,
+            next: &|i| next.get(i).map(|l| &*l.a),
+        };
         self.times().time(work, || {
             Cpu::matmul_updated(self, to.map(|(w, y)| (w.view(), &mut y[..])), acts, precision, &updates);
         });

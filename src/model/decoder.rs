@@ -361,8 +361,9 @@ impl<B: Backend> Pass<'_, B> {
         let mut acts = std::mem::take(&mut work.acts);
         if maps.iter().all(|map| map.program.keeps_input()) {
             let updates = maps.each_ref().map(|map| &map.program.updates[..]);
+            let next = &maps[0].program.next[..];
             let to = maps.each_mut().map(|map| (map.weight, &mut *map.y));
-            b.matmul_updated(to, &acts, work.precision, updates, self.gates);
+            b.matmul_updated(to, &acts, work.precision, updates, self.gates, next);
             for map in &mut maps {
                 if let Some(bias) = map.bias {
                     b.add_bias(map.y, bias, 1.0);

@@ -32,6 +32,14 @@ impl Part {
         }
         all
     };
+
+    /// The linear maps in the order of the forward pass, those of the same input together.
+    pub const PASS: [&[Part]; 4] = [
+        &[Part::Q, Part::K, Part::V],
+        &[Part::O],
+        &[Part::Gate, Part::Up],
+        &[Part::Down],
+    ];
 }
 
 /// What a part is called.

@@ -141,6 +141,7 @@ impl<'a> Readers<'a> {
             x: !fast || want(Partner::F32) || self.updates && !blocks,
             i8: want(Partner::I8) || self.updates && fast && blocks,
             i16: want(Partner::I16),
+            whole: false,
         }
     }
 }
@@ -167,6 +168,8 @@ pub(crate) struct Has {
     pub x: bool,
     pub i8: bool,
     pub i16: bool,
+    /// Whether int8 blocks keep their outliers.
+    pub whole: bool,
 }
 
 /// Tokens of a tile in a batch of m rows.

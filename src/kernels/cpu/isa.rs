@@ -52,7 +52,8 @@ pub(crate) struct Isa {
     pub softcap: unsafe fn(x: &mut [f32], cap: f32),
     /// f32 to f16 bits, round to nearest even, equal lengths.
     pub to_f16: unsafe fn(x: &[f32], out: &mut [u16]),
-    /// Quantizes rows of k (`x` = `[rows][k]`, rows <= tile) to the int8 records of one tile; returns the number of outliers.
+    /// Quantizes rows of k (`x` = `[rows][k]`, rows <= tile) to the int8 records of one tile; returns the number of outliers. Without room
+    /// for them they stay in their blocks.
     pub pack_i8: PackI8,
     /// The same to int16 records, without outliers.
     pub pack_i16: unsafe fn(x: &[f32], k: usize, tile: usize, out: &mut [u32]),
@@ -67,6 +68,8 @@ pub(crate) struct Isa {
     /// Products of some tiles with some panels in int8: rows of y as in the batch, columns from `column` on, 16 for each panel (of all,
     /// not only these). Nobody else uses this part of `y`.
     pub codes: CodesOf,
+    /// Asks for bytes that this thread will read: soon, in some microseconds, or later (which is what the second-level cache holds).
+    pub fetch: fn(bytes: &[u8], soon: bool),
     /// Unnormalized attention: see [`AttentionPart`].
     pub attention: unsafe fn(part: AttentionPart),
 }

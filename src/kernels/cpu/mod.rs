@@ -32,6 +32,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 pub use acts::{Acts, PARTNERS, Partner, Readers, partner};
+use adapters::Fetched;
 pub use adapters::Updates;
 pub use panels::Panels;
 pub use types::{Act, Attention, KvBuf, LowRank, Precision, RopeTable, Weight, pairs};
@@ -221,7 +222,8 @@ impl Cpu {
         if m == 0 {
             return;
         }
-        let (tile, f32_tile, room) = (acts.tile(), acts.f32_tile(), acts.outlier_room());
+        let (tile, f32_tile) = (acts.tile(), acts.f32_tile());
+        let room = if has.whole { 0 } else { acts.outlier_room() };
         let words = |lines: usize| tile * (k / BLOCK) * lines;
         let (i8, i16) = (
             Chunks::new(&mut acts.i8, words(I8_LINES)),
@@ -299,9 +301,14 @@ impl Cpu {
         if acts.m == 0 {
             return;
         }
+        let heights = parts.map(|(w, ..)| w.rows);
+        let fetched = Fetched::default();
         let multiply = |u: Option<&Acts>| {
-            self.split_rows(&parts.map(|(w, ..)| w.rows), acts.k, acts.m, &|part, rows| {
+            self.split_rows(&heights, acts.k, acts.m, &|part, rows| {
                 let (w, partner, y) = parts[part];
+                if acts.m < PANELS_FROM {
+                    self.fetch(updates, part, rows.clone(), heights.iter().sum(), &fetched);
+                }
                 // SAFETY: the weight was checked, `split_rows` gives each column of y to one chunk, the form is packed.
                 unsafe {
                     match partner {

@@ -76,6 +76,14 @@ pub(crate) struct Codes<'a> {
     pub data: &'a [u8],
 }
 
+impl<'a> Codes<'a> {
+    /// The bytes of some panels.
+    pub fn panels(&self, which: Range<usize>) -> &'a [u8] {
+        let bytes = panel_bytes(self.cols);
+        &self.data[which.start * bytes..which.end * bytes]
+    }
+}
+
 /// int8 activations that a kernel reads: some tiles of those of `acts`, from group `group` of their columns on.
 #[derive(Clone)]
 pub(crate) struct Records<'a> {
@@ -350,7 +358,7 @@ mod tests {
             let values: Vec<f32> = (0..rows * cols)
                 .map(|i| (i as f32 * 0.7).sin() * if i % 7 == 0 { 1e-3 } else { 1e-6 })
                 .collect();
-            for (format, bits) in [(BlockFormat::F32, 22), (BlockFormat::F16, 15), (BlockFormat::BF16, 15)] {
+            for (format, bits) in [(BlockFormat::F32, 22), (BlockFormat::F16, 14), (BlockFormat::BF16, 14)] {
                 let bytes: Vec<u8> = values
                     .iter()
                     .flat_map(|v| match format {

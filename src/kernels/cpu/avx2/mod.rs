@@ -35,6 +35,7 @@ pub(crate) static ISA: Isa = Isa {
     matmul_int: matmul::matmul_int,
     panel: panels::panel,
     codes: panels::codes,
+    fetch: panels::fetch,
     attention: attention::attention,
 };
 

@@ -77,7 +77,7 @@ fn bytes<const T: usize>(x: &[f32], k: usize, out: &mut [u32], outliers: &mut [O
     if x.len() < T * k {
         out.fill(0);
     }
-    let mut found = 0;
+    let (mut found, take_out) = (0, !outliers.is_empty());
     let (records, _) = out.as_chunks_mut::<T>().0.as_chunks_mut::<I8_LINES>();
     for (t, row) in x.chunks_exact(k).enumerate().take(T) {
         for (b, (values, record)) in row.as_chunks::<BLOCK>().0.iter().zip(records.iter_mut()).enumerate() {
@@ -88,7 +88,7 @@ fn bytes<const T: usize>(x: &[f32], k: usize, out: &mut [u32], outliers: &mut [O
             let masks = above(v, OUTLYING * amax);
             let bits = |i: usize| _mm256_movemask_ps(masks[i]) as u32;
             let mut large = bits(0) | bits(1) << 8 | bits(2) << 16 | bits(3) << 24;
-            if (1..=OUTLIERS as u32).contains(&large.count_ones()) {
+            if take_out && (1..=OUTLIERS as u32).contains(&large.count_ones()) {
                 while large != 0 {
                     let i = large.trailing_zeros() as usize;
                     outliers[found] = Outlier {

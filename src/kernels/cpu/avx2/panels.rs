@@ -61,42 +61,35 @@ fn one(w: &[f32], x: &[f32]) -> [__m256; 2] {
     [both(0), both(1)]
 }
 
+/// See [`Isa::fetch`](crate::kernels::cpu::isa::Isa::fetch).
+pub(super) fn fetch(bytes: &[u8], soon: bool) {
+    for line in bytes.chunks(64) {
+        // SAFETY: a hint, of a baseline instruction; it cannot fault.
+        unsafe {
+            if soon {
+                _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast());
+            } else {
+                _mm_prefetch::<_MM_HINT_T1>(line.as_ptr().cast());
+            }
+        }
+    }
+}
+
 /// # Safety
 /// As [`Isa::codes`](crate::kernels::cpu::isa::Isa::codes).
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(super) unsafe fn codes(p: Codes, panels: Range<usize>, x: Records, y: Out, column: usize, how: How) {
     // SAFETY: the caller's promise.
-    unsafe { products::<Maddubs, 1>(p, panels, x, y, column, how) }
+    unsafe { products::<Maddubs, 4, 1, 1>(p, panels, x, y, column, how) }
 }
 
-/// [`codes`] with D's arithmetic, V vectors of 8 rows at a time.
+/// [`codes`] with D's arithmetic: of one token ONE vectors of 8 rows at a time (4 or 8: of several panels), of more MANY, or LEFT where
+/// so many are not left (both 2, or both 1).
 ///
 /// # Safety
 /// As `codes`, and what [`Dot`] asks for.
 #[inline(always)]
-pub(in crate::kernels::cpu) unsafe fn products<D: Dot, const V: usize>(
-    p: Codes,
-    panels: Range<usize>,
-    x: Records,
-    y: Out,
-    column: usize,
-    how: How,
-) {
-    // SAFETY: the caller's promise.
-    unsafe {
-        match x.acts.tile() {
-            1 => tiles::<D, V, 1>(p, panels, x, y, column, how),
-            _ => tiles::<D, V, TILE>(p, panels, x, y, column, how),
-        }
-    }
-}
-
-/// Tiles of T tokens.
-///
-/// # Safety
-/// As [`products`].
-#[inline(always)]
-unsafe fn tiles<D: Dot, const V: usize, const T: usize>(
+pub(in crate::kernels::cpu) unsafe fn products<D: Dot, const ONE: usize, const MANY: usize, const LEFT: usize>(
     p: Codes,
     panels: Range<usize>,
     x: Records,
@@ -106,34 +99,74 @@ unsafe fn tiles<D: Dot, const V: usize, const T: usize>(
 ) {
     let (groups, bytes) = (p.cols.div_ceil(BLOCK), panel_bytes(p.cols));
     assert!(panels.end * bytes <= p.data.len() && (x.group + groups) * BLOCK <= x.acts.k);
-    for panel in panels {
-        let row = panel * ROWS;
-        let n = ROWS.min(p.rows - row);
-        for index in x.tiles.clone() {
-            let records = x.acts.i8_tile(index)[x.group * I8_LINES * T..].as_ptr();
+    let (mut row, end) = (panels.start * ROWS, panels.end * ROWS);
+    // SAFETY: the caller's promise; the rows are in `panels`, which the matrix has, as the records.
+    unsafe {
+        if x.acts.tile() == 1 {
+            while row + 8 * ONE <= end {
+                tiles::<D, ONE, 1>(&p, row, &x, y, column, how);
+                row += 8 * ONE;
+            }
+            for row in (row..end).step_by(ROWS) {
+                tiles::<D, 2, 1>(&p, row, &x, y, column, how);
+            }
+        } else {
+            while row + 8 * MANY <= end {
+                tiles::<D, MANY, TILE>(&p, row, &x, y, column, how);
+                row += 8 * MANY;
+            }
+            for row in (row..end).step_by(8 * LEFT) {
+                tiles::<D, LEFT, TILE>(&p, row, &x, y, column, how);
+            }
+        }
+    }
+}
+
+/// V x 8 rows from `row` on, with tiles of T tokens.
+///
+/// # Safety
+/// As [`products`]; the panels have these rows (they may lie past the last).
+#[inline(always)]
+unsafe fn tiles<D: Dot, const V: usize, const T: usize>(
+    p: &Codes,
+    row: usize,
+    x: &Records,
+    y: Out,
+    column: usize,
+    how: How,
+) {
+    let n = (8 * V).min(p.rows.saturating_sub(row));
+    if n == 0 {
+        return;
+    }
+    let panel = panel_bytes(p.cols);
+    // SAFETY: the panels have these rows.
+    let data = unsafe { p.data.as_ptr().add(row / ROWS * panel + row % ROWS * 4) };
+    for index in x.tiles.clone() {
+        let records = x.acts.i8_tile(index)[x.group * I8_LINES * T..].as_ptr();
+        // SAFETY: the panels' and the tile's groups are within their lengths; these columns of y are ours.
+        unsafe {
+            let mut sums = sums::<D, V, T>(p.cols, data, panel, records);
             let outliers = x.acts.tile_outliers(index);
-            let tokens = T.min(y.m() - index * T);
-            for first in (0..n).step_by(8 * V) {
-                // SAFETY: the panel's and the tile's groups are within their lengths, as asserted; these columns of y are ours.
-                unsafe {
-                    let data = p.data.as_ptr().add(panel * bytes + 4 * first);
-                    let mut sums = sums::<D, V, T>(p.cols, data, records);
-                    if !outliers.is_empty() {
-                        lone::<V, T>(p.cols, data, outliers, x.group, &mut sums);
-                    }
-                    for (t, sums) in sums.into_iter().enumerate().take(tokens) {
-                        let out = y.at(index * T + t, column + row + first, (n - first).min(8 * V));
-                        for (i, (out, sum)) in out.chunks_mut(8).zip(sums).enumerate() {
-                            put(out, sum, how, row + first + 8 * i);
-                        }
-                    }
+            if !outliers.is_empty() {
+                lone::<V, T>(p.cols, data, panel, outliers, x.group, &mut sums);
+            }
+            for (t, sums) in sums.into_iter().enumerate().take(y.m() - index * T) {
+                let out = y.at(index * T + t, column + row, n);
+                for (i, (out, sum)) in out.chunks_mut(8).zip(sums).enumerate() {
+                    put(out, sum, how, row + 8 * i);
                 }
             }
         }
     }
 }
 
-/// V x 8 rows, beginning at `data`, times the records of T tokens.
+/// Where vector v is: two to a panel.
+const fn vector(panel: usize, v: usize) -> usize {
+    v / 2 * panel + v % 2 * 32
+}
+
+/// V x 8 rows, beginning at `data` in panels of `panel` bytes, times the records of T tokens.
 ///
 /// # Safety
 /// As [`products`]: groups of `cols` columns at `data`, and their records.
@@ -141,6 +174,7 @@ unsafe fn tiles<D: Dot, const V: usize, const T: usize>(
 unsafe fn sums<D: Dot, const V: usize, const T: usize>(
     cols: usize,
     mut data: *const u8,
+    panel: usize,
     mut record: *const u32,
 ) -> [[__m256; V]; T] {
     // SAFETY: each group's lines and record, as the caller promises.
@@ -156,7 +190,7 @@ unsafe fn sums<D: Dot, const V: usize, const T: usize>(
             for i in 0..lines {
                 let mut codes = [_mm256_setzero_si256(); V];
                 for (v, codes) in codes.iter_mut().enumerate() {
-                    *codes = _mm256_loadu_si256(data.add(i * LINE + 32 * v).cast());
+                    *codes = _mm256_loadu_si256(data.add(i * LINE + vector(panel, v)).cast());
                 }
                 for (t, acc) in acc.iter_mut().enumerate() {
                     let x = _mm256_set1_epi32(record.add(i * T + t).read() as i32);
@@ -166,7 +200,7 @@ unsafe fn sums<D: Dot, const V: usize, const T: usize>(
                 }
             }
             for v in 0..V {
-                let scale = _mm256_loadu_ps(data.add(lines * LINE + 32 * v).cast());
+                let scale = _mm256_loadu_ps(data.add(lines * LINE + vector(panel, v)).cast());
                 for t in 0..T {
                     let scale = _mm256_mul_ps(scale, _mm256_broadcast_ss(&*record.add(10 * T + t).cast()));
                     f[t][v] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(acc[t][v]), scale, f[t][v]);
@@ -187,6 +221,7 @@ unsafe fn sums<D: Dot, const V: usize, const T: usize>(
 unsafe fn lone<const V: usize, const T: usize>(
     cols: usize,
     data: *const u8,
+    panel: usize,
     mut outliers: &[Outlier],
     group: usize,
     sums: &mut [[__m256; V]; T],
@@ -207,10 +242,10 @@ unsafe fn lone<const V: usize, const T: usize>(
                     unsafe {
                         let (x, zero) = (_mm256_set1_ps(o.x), _mm256_set1_ps(f32::from(ZERO)));
                         let shift = _mm_cvtsi32_si128(8 * (c % 4) as i32);
-                        let line = _mm256_loadu_si256(data.add(at + c % BLOCK / 4 * LINE + 32 * v).cast());
+                        let line = _mm256_loadu_si256(data.add(at + c % BLOCK / 4 * LINE + vector(panel, v)).cast());
                         let code = _mm256_and_si256(_mm256_srl_epi32(line, shift), _mm256_set1_epi32(255));
                         let code = _mm256_sub_ps(_mm256_cvtepi32_ps(code), zero);
-                        let scale = _mm256_loadu_ps(data.add(at + lines * LINE + 32 * v).cast());
+                        let scale = _mm256_loadu_ps(data.add(at + lines * LINE + vector(panel, v)).cast());
                         *f = _mm256_fmadd_ps(_mm256_mul_ps(code, scale), x, *f);
                     }
                 }

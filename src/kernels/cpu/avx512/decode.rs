@@ -28,7 +28,7 @@ pub(super) unsafe fn blocks<F: Unpack, const T: usize>(w: Weight, acts: &Acts, y
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vnni")]
 pub(super) unsafe fn codes(p: Codes, panels: Range<usize>, x: Records, y: Out, column: usize, how: How) {
     // SAFETY: the caller's promise.
-    unsafe { products::<Vnni, 2>(p, panels, x, y, column, how) }
+    unsafe { products::<Vnni, 4, 2, 2>(p, panels, x, y, column, how) }
 }
 
 /// Products of bytes in fours, added in 32 bits: no bound is near.

@@ -103,7 +103,7 @@ macro_rules! level {
             how: How,
         ) {
             // SAFETY: the caller's promise.
-            unsafe { avx2::panels::products::<$dot, 1>(p, panels, x, y, column, how) }
+            unsafe { avx2::panels::products::<$dot, 4, 1, 1>(p, panels, x, y, column, how) }
         }
     };
 }

@@ -108,6 +108,20 @@ pub(super) fn prefetch(p: *const u8) {
     unsafe { asm!("prfm pldl1strm, [{p}]", p = in(reg) p, options(readonly, nostack, preserves_flags)) }
 }
 
+/// See [`Isa::fetch`](crate::kernels::cpu::isa::Isa::fetch).
+pub(super) fn fetch(bytes: &[u8], soon: bool) {
+    for line in bytes.chunks(64) {
+        // SAFETY: a hint that does not fault.
+        unsafe {
+            if soon {
+                asm!("prfm pldl1keep, [{p}]", p = in(reg) line.as_ptr(), options(readonly, nostack, preserves_flags));
+            } else {
+                asm!("prfm pldl2keep, [{p}]", p = in(reg) line.as_ptr(), options(readonly, nostack, preserves_flags));
+            }
+        }
+    }
+}
+
 /// e^x: x = n ln 2 + r with |r| <= ln 2 / 2, Taylor's sum to degree 7 for e^r (its next term is 5e-9), times 2^n.
 ///
 /// Below -87.3 exactly 0, above 88.3 the value there (2.2e38); NaN stays NaN.

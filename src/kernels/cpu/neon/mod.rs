@@ -57,6 +57,7 @@ const fn isa(name: &'static str, available: fn() -> bool, matmul_int: MatmulInt)
         matmul_int,
         panel: panels::portable,
         codes: panels::portable_codes,
+        fetch: lanes::fetch,
         attention: attention::attention,
     }
 }

@@ -60,7 +60,7 @@ pub(super) fn pack_i8(x: &[f32], k: usize, tile: usize, out: &mut [u32], outlier
     if x.len() < tile * k {
         out.fill(0);
     }
-    let mut found = 0;
+    let (mut found, take_out) = (0, !outliers.is_empty());
     for (t, row) in x.chunks_exact(k).enumerate() {
         let blocks = row.as_chunks::<BLOCK>().0;
         for (b, (x, record)) in blocks.iter().zip(out.chunks_exact_mut(I8_LINES * tile)).enumerate() {
@@ -68,7 +68,7 @@ pub(super) fn pack_i8(x: &[f32], k: usize, tile: usize, out: &mut [u32], outlier
             let mut amax = largest(v);
             // Of a block with a NaN nothing is larger; of one with an infinity neither.
             let mut large = above(v, OUTLYING * amax);
-            if (1..=OUTLIERS as u32).contains(&large.count_ones()) {
+            if take_out && (1..=OUTLIERS as u32).contains(&large.count_ones()) {
                 let mut rest = *x;
                 while large != 0 {
                     let i = large.trailing_zeros() as usize;

@@ -28,5 +28,6 @@ pub(crate) static ISA: Isa = Isa {
     matmul_int: matmul::matmul_int,
     panel: panels::portable,
     codes: panels::portable_codes,
+    fetch: |_, _| (),
     attention: attention::attention,
 };

@@ -31,7 +31,7 @@ fn pair(lo: i32, hi: i32) -> u32 {
 
 pub(crate) fn pack_i8(x: &[f32], k: usize, tile: usize, out: &mut [u32], outliers: &mut [Outlier]) -> usize {
     out.fill(0);
-    let mut found = 0;
+    let (mut found, take_out) = (0, !outliers.is_empty());
     for (t, row) in x.chunks_exact(k).enumerate() {
         for (b, (x, record)) in row
             .chunks_exact(BLOCK)
@@ -42,7 +42,7 @@ pub(crate) fn pack_i8(x: &[f32], k: usize, tile: usize, out: &mut [u32], outlier
             block.copy_from_slice(x);
             let limit = OUTLYING * largest(x);
             let large = |v: &f32| v.abs() > limit;
-            if (1..=OUTLIERS).contains(&x.iter().filter(|v| large(v)).count()) {
+            if take_out && (1..=OUTLIERS).contains(&x.iter().filter(|v| large(v)).count()) {
                 for (i, v) in block.iter_mut().enumerate().filter(|(_, v)| large(v)) {
                     outliers[found] = Outlier {
                         at: (b * BLOCK + i) as u32,
