@@ -78,6 +78,11 @@ impl Panels {
         self.cols
     }
 
+    /// The type of its numbers.
+    pub fn format(&self) -> BlockFormat {
+        self.format
+    }
+
     /// Bytes that a product reads.
     pub fn bytes(&self) -> usize {
         self.data.len()
