@@ -1,6 +1,6 @@
 //! `graft inspect` of an adapter: what is in it and, with a model, what it becomes there.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt::Write;
 use std::path::Path;
 
@@ -34,8 +34,9 @@ struct Entry {
     text: String,
     /// The same as fields.
     fields: Value,
-    /// Its name, and whether it is an update of nothing but zeros; `None` for what is no update.
+    /// Its name.
     form: &'static str,
+    /// See [`is_zero`].
     zero: Option<bool>,
 }
 
@@ -149,6 +150,12 @@ impl Facts<'_> {
         self.on.map(|on| on.count).filter(|_| !self.file.counts().encoder)
     }
 
+    /// The ranks of low-rank forms, each once, ascending.
+    fn ranks(&self) -> Vec<u64> {
+        let ranks = self.entries.iter().filter_map(|e| e.fields["rank"].as_u64());
+        ranks.collect::<BTreeSet<_>>().into_iter().collect()
+    }
+
     /// How often each form is there.
     fn forms(&self) -> BTreeMap<&'static str, usize> {
         let mut forms = BTreeMap::new();
@@ -178,7 +185,7 @@ impl Facts<'_> {
             let name = name.map_or(String::new(), |name| format!(" ({name})"));
             line("Put on", format!("{}{name}", on.model.gguf().path().display()));
         }
-        let ranks = file.ranks();
+        let ranks = self.ranks();
         if !ranks.is_empty() {
             line("Rank", list(&ranks));
         }
@@ -215,13 +222,15 @@ impl Facts<'_> {
             },
         );
         line("Sites", file.sites().len().to_string());
-        let forms = self.forms().into_iter().map(|(form, n)| format!("{n} × {form}"));
-        let when = if self.on.is_some() {
-            "as put on the model"
-        } else {
-            "as in the file"
-        };
-        line(&format!("Forms {when}"), forms.collect::<Vec<_>>().join(", "));
+        if !self.entries.is_empty() {
+            let forms = self.forms().into_iter().map(|(form, n)| format!("{n} × {form}"));
+            let what = if self.on.is_some() {
+                "Forms as put on the model"
+            } else {
+                "Forms as in the file"
+            };
+            line(what, forms.collect::<Vec<_>>().join(", "));
+        }
         for row in rows(self.entries) {
             let _ = writeln!(text, "  {row}");
         }
@@ -243,7 +252,7 @@ impl Facts<'_> {
         let prompt = |p: &Prefix| json!({"positions": p.positions(), "kind": kind(p)});
         let mut document = json!({
             "adapter": self.path, "method": file.method(), "source": if file.architecture().is_some() { "gguf" } else { "peft" },
-            "architecture": file.architecture(), "base_model": file.base_model(), "ranks": file.ranks(),
+            "architecture": file.architecture(), "base_model": file.base_model(), "ranks": self.ranks(),
             "prompt": lowered.prefix.as_ref().map(prompt), "invocation": lowered.invocation, "layers": lowered.layers,
             "parameters": file.parameters(), "bytes": self.size, "merges": self.merges, "merge_refusal": self.refusal,
             "forms": self.forms(), "sites": sites.collect::<Vec<_>>(), "warnings": self.warnings,
@@ -343,10 +352,12 @@ fn without_layer(path: &str) -> ((String, String), Option<usize>) {
 fn ranges(mut numbers: Vec<usize>) -> String {
     numbers.sort_unstable();
     numbers.dedup();
-    let runs = numbers.chunk_by(|a, b| a + 1 == *b).map(|run| match run {
-        [first, .., last] => format!("{first}-{last}"),
-        one => list(one),
-    });
+    let runs = numbers
+        .chunk_by(|a, b| a.checked_add(1) == Some(*b))
+        .map(|run| match run {
+            [first, .., last] => format!("{first}-{last}"),
+            one => list(one),
+        });
     list(&runs.collect::<Vec<_>>())
 }
 
@@ -363,7 +374,7 @@ impl Entry {
     }
 }
 
-/// Whether an update adds nothing; `None` where a form is no update, or would be seen only when it is made.
+/// Whether a form is an update that adds nothing; `None` for what PiSSA and OLoRA take out of the base, which says nothing of training.
 fn is_zero(form: &Form) -> Option<bool> {
     let zeros = |m: &graft::adapter::matrix::Matrix| m.to_f32().iter().all(|v| *v == 0.0);
     match form {
