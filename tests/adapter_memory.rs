@@ -1,34 +1,40 @@
-//! The memory of adapters, by an allocator that counts: what the process holds before, with and after them.
-//!
-//! One test: the count is of the whole process, so nothing else may run beside it.
+//! The memory of adapters, by an allocator that counts: what the test's own thread holds before, with and after them.
 
 mod common;
 
 use std::alloc::{GlobalAlloc, Layout, System};
-use std::sync::atomic::{AtomicIsize, Ordering};
+use std::cell::Cell;
 
 use common::*;
 use graft::kernels::Precision;
 use graft::{Adapter, LoadOptions, Model, Session, SessionOptions};
 
-/// Bytes that are allocated and not freed.
-static LIVE: AtomicIsize = AtomicIsize::new(0);
+thread_local! {
+    /// Bytes that this thread allocated and did not free. The models here have one thread, the caller's: what others allocate (the test
+    /// harness, other tests) is not theirs.
+    static LIVE: Cell<isize> = const { Cell::new(0) };
+}
+
+fn count(bytes: isize) {
+    // No error but at the thread's end, when nobody asks any more.
+    let _ = LIVE.try_with(|live| live.set(live.get() + bytes));
+}
 
 struct Counting;
 
-// SAFETY: every call goes to `System` as it is; beside that only a number changes.
+// SAFETY: every call goes to `System` as it is; beside that only a number changes, which needs no allocation.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         // SAFETY: the caller's promise.
         let at = unsafe { System.alloc(layout) };
         if !at.is_null() {
-            LIVE.fetch_add(layout.size() as isize, Ordering::Relaxed);
+            count(layout.size() as isize);
         }
         at
     }
 
     unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
-        LIVE.fetch_sub(layout.size() as isize, Ordering::Relaxed);
+        count(-(layout.size() as isize));
         // SAFETY: the caller's promise; `at` came from `System`.
         unsafe { System.dealloc(at, layout) }
     }
@@ -38,7 +44,7 @@ unsafe impl GlobalAlloc for Counting {
 static ALLOCATOR: Counting = Counting;
 
 fn live() -> isize {
-    LIVE.load(Ordering::Relaxed)
+    LIVE.get()
 }
 
 const PROMPT: [u32; 6] = [5, 9, 2, 44, 17, 101];
@@ -55,19 +61,12 @@ fn logits(session: &mut Session, adapters: &[(Adapter, f32)]) -> Vec<f32> {
     session.eval(&PROMPT).unwrap().to_vec()
 }
 
-#[test]
-fn adapters_take_what_they_say_and_give_it_back() {
-    // One thread: what others of a team allocate for themselves, and when, is not the adapters'.
+fn model() -> Model {
     let options = LoadOptions {
         threads: Some(1),
         ..Default::default()
     };
-    let model = Model::open_with(data().join("tiny/llama-tied/model.gguf"), &options).unwrap();
-    let [mut first, mut second] = [(); 2].map(|()| model.session(&SessionOptions::default()).unwrap());
-    for name in METHODS {
-        memory_goes_with_the_last_user(&model, [&mut first, &mut second], name);
-    }
-    switches_leave_nothing(&model, &mut first);
+    Model::open_with(data().join("tiny/llama-tied/model.gguf"), &options).unwrap()
 }
 
 /// Every kind of form, and a prompt.
@@ -86,8 +85,16 @@ const METHODS: [&str; 12] = [
     "prefix-tuning",
 ];
 
-/// The sessions have run: their buffers are as large as they get, and no adapter is on.
-fn memory_goes_with_the_last_user(model: &Model, [first, second]: [&mut Session; 2], name: &str) {
+#[test]
+fn adapters_take_what_they_say_and_give_it_back() {
+    let model = model();
+    let [mut first, mut second] = [(); 2].map(|()| model.session(&SessionOptions::default()).unwrap());
+    let left = METHODS.map(|name| memory_goes_with_the_last_user(&model, [&mut first, &mut second], name));
+    assert_eq!(left, [0; METHODS.len()], "bytes not freed");
+}
+
+/// Bytes that are left when the last has let go.
+fn memory_goes_with_the_last_user(model: &Model, [first, second]: [&mut Session; 2], name: &str) -> isize {
     let base = logits(first, &[]);
     // Buffers grow to what this adapter needs.
     let expected = {
@@ -108,11 +115,10 @@ fn memory_goes_with_the_last_user(model: &Model, [first, second]: [&mut Session;
     first.eval(&PROMPT).unwrap();
     second.eval(&PROMPT).unwrap();
     let (with, said) = (live() - before, adapter.bytes() as isize);
-    eprintln!("{name}: {with} live, {said} said");
-    // In sessions: a program for each site.
+    // In the sessions: a program for each site. Where a CPU has no kernels for them there are no f16 copies, a third of what is said.
     let programs = 2 * 16_000;
     assert!(
-        with <= said + programs && with >= said,
+        with <= said + programs && with >= said * 2 / 3,
         "{name}: {with} bytes live, {said} said"
     );
 
@@ -129,10 +135,11 @@ fn memory_goes_with_the_last_user(model: &Model, [first, second]: [&mut Session;
         one < two && one >= two - programs,
         "{name}: {one} under one session, {two} under two"
     );
-    second.reset();
-    second.set_adapters(&[]).unwrap();
-    assert_eq!(live(), before, "{name}: not freed");
-    assert_eq!(logits(first, &[]), base);
+    // The same last pass as before the measurement.
+    for session in [first, second] {
+        assert_eq!(logits(session, &[]), base, "{name}: off");
+    }
+    live() - before
 }
 
 /// The same text again under the adapters that are on.
@@ -141,7 +148,10 @@ fn logits_again(session: &mut Session) -> Vec<f32> {
     session.eval(&PROMPT).unwrap().to_vec()
 }
 
-fn switches_leave_nothing(model: &Model, session: &mut Session) {
+#[test]
+fn switches_leave_nothing() {
+    let model = &model();
+    let session = &mut model.session(&SessionOptions::default()).unwrap();
     let options = SessionOptions {
         precision: Precision::Exact,
         ..Default::default()
