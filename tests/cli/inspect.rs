@@ -197,7 +197,7 @@ fn an_adapter_that_changes_nothing_is_noticed() {
 fn what_does_not_fit_is_an_error() {
     let qwen = tiny_file("qwen2/model.gguf");
     let gemma = tiny_file("gemma3/model.gguf");
-    graft(&["inspect", "-m", &gemma, &adapter("qv")]).failed(1, &["qv", "q_proj", "expected", "found"]);
+    graft(&["inspect", "-m", &gemma, &adapter("qv")]).failed(1, &["qv", "_proj", "expected", "found"]);
     graft(&["inspect", "-m", &qwen, &tiny()]).failed(2, &["-m", "an adapter"]);
     graft(&["inspect", "-m", "nowhere.gguf", &adapter("qv")]).failed(1, &["nowhere.gguf"]);
     graft(&["inspect", "-m", &qwen, "--machine"]).failed(2, &["cannot be used"]);
