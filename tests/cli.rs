@@ -10,6 +10,7 @@ mod cli {
     mod combine;
     mod convert;
     mod faults;
+    mod inspect;
     mod numbers;
     mod run;
     pub mod tools;

@@ -4,6 +4,7 @@ mod common;
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use common::*;
 use graft::kernels::Precision;
@@ -171,6 +172,51 @@ fn an_adapter_acts_from_the_next_token_and_off_is_the_base_again() {
     session.reset();
     session.set_adapters(&[]).unwrap();
     assert_eq!(session.eval(&tokens).unwrap(), base, "the base, bit for bit");
+}
+
+/// Oracle: the same generation with nothing beside it. Adapters come and go on another thread; tokens are made while one is attached.
+#[test]
+fn attaching_beside_a_generation_neither_stops_nor_changes_it() {
+    let model = open("llama-tied");
+    let folder = data().join("methods/llama-tied");
+    let own = model.load_adapter(folder.join("lora-other")).unwrap();
+    let made = AtomicUsize::new(0);
+    let generation = || {
+        let mut session = model.session(&SessionOptions::default()).unwrap();
+        session.set_adapters(&[(own.clone(), 1.0)]).unwrap();
+        let mut token = argmax(session.eval(&tokens(9)).unwrap());
+        let mut out = Vec::new();
+        for _ in 0..100 {
+            out.push(token);
+            token = argmax(session.eval(&[token]).unwrap());
+            made.fetch_add(1, Ordering::SeqCst);
+        }
+        out
+    };
+    let expected = generation();
+    assert!(expected.iter().any(|t| *t != expected[0]), "a text without information");
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let beside = scope.spawn(|| {
+            let mut runs = 0;
+            while runs < 3 || !stop.load(Ordering::SeqCst) {
+                assert_eq!(generation(), expected, "run {runs}");
+                runs += 1;
+            }
+        });
+        // Whether the machine runs both threads within one attachment is chance; over many it is certain, unless one waits for the other.
+        let together = (0..10_000).any(|i| {
+            let name = ["lora-dora", "lora-pissa", "loha-high-rank", "vera", "miss-bat"][i % 5];
+            let before = made.load(Ordering::SeqCst);
+            let adapter = model.load_adapter(folder.join(name)).unwrap();
+            let during = made.load(Ordering::SeqCst) - before;
+            drop(adapter);
+            during > 1 || beside.is_finished()
+        });
+        stop.store(true, Ordering::SeqCst);
+        assert!(together, "no token while an adapter was attached");
+        beside.join().expect("the generation goes through");
+    });
 }
 
 #[test]

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use common::*;
+use graft::adapter::{AdapterFile, AdapterOptions};
 use graft::kernels::Precision;
 use graft::{Model, Session, SessionOptions};
 use serde_json::Value;
@@ -110,4 +111,29 @@ fn exact_logits_match_peft() {
     println!("{n} cases");
     assert!(failed.is_empty(), "{} failed:\n{}", failed.len(), failed.join("\n"));
     assert!(n >= 300, "only {n} cases: recorded files are missing");
+}
+
+/// Of every adapter of every model, the numbers of PEFT's `get_nb_trainable_parameters` (tests/reference/counts.py).
+#[test]
+fn parameters_are_counted_as_peft_counts_them() {
+    let folder = data().join("methods");
+    let mut compared = 0;
+    for (name, counts) in json(&folder.join("counts.json")).as_object().unwrap() {
+        let model = Model::open(data().join("tiny").join(name).join("model.gguf")).unwrap();
+        for (adapter, numbers) in counts.as_object().unwrap() {
+            let options = AdapterOptions { task_id: Some(1) };
+            let file = AdapterFile::open_with(&folder.join(name).join(adapter), &options).unwrap();
+            let Some([trained, all]) = numbers.as_array().map(|n| [0, 1].map(|i| n[i].as_u64())) else {
+                continue;
+            };
+            let count = model.count(&file);
+            assert_eq!(
+                (Some(count.trained as u64), Some(count.all as u64)),
+                (trained, all),
+                "{name}/{adapter}"
+            );
+            compared += 1;
+        }
+    }
+    assert!(compared > 200, "only {compared} adapters compared");
 }

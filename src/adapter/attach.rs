@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::device::{On, Op, Uploads};
 use super::forms::{Base, Form, SiteForms};
-use super::{AdapterFile, Lowered, Prefix};
+use super::{AdapterFile, Each, Lowered, Prefix};
 use crate::error::{Error, Result};
 use crate::model::backend::Backend;
 use crate::model::spec::Spec;
@@ -123,15 +123,15 @@ fn to_hf_order(spec: &Spec, site: Site, form: &mut Form) {
 }
 
 impl<B: Backend> Attached<B> {
-    /// Puts `file` on the model that `spec` and `weights` describe.
+    /// Puts `file` on the model that `spec` and `weights` describe. `each` is told every form and its site as they go to the device.
     ///
     /// # Errors
     /// A module that the model does not have, or one of another shape.
-    pub fn new(backend: &B, spec: &Spec, weights: &Weights<B>, file: &AdapterFile) -> Result<Self> {
-        Self::build(backend, spec, weights, file).map_err(|e| e.file(file.path()))
+    pub fn new(backend: &B, spec: &Spec, weights: &Weights<B>, file: &AdapterFile, each: Each) -> Result<Self> {
+        Self::build(backend, spec, weights, file, each).map_err(|e| e.file(file.path()))
     }
 
-    fn build(backend: &B, spec: &Spec, weights: &Weights<B>, file: &AdapterFile) -> Result<Self> {
+    fn build(backend: &B, spec: &Spec, weights: &Weights<B>, file: &AdapterFile, each: Each) -> Result<Self> {
         let lowered = file.lowered();
         let model = Model::new(backend, spec, weights, lowered)?;
         let mut placed = model.place(lowered)?;
@@ -150,7 +150,11 @@ impl<B: Backend> Attached<B> {
         let mut uploads = Uploads::default();
         for (site, forms) in std::mem::take(&mut placed.sites) {
             let at = |e: Error| e.item(site.hf_path(spec.post_norms));
-            let forms = model.forms(site, forms, &placed).map_err(at)?;
+            let mut forms = model.forms(site, forms, &placed).map_err(at)?;
+            for form in &mut forms {
+                to_file_order(spec, site, form);
+                each(site, form);
+            }
             let (ops, scalable) = model.site(site, forms, &mut uploads).map_err(at)?;
             attached.scalable &= scalable != Some(false);
             any |= scalable.is_some();
@@ -344,12 +348,11 @@ impl<'a, B: Backend> Model<'a, B> {
         Ok(forms)
     }
 
-    /// The forms of a site on the device, and whether weights other than 1 have a meaning for them (see [`Form::scalable`]).
+    /// The forms of a site, in the file's order, on the device, and whether weights other than 1 have a meaning for them (see [`Form::scalable`]).
     fn site(&self, site: Site, forms: Vec<Form>, uploads: &mut Uploads<B>) -> Result<(SiteOps<B>, Option<bool>)> {
         let mut ops = SiteOps::default();
         let mut scalable = None;
-        for mut form in forms {
-            to_file_order(self.spec, site, &mut form);
+        for form in forms {
             scalable = match (scalable, form.scalable()) {
                 (a, None) => a,
                 (None, b) => b,

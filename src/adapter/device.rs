@@ -73,7 +73,7 @@ fn step<B: Backend>(action: Action<B>, scale: f32) -> Step<B> {
 }
 
 /// How an adapter's weight changes a form's steps.
-enum ByWeight {
+pub(super) enum ByWeight {
     /// Not at all.
     Fixed,
     /// It multiplies the sums.
@@ -85,19 +85,19 @@ enum ByWeight {
 }
 
 /// What DoRA's factors are computed from: n_j² = ‖W_j‖² + 2 w W_j·U_j + w² ‖U_j‖² for the update U at weight w.
-struct Dora {
-    magnitude: Vec<f32>,
+pub(super) struct Dora {
+    pub(super) magnitude: Vec<f32>,
     /// ‖W_j‖², W_j·U_j, ‖U_j‖².
-    squares: [Vec<f64>; 3],
-    bias: Option<Vec<f32>>,
-    update: LowRank,
+    pub(super) squares: [Vec<f64>; 3],
+    pub(super) bias: Option<Vec<f32>>,
+    pub(super) update: LowRank,
 }
 
 /// A form on the device.
 pub struct Op<B: Backend> {
     /// What runs at weight 1.
-    steps: Vec<Step<B>>,
-    by_weight: ByWeight,
+    pub(super) steps: Vec<Step<B>>,
+    pub(super) by_weight: ByWeight,
 }
 
 /// Where an output form stands.

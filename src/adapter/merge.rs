@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use super::Lowered;
 use super::active::{Active, Program};
 use super::device::{Action, Step};
 use super::forms::Blocks;
@@ -22,24 +23,40 @@ use crate::quant::BlockFormat;
 /// # Errors
 /// What depends on the text (a prompt, tokens from which updates begin) or repeats layers is not in the weights.
 pub fn check(active: &Active<Cpu>, spec: &Spec) -> Result<()> {
-    let refuse = |what: &str| {
-        Err(Error::unsupported(format!(
-            "an adapter that {what} cannot be merged into weights"
-        )))
+    refuse(
+        active.prefix().is_some(),
+        !active.gates.is_empty(),
+        active.layers.iter().copied().ne(0..spec.n_layers),
+        active.vocab != (spec.vocab_size, spec.vocab_size),
+    )
+}
+
+/// As [`check`], as far as the file alone tells: a vocabulary and biases are the model's.
+///
+/// # Errors
+/// As [`check`].
+pub fn check_file(lowered: &Lowered) -> Result<()> {
+    let layers = lowered.layers.iter().flatten().copied();
+    let n = lowered.layers.as_ref().map_or(0, Vec::len);
+    refuse(
+        lowered.prefix.is_some(),
+        lowered.invocation.is_some(),
+        layers.ne(0..n),
+        false,
+    )
+}
+
+fn refuse(prefix: bool, gates: bool, layers: bool, vocabulary: bool) -> Result<()> {
+    let what = match (prefix, gates, layers, vocabulary) {
+        (true, ..) => "stands before the text",
+        (_, true, ..) => "begins at certain tokens",
+        (_, _, true, _) => "repeats layers",
+        (.., true) => "has a larger vocabulary than the model's tokenizer",
+        _ => return Ok(()),
     };
-    if active.prefix().is_some() {
-        return refuse("stands before the text");
-    }
-    if !active.gates.is_empty() {
-        return refuse("begins at certain tokens");
-    }
-    if active.layers.iter().copied().ne(0..spec.n_layers) {
-        return refuse("repeats layers");
-    }
-    if active.vocab != (spec.vocab_size, spec.vocab_size) {
-        return refuse("has a larger vocabulary than the model's tokenizer");
-    }
-    Ok(())
+    Err(Error::unsupported(format!(
+        "an adapter that {what} cannot be merged into weights"
+    )))
 }
 
 /// Whether the module's matrix is another under `program`.

@@ -9,11 +9,13 @@
 
 pub mod active;
 pub mod attach;
+pub mod count;
 pub mod device;
 pub mod export;
 pub mod forms;
 pub mod gguf;
 pub mod matrix;
+mod memory;
 pub mod merge;
 pub mod methods;
 pub mod mix;
@@ -27,15 +29,20 @@ pub mod update;
 
 pub use active::Active;
 pub use attach::Attached;
+pub use count::Counts;
 
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
 use crate::format::{Gguf, LoadMode, PeftFolder};
+use crate::model::Site;
 
 use forms::{Form, SiteForms};
 use matrix::Matrix;
 use source::Source;
+
+/// Is told forms and where they are.
+pub type Each<'a> = &'a mut dyn FnMut(Site, &Form);
 
 /// What stands before the first token.
 #[derive(Clone, Debug)]
@@ -93,7 +100,7 @@ pub struct AdapterFile {
     path: PathBuf,
     method: &'static str,
     base_model: Option<String>,
-    parameters: usize,
+    counts: Counts,
     lowered: Lowered,
 }
 
@@ -126,7 +133,10 @@ impl AdapterFile {
             path: file.path().to_owned(),
             method: methods::lora::METHOD.peft_type,
             base_model: file.metadata().str("general.base_model.0.name")?.map(str::to_owned),
-            parameters: file.tensors().iter().map(|t| t.elements()).sum(),
+            counts: Counts {
+                trained: file.tensors().iter().map(|t| t.elements()).sum(),
+                ..Default::default()
+            },
             lowered: gguf::lower(file)?,
         })
     }
@@ -142,14 +152,11 @@ impl AdapterFile {
         if lowered.sites.is_empty() && lowered.prefix.is_none() {
             return Err(Error::invalid("the adapter holds no tensors").file(folder.tensors_path()));
         }
-        let prefix = lowered.prefix.as_ref().map_or(0, |p| match p {
-            Prefix::Embeddings(m) | Prefix::KeysAndValues(m) => m.len(),
-        });
         Ok(AdapterFile {
             path: folder.dir().to_owned(),
             method: method.peft_type,
             base_model: folder.str("base_model_name_or_path")?.map(str::to_owned),
-            parameters: source.parameters() + prefix,
+            counts: Counts::of(&source, method.peft_type, &lowered)?,
             lowered,
         })
     }
@@ -184,9 +191,14 @@ impl AdapterFile {
         &self.lowered.sites
     }
 
-    /// Trained numbers.
+    /// Trained numbers, as PEFT counts them.
     pub fn parameters(&self) -> usize {
-        self.parameters
+        self.counts.trained
+    }
+
+    /// Its numbers by kind.
+    pub fn counts(&self) -> Counts {
+        self.counts
     }
 
     /// The ranks of its low-rank updates, each once, ascending.

@@ -106,7 +106,8 @@ pub struct Source<'a> {
     modules: Vec<Module<'a>>,
     shared: HashMap<&'a str, TensorView<'a>>,
     replaced: Vec<SiteForms>,
-    parameters: usize,
+    numbers: usize,
+    in_place: usize,
 }
 
 impl<'a> Source<'a> {
@@ -122,7 +123,8 @@ impl<'a> Source<'a> {
             modules: Vec::new(),
             shared: HashMap::new(),
             replaced: Vec::new(),
-            parameters: 0,
+            numbers: 0,
+            in_place: 0,
         };
         let mut index = HashMap::new();
         let tensors: Vec<TensorView<'a>> = folder.tensors().collect();
@@ -159,12 +161,15 @@ impl<'a> Source<'a> {
                 source.modules.len() - 1
             });
             source.modules[at].tensors[which] = Some(t);
-            source.parameters += t.elements();
+            source.numbers += t.elements();
         }
         let adapted: HashSet<&str> = index.into_keys().collect();
         for (path, t) in others {
-            source.parameters += t.elements();
-            let (path, form) = replaced(folder, path, &t, &adapted)?.ok_or_else(|| not_applied(&t, method))?;
+            source.numbers += t.elements();
+            let (path, form, own) = replaced(folder, path, &t, &adapted)?.ok_or_else(|| not_applied(&t, method))?;
+            if matches!((&form, own), (Form::Bias(_), false)) {
+                source.in_place += t.elements();
+            }
             source.replaced.push(SiteForms {
                 path: path.to_owned(),
                 forms: vec![form],
@@ -193,8 +198,18 @@ impl<'a> Source<'a> {
     }
 
     /// Numbers in the tensors of modules.
-    pub fn parameters(&self) -> usize {
-        self.parameters
+    pub fn numbers(&self) -> usize {
+        self.numbers
+    }
+
+    /// Those of them that are biases of the base.
+    pub fn numbers_in_place(&self) -> usize {
+        self.in_place
+    }
+
+    /// Numbers in the tensors that all modules share.
+    pub fn shared_numbers(&self) -> usize {
+        self.shared.values().map(TensorView::elements).sum()
     }
 
     /// That rows are there where the option `trainable_token_indices` says so.
@@ -233,16 +248,16 @@ impl<'a> Source<'a> {
     }
 }
 
-/// A tensor in place of a parameter of the base: a module of `modules_to_save`, a bias, an embedding, single rows of one. `None` if it
-/// is no such thing.
+/// A tensor in place of a parameter of the base: a module of `modules_to_save`, a bias, an embedding, single rows of one; and whether it is
+/// the adapter's own, not a changed one of the base. `None` if it is no such thing.
 fn replaced<'p>(
     folder: &PeftFolder,
     path: &'p str,
     t: &TensorView,
     adapted: &HashSet<&str>,
-) -> Result<Option<(&'p str, Form)>> {
+) -> Result<Option<(&'p str, Form, bool)>> {
     if let Some(module) = path.strip_suffix(".token_adapter.trainable_tokens_delta") {
-        return Ok(Some((module, rows::of_option(folder, module, t)?)));
+        return Ok(Some((module, rows::of_option(folder, module, t)?, true)));
     }
     let Some((module, parameter)) = path.rsplit_once('.') else {
         return Ok(None);
@@ -283,7 +298,7 @@ fn replaced<'p>(
         ("bias", _) => Form::Bias(vector(t)?),
         _ => return Ok(None),
     };
-    Ok(Some((module, form)))
+    Ok(Some((module, form, own)))
 }
 
 fn not_applied(t: &TensorView, method: &Method) -> Error {

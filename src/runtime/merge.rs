@@ -100,6 +100,14 @@ impl Model {
         Merge::prepare(self, adapters, to)?.in_memory(adapters, to, progress)
     }
 
+    /// That `adapters` can be merged into this model.
+    ///
+    /// # Errors
+    /// Those of [`Model::merged`] that need no number computed.
+    pub fn check_merge(&self, adapters: &[(Adapter, f32)]) -> Result<()> {
+        Merge::prepare(self, adapters, MergeType::Keep).map(drop)
+    }
+
     /// Writes this model with `adapters` merged into its weights as the GGUF file `path`: metadata and unchanged tensors as they are, one
     /// tensor in memory at a time. The file appears when it is complete. `progress` is called with the share done; `false` ends the work.
     ///

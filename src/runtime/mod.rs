@@ -1,5 +1,6 @@
 //! Conversations: a loaded [`Model`], the [`Session`]s that share it, how the next token is chosen, when to end.
 
+pub mod count;
 pub mod divergence;
 pub mod generate;
 pub mod merge;
@@ -9,6 +10,7 @@ mod scan;
 pub mod session;
 pub mod stop;
 
+pub use count::ParameterCount;
 pub use divergence::Divergence;
 pub use generate::{Finish, GenerateOptions, Generated, Timings, generate};
 pub use merge::{MergeReport, MergeType, MergedTensor};

@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 
 use crate::adapter::export::{self, Exported};
 use crate::adapter::to_lora::{self, Kept, RankRule};
-use crate::adapter::{Active, AdapterFile, AdapterOptions, Attached, gguf};
+use crate::adapter::{Active, AdapterFile, AdapterOptions, Attached, Each, gguf};
 use crate::error::{Error, Result};
 use crate::format::{Gguf, LoadMode};
 use crate::kernels::Cpu;
@@ -180,7 +180,16 @@ impl Model {
     /// # Errors
     /// A module or shape that this model does not have.
     pub fn attach(&self, file: &AdapterFile) -> Result<Adapter> {
-        let attached = Attached::new(self.backend(), self.spec(), self.weights(), file)?;
+        self.attach_each(file, &mut |_, _| ())
+    }
+
+    /// As [`Model::attach`]; `each` is told every form and its site, sites in no order: what depends on the base is made, and rows have
+    /// the order of the model's file.
+    ///
+    /// # Errors
+    /// As [`Model::attach`].
+    pub fn attach_each(&self, file: &AdapterFile, each: Each) -> Result<Adapter> {
+        let attached = Attached::new(self.backend(), self.spec(), self.weights(), file, each)?;
         Ok(Adapter {
             attached: Arc::new(attached),
             method: file.method(),
@@ -297,6 +306,12 @@ impl Adapter {
     /// The ranks of its low-rank updates, each once, ascending.
     pub fn ranks(&self) -> &[usize] {
         &self.ranks
+    }
+
+    /// Bytes of memory that it takes, and its sessions share, at most: the f16 copies of f32 factors that
+    /// [`Fast`](crate::kernels::Precision::Fast) makes with the first token are in the sum.
+    pub fn bytes(&self) -> usize {
+        self.attached.bytes()
     }
 
     /// Whether it was loaded for `model`.

@@ -409,11 +409,17 @@ pub struct TokenizeArgs {
 #[derive(Args)]
 #[command(override_usage = "\
 graft inspect [--json] <FILE.gguf|ADAPTER_DIR>
+       graft inspect [--json] -m <M.gguf> [--task-id N] <ADAPTER>
        graft inspect [--json] --machine")]
 #[command(after_help = "\
+With -m an adapter is also put on the model: what it becomes there, the memory that it takes, PEFT's line of trainable parameters,
+whether it can be merged, and what does not fit together. Forms are what runs: low_rank (two small factors), kron (a product of two
+small matrices, kept as factors), dense (a whole matrix), in_… and out_… (on what goes in or comes out), weight, bias and rows (in place
+of the base's), from_base (not known without a model).
 Examples:
   graft inspect model.gguf
   graft inspect ./my-lora
+  graft inspect -m model.gguf ./my-lora
   graft inspect model.gguf --json | jq .memory
   graft inspect --machine                             CPU, threads, instruction set level, limits; takes a second
   GRAFT_ISA=scalar graft inspect --machine            the level as the environment variable sets it, for every command")]
@@ -425,6 +431,12 @@ pub struct InspectArgs {
         conflicts_with = "machine"
     )]
     pub path: Option<PathBuf>,
+    /// Of an adapter: the model to put it on
+    #[arg(short, long, value_name = "M.gguf", conflicts_with = "machine")]
+    pub model: Option<PathBuf>,
+    /// Which task's prompt to take from an adapter that holds several (multitask prompt tuning)
+    #[arg(long, value_name = "N", conflicts_with = "machine")]
+    pub task_id: Option<usize>,
     /// Show this machine instead, and measure its limits
     #[arg(long)]
     pub machine: bool,

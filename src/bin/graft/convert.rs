@@ -9,6 +9,7 @@ use graft::{Error, LoadOptions, Model, Result};
 use serde_json::json;
 
 use crate::args::{ExportLoraArgs, FactorType, ToLoraArgs};
+use crate::load;
 use crate::output::{Done, bytes, can_hold_file, file_size, print_json, say};
 use crate::progress::Progress;
 
@@ -79,15 +80,7 @@ pub fn to_lora(args: &ToLoraArgs) -> Done {
 fn open(model: &Path, adapter: &Path) -> Result<(Model, AdapterFile)> {
     // The adapter first: a wrong one should not wait for a big model.
     let file = AdapterFile::open(adapter)?;
-    let progress = Progress::new("loading");
-    let bar = progress.clone();
-    let options = LoadOptions {
-        progress: Some(Box::new(move |share| bar.set(share))),
-        ..Default::default()
-    };
-    let model = Model::open_with(model, &options);
-    progress.finish();
-    Ok((model?, file))
+    Ok((load::model_at(model, LoadOptions::default())?, file))
 }
 
 fn numbers(all: &[usize]) -> String {

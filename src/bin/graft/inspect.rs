@@ -1,18 +1,17 @@
-//! `graft inspect`: what is in a model file or an adapter folder, and what machine this is.
+//! `graft inspect`: what is in a model file, and what machine this is; adapters are in [`crate::inspect_adapter`].
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::Path;
 
-use graft::adapter::AdapterFile;
-use graft::adapter::forms::Form;
 use graft::adapter::gguf::is_adapter;
 use graft::format::{Gguf, LoadMode};
 use graft::kernels::Precision;
-use graft::{Model, Result, SessionOptions};
+use graft::{Error, Model, Result, SessionOptions};
 use serde_json::{Map, Value, json};
 
 use crate::args::InspectArgs;
+use crate::inspect_adapter::adapter;
 use crate::machine;
 use crate::output::{Done, bytes, print, print_json};
 
@@ -21,11 +20,14 @@ pub fn run(args: &InspectArgs) -> Done {
         return machine::run(args.json);
     };
     let (text, document) = if path.is_dir() {
-        adapter(path)?
+        adapter(path, args)?
     } else {
         let gguf = Gguf::open(path, LoadMode::Map)?;
         if is_adapter(&gguf)? {
-            adapter(path)?
+            adapter(path, args)?
+        } else if args.model.is_some() || args.task_id.is_some() {
+            let e = Error::usage("a model is not put on a model").file(path);
+            return Err(e.item("-m, --task-id").expected("an adapter").into());
         } else {
             model(path, &gguf)?
         }
@@ -145,107 +147,8 @@ fn memory(model: &Model) -> Vec<(usize, bool, usize)> {
     contexts.into_iter().flat_map(sizes).collect()
 }
 
-fn adapter(path: &Path) -> Result<(String, Value)> {
-    let file = AdapterFile::open(path)?;
-    let ranks = file.ranks();
-    let mut text = format!("{} (adapter)\n\n", path.display());
-    let _ = writeln!(text, "Method: {}", file.method());
-    let _ = match file.architecture() {
-        Some(name) => writeln!(text, "Source: GGUF, for models of architecture {}", one_line(name)),
-        None => writeln!(text, "Source: PEFT"),
-    };
-    let _ = writeln!(
-        text,
-        "Base model: {}",
-        file.base_model().map_or("not named".into(), one_line)
-    );
-    if !ranks.is_empty() {
-        let ranks: Vec<_> = ranks.iter().map(usize::to_string).collect();
-        let _ = writeln!(text, "Rank: {}", ranks.join(", "));
-    }
-    let _ = writeln!(text, "Parameters: {}", file.parameters());
-    let _ = writeln!(text, "Sites: {}", file.sites().len());
-    let mut sites = Vec::new();
-    // The same thing in every layer is one line: (module without its layer's number, what) and how often.
-    let mut kinds: Vec<(String, usize)> = Vec::new();
-    for site in file.sites() {
-        for form in &site.forms {
-            let (what, detail) = describe(form);
-            let kind = format!("{}  {what}", one_line(&without_layer(&site.path)));
-            match kinds.iter_mut().find(|k| k.0 == kind) {
-                Some(k) => k.1 += 1,
-                None => kinds.push((kind, 1)),
-            }
-            let mut entry = json!({"module": site.path});
-            if let (Some(entry), Some(detail)) = (entry.as_object_mut(), detail.as_object()) {
-                entry.extend(detail.clone());
-            }
-            sites.push(entry);
-        }
-    }
-    for (kind, times) in kinds {
-        let _ = writeln!(text, "  {times} × {kind}");
-    }
-    let document = json!({
-        "adapter": path, "method": file.method(), "source": if file.architecture().is_some() { "gguf" } else { "peft" },
-        "architecture": file.architecture(), "base_model": file.base_model(), "ranks": ranks,
-        "parameters": file.parameters(), "sites": sites,
-    });
-    Ok((text, document))
-}
-
-/// `model.layers.3.mlp.up_proj` as `model.layers.*.mlp.up_proj`.
-fn without_layer(path: &str) -> String {
-    let is_number = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
-    let parts: Vec<&str> = path.split('.').map(|p| if is_number(p) { "*" } else { p }).collect();
-    parts.join(".")
-}
-
-fn describe(form: &Form) -> (String, Value) {
-    let ((inputs, outputs), name) = (form.shape(), form.name());
-    let side = |n: usize| if n == 0 { "…".to_string() } else { n.to_string() };
-    let shape = format!("{name}  {} → {}", side(inputs), side(outputs));
-    let mut document = json!({"form": name, "in": inputs, "out": outputs});
-    let text = match form {
-        Form::LowRank(l) | Form::InLowRank(l) | Form::Dora(l, _) => {
-            (document["rank"], document["scale"]) = (l.rank().into(), l.scale.into());
-            format!(
-                "{name}  {} → {} → {}, scale {}",
-                side(inputs),
-                l.rank(),
-                side(outputs),
-                l.scale
-            )
-        }
-        Form::Dense(_, scale) => {
-            document["scale"] = (*scale).into();
-            format!("{shape}, scale {scale}")
-        }
-        Form::Kron(k) => {
-            document["scale"] = k.scale.into();
-            document["factors"] = json!([[k.w1.rows(), k.w1.cols()], [k.w2.rows(), k.w2.cols()]]);
-            let (o1, i1, o2, i2) = (k.w1.rows(), k.w1.cols(), k.w2.rows(), k.w2.cols());
-            format!("{shape} as {o1}×{i1} ⊗ {o2}×{i2}, scale {}", k.scale)
-        }
-        Form::InBlocks(b) | Form::OutBlocks(b) => {
-            document["block"] = b.size.into();
-            format!("{shape}, blocks of {}", b.size)
-        }
-        Form::Rows(ids, _) => {
-            document["tokens"] = json!(ids);
-            format!("{name}  of {} tokens", ids.len())
-        }
-        Form::FromBase(f) => {
-            document["what"] = f.what.into();
-            format!("{shape}: {}", f.what)
-        }
-        _ => shape,
-    };
-    (text, document)
-}
-
 /// Names come from files: no control characters on a terminal.
-fn one_line(text: &str) -> String {
+pub fn one_line(text: &str) -> String {
     text.chars()
         .flat_map(|c| {
             if c.is_control() {

@@ -79,16 +79,24 @@ impl AdapterSpec {
 
 /// Opens the model.
 pub fn model(args: &ModelArgs) -> Result<Model> {
-    let progress = Progress::new("loading");
-    let bar = progress.clone();
     let options = LoadOptions {
         mode: args.mode(),
         threads: args.threads.map(usize::from),
         tokenizer: args.tokenizer.clone(),
-        progress: Some(Box::new(move |share| bar.set(share))),
         ..Default::default()
     };
-    let model = Model::open_with(&args.model, &options);
+    model_at(&args.model, options)
+}
+
+/// Opens the model at `path` and shows how far it is.
+pub fn model_at(path: &Path, options: LoadOptions) -> Result<Model> {
+    let progress = Progress::new("loading");
+    let bar = progress.clone();
+    let options = LoadOptions {
+        progress: Some(Box::new(move |share| bar.set(share))),
+        ..options
+    };
+    let model = Model::open_with(path, &options);
     progress.finish();
     model
 }

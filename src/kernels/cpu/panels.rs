@@ -170,6 +170,15 @@ impl Panels {
         self.codes.len()
     }
 
+    /// Bytes that it takes.
+    pub fn size(&self) -> usize {
+        let rest = match &self.rest {
+            Rest::Bytes(rest) => rest.len(),
+            Rest::Words(rest) => 2 * rest.len(),
+        };
+        self.codes.len() + rest
+    }
+
     /// What `Fast` reads.
     pub(crate) fn codes(&self) -> Codes<'_> {
         Codes {
