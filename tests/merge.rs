@@ -163,3 +163,27 @@ fn a_merge_that_ends_early_leaves_the_old_file() {
     let mut session = model.session(&SessionOptions::default()).unwrap();
     let _ = session.eval_each(&[1, 2], &mut |_, _| ControlFlow::Continue(()));
 }
+
+/// One map's input is changed, its neighbour, of the same input, has a plain update: merging goes another way than the pass.
+#[test]
+fn methods_on_neighbouring_maps_do_not_hide_each_other() {
+    let folder = data().join("methods/llama-tied");
+    let model = Model::open(data().join("tiny/llama-tied/model.gguf")).unwrap();
+    // LoRA on all linear maps, HRA on q, v, o and down.
+    for (first, second) in [
+        ("lora", "hra"),
+        ("hra", "lora"),
+        ("lora-other", "hra"),
+        ("lora-dora", "hra"),
+    ] {
+        let adapters = [first, second].map(|name| (model.load_adapter(folder.join(name)).unwrap(), 1.0));
+        let (merged, _) = model
+            .merged(&adapters, MergeType::To(BlockFormat::F32), &mut |_| true)
+            .unwrap();
+        let tokens = [5, 9, 2, 44, 17, 101];
+        let live = logits(&model, &adapters, &tokens);
+        let error = worst(&logits(&merged, &[], &tokens), &live);
+        assert!(error <= LOGIT_BOUND, "{first} and {second}: {error}");
+        assert!(worst(&logits(&model, &adapters[..1], &tokens), &live) > 1e-2);
+    }
+}

@@ -72,6 +72,22 @@ impl<B: Backend> Program<B> {
         }
     }
 
+    /// Output operations in their order, without the factors that may be the first: an epilogue of the product.
+    pub fn outs(&self) -> (Option<&(B::Vector, Option<B::Vector>)>, impl Iterator<Item = &Step<B>>) {
+        let mut outs = self.levels.iter().rev().flat_map(|level| &level.outs).peekable();
+        let first = outs.next_if(|step| step.gate.is_none() && matches!(*step.action, Action::Affine(_)));
+        let affine = first.and_then(|step| match &*step.action {
+            Action::Affine(affine) => Some(affine),
+            _ => None,
+        });
+        (affine, outs)
+    }
+
+    /// Whether no other than a changed input reaches the matrix.
+    pub fn changes_input(&self) -> bool {
+        self.levels.first().is_some_and(|level| !level.ins.is_empty())
+    }
+
     /// Whether the input reaches the matrix as it is.
     pub fn keeps_input(&self) -> bool {
         self.levels.iter().all(|level| level.ins.is_empty())
@@ -162,7 +178,7 @@ impl<B: Backend> Active<B> {
                 };
                 let steps = |ops: &[Op<B>], i: usize, into: &mut Vec<Step<B>>| -> Result<()> {
                     for op in ops {
-                        into.extend(op.at(backend, adapters[i].1, gates[i], index == Site::Embed.index())?);
+                        into.extend(op.at(backend, adapters[i].1, gates[i])?);
                     }
                     Ok(())
                 };

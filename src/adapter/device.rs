@@ -20,7 +20,7 @@ pub enum Action<B: Backend> {
     /// y += scale * (W1 ⊗ W2) x.
     Kron(Arc<B::Weight>, Arc<B::Weight>),
     /// y := factors ⊙ y + shift.
-    Affine(B::Vector, Option<B::Vector>),
+    Affine((B::Vector, Option<B::Vector>)),
     /// y += scale * bias.
     Bias(B::Vector),
     /// See [`Pairs`].
@@ -56,7 +56,7 @@ impl<B: Backend> Step<B> {
     pub fn on_embeddings(&self, b: &B, from: usize, ids: &[u32], x: &mut B::Buf) {
         match &*self.action {
             Action::Gather(l) => b.gather_low_rank(l, self.scale, from, ids, x),
-            Action::Affine(factors, shift) => b.affine(x, factors, shift.as_ref()),
+            Action::Affine(affine) => b.affine(x, affine),
             Action::Blocks(blocks) => b.blocks(x, blocks),
             Action::Rows(of, rows) => b.replace_rows(rows, of, ids, x),
             _ => unreachable!("an operation that `attach` does not put on an embedding"),
@@ -90,7 +90,6 @@ pub(super) struct Dora {
     /// ‖W_j‖², W_j·U_j, ‖U_j‖².
     pub(super) squares: [Vec<f64>; 3],
     pub(super) bias: Option<Vec<f32>>,
-    pub(super) update: LowRank,
 }
 
 /// A form on the device.
@@ -213,14 +212,14 @@ impl<B: Backend> Op<B> {
                     let e = Error::mismatch("as many magnitudes as outputs are needed");
                     return Err(e.expected(update.b.rows()).found(magnitude.len()));
                 }
+                let update_step = step(uploads.low_rank(b, &update, embedding)?, update.scale);
                 let dora = Dora {
                     squares: squares(b, &update, weight, embedding)?,
                     magnitude,
                     bias: on.bias.clone(),
-                    update,
                 };
                 Ok(Op {
-                    steps: dora.steps(b, uploads, 1.0, embedding)?,
+                    steps: vec![update_step, dora.factors(b, 1.0)?],
                     by_weight: ByWeight::Dora(Box::new(dora)),
                 })
             }
@@ -234,7 +233,7 @@ impl<B: Backend> Op<B> {
     ///
     /// # Errors
     /// As [`Op::new`].
-    pub fn at(&self, b: &B, w: f32, gate: Option<usize>, embedding: bool) -> Result<Vec<Step<B>>> {
+    pub fn at(&self, b: &B, w: f32, gate: Option<usize>) -> Result<Vec<Step<B>>> {
         let mut steps = match &self.by_weight {
             ByWeight::Fixed => self.steps.clone(),
             _ if w == 1.0 => self.steps.clone(),
@@ -250,7 +249,13 @@ impl<B: Backend> Op<B> {
                 let l: Vec<f32> = l.iter().map(|l| 1.0 + w * (l - 1.0)).collect();
                 vec![step(affine(b, &l, None)?, 1.0)]
             }
-            ByWeight::Dora(dora) => dora.steps(b, &mut Uploads::default(), w, embedding)?,
+            ByWeight::Dora(dora) => vec![
+                Step {
+                    scale: self.steps[0].scale * w,
+                    ..self.steps[0].clone()
+                },
+                dora.factors(b, w)?,
+            ],
         };
         steps.iter_mut().for_each(|s| s.gate = gate);
         Ok(steps)
@@ -260,14 +265,15 @@ impl<B: Backend> Op<B> {
 /// y := l ⊙ y, or l ⊙ (y - bias) + bias.
 fn affine<B: Backend>(b: &B, l: &[f32], bias: Option<&[f32]>) -> Result<Action<B>> {
     let shift = bias.map(|bias| bias.iter().zip(l).map(|(b, l)| b * (1.0 - l)).collect::<Vec<_>>());
-    Ok(Action::Affine(
+    Ok(Action::Affine((
         b.vector_of(l)?,
         shift.map(|s| b.vector_of(&s)).transpose()?,
-    ))
+    )))
 }
 
 impl Dora {
-    fn steps<B: Backend>(&self, b: &B, uploads: &mut Uploads<B>, w: f32, embedding: bool) -> Result<Vec<Step<B>>> {
+    /// What multiplies the sum of the module's output and the update at weight `w`.
+    fn factors<B: Backend>(&self, b: &B, w: f32) -> Result<Step<B>> {
         let [ww, wu, uu] = &self.squares;
         let w64 = f64::from(w);
         let mut factors = Vec::with_capacity(ww.len());
@@ -280,16 +286,7 @@ impl Dora {
             }
             factors.push(factor);
         }
-        // The factors go into B: it belongs to this module alone.
-        let update = LowRank {
-            b: self.update.b.map(|j, _, v| factors[j] * v),
-            ..self.update.clone()
-        };
-        let action = uploads.low_rank(b, &update, embedding)?;
-        Ok(vec![
-            step(affine(b, &factors, self.bias.as_deref())?, 1.0),
-            step(action, self.update.scale * w),
-        ])
+        Ok(step(affine(b, &factors, self.bias.as_deref())?, 1.0))
     }
 }
 

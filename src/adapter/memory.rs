@@ -96,7 +96,7 @@ impl Sum {
                 self.weight(w1);
                 self.weight(w2);
             }
-            Action::Affine(factors, shift) => {
+            Action::Affine((factors, shift)) => {
                 self.vector(Some(factors));
                 self.vector(shift.as_ref());
             }
@@ -119,10 +119,5 @@ impl Sum {
         self.vector(Some(&dora.magnitude));
         self.vector(dora.bias.as_ref());
         self.bytes += dora.squares.iter().map(|v| size_of_val(&v[..])).sum::<usize>();
-        for m in [&dora.update.a, &dora.update.b] {
-            self.once(m.bytes().as_ptr(), m.bytes().len());
-        }
-        self.vector(dora.update.mid.as_ref());
-        self.vector(dora.update.out.as_ref());
     }
 }

@@ -77,7 +77,7 @@ pub fn bias(program: &Program<Cpu>, base: Option<&[f32]>, rows: usize) -> Option
                 there = true;
                 bias.iter_mut().zip(add).for_each(|(b, a)| *b += step.scale * a);
             }
-            Action::Affine(factors, shift) => {
+            Action::Affine((factors, shift)) => {
                 bias.iter_mut().zip(factors).for_each(|(b, f)| *b *= f);
                 for (b, s) in bias.iter_mut().zip(shift.iter().flatten()) {
                     *b += s;
@@ -160,7 +160,7 @@ fn steps(program: &Program<Cpu>) -> impl Iterator<Item = &Step<Cpu>> {
 /// W := W T for x := T x.
 fn input(cpu: &Cpu, step: &Step<Cpu>, w: &mut Vec<f32>, cols: usize) {
     match &*step.action {
-        Action::Affine(factors, _) => Backend::affine(cpu, w, factors, None),
+        Action::Affine((factors, _)) => cpu.affine(w, factors, None),
         // A row of W meets a column of each block where x meets a row.
         Action::Blocks(b) => {
             let mut blocks = b.blocks.clone();
@@ -230,7 +230,7 @@ fn output(cpu: &Cpu, step: &Step<Cpu>, w: &mut [f32], cols: usize) {
                 }
             }
         }
-        Action::Affine(factors, _) => {
+        Action::Affine((factors, _)) => {
             for (out, f) in w.chunks_exact_mut(cols).zip(factors) {
                 out.iter_mut().for_each(|w| *w *= f);
             }

@@ -48,6 +48,16 @@ pub struct Update<B: Backend> {
     pub gate: Option<usize>,
 }
 
+/// What a product of the pass does with its columns while it has them: y := factors ⊙ (y + updates + bias) + shift.
+pub struct Epilogue<'a, B: Backend> {
+    /// Low-rank updates, of the input of the product.
+    pub updates: &'a [Update<B>],
+    /// The module's bias.
+    pub bias: Option<&'a B::Vector>,
+    /// Factors, and what is added behind them.
+    pub affine: Option<&'a (B::Vector, Option<B::Vector>)>,
+}
+
 /// A device that runs models.
 pub trait Backend: Send + Sync + Sized + 'static {
     /// A weight matrix `[rows][cols]`.
@@ -102,6 +112,17 @@ pub trait Backend: Send + Sync + Sized + 'static {
         precision: Precision,
         acts: &mut Self::Acts,
     );
+    /// factors ⊙ x + shift of each row to `out`, and [`pack`](Self::pack) of that.
+    #[allow(clippy::too_many_arguments)] // those of two operations
+    fn affine_pack<const N: usize>(
+        &self,
+        x: &Self::Buf,
+        affine: &(Self::Vector, Option<Self::Vector>),
+        out: &mut Self::Buf,
+        weights: [&Self::Weight; N],
+        precision: Precision,
+        acts: &mut Self::Acts,
+    );
     /// [`rms_norm`](Self::rms_norm) of x to `normed`, and [`pack`](Self::pack) of that.
     #[allow(clippy::too_many_arguments)] // those of two operations
     fn norm_pack<const N: usize>(
@@ -119,14 +140,14 @@ pub trait Backend: Send + Sync + Sized + 'static {
     fn matmul<const N: usize>(&self, to: [(&Self::Weight, &mut Self::Buf); N], acts: &Self::Acts, precision: Precision);
     /// Adds the f32 form of x, which is packed in `acts` for other readers, unless it is there.
     fn pack_f32(&self, x: &Self::Buf, acts: &mut Self::Acts);
-    /// As [`matmul`](Self::matmul), and each y += the updates of its matrix, which `acts` was packed for too; of an update that waits for
-    /// gate g rows before `gates[g]` have none. `next` are those that will be needed next.
-    fn matmul_updated<const N: usize>(
+    /// As [`matmul`](Self::matmul), and what each [`Epilogue`] says; `acts` was packed for its updates too, if there are any. Of an update
+    /// that waits for gate g rows before `gates[g]` have none. `next` are updates that will be needed next.
+    fn linear<const N: usize>(
         &self,
         to: [(&Self::Weight, &mut Self::Buf); N],
         acts: &Self::Acts,
         precision: Precision,
-        updates: [&[Update<Self>]; N],
+        epilogues: [Epilogue<Self>; N],
         gates: &[usize],
         next: &[Arc<LowRankOn<Self>>],
     );
@@ -155,7 +176,7 @@ pub trait Backend: Send + Sync + Sized + 'static {
         y: &mut Self::Buf,
     );
     /// Each row of y := factors ⊙ y + shift.
-    fn affine(&self, y: &mut Self::Buf, factors: &Self::Vector, shift: Option<&Self::Vector>);
+    fn affine(&self, y: &mut Self::Buf, affine: &(Self::Vector, Option<Self::Vector>));
     /// Each row of y, as [`Pairs`] says.
     fn pairs(&self, y: &mut Self::Buf, pairs: &Pairs);
     /// Each row of x, as [`Blocks`] says.

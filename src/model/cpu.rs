@@ -9,13 +9,13 @@ use crate::adapter::matrix::Matrix;
 use crate::error::{Error, Result};
 use crate::format::{Gguf, Mapping, TensorInfo};
 use crate::kernels::cpu::{
-    self, Act, Acts, Attention, KvBuf, Panels, Partner, Readers, RopeTable, Updates, Weight, pairs, partner,
+    self, Act, Acts, Attention, Finish, KvBuf, Panels, Partner, Readers, RopeTable, Updates, Weight, pairs, partner,
 };
 use crate::kernels::op_times::Work;
 use crate::kernels::{Cpu, Precision};
 use crate::quant::BlockFormat;
 
-use super::backend::{Backend, GatherOn, LowRankOn, Update};
+use super::backend::{Backend, Epilogue, GatherOn, LowRankOn};
 use super::spec::Rope;
 
 /// Where a matrix lies.
@@ -243,23 +243,41 @@ impl Backend for Cpu {
         self.times().time(work, || Cpu::pack_f32(self, x, acts));
     }
 
-    fn matmul_updated<const N: usize>(
+    fn affine_pack<const N: usize>(
+        &self,
+        x: &Vec<f32>,
+        (factors, shift): &(Vec<f32>, Option<Vec<f32>>),
+        out: &mut Vec<f32>,
+        weights: [&CpuWeight; N],
+        precision: Precision,
+        acts: &mut Acts,
+    ) {
+        self.resize(out, x.len());
+        let formats = weights.map(|w| w.format);
+        let readers = Readers::weights(&formats, precision);
+        let work = Work::elements("affine_pack", 2 * size_of_val(&x[..]));
+        self.times().time(work, || {
+            Cpu::affine_pack(self, x, factors, shift.as_deref(), out, readers, acts);
+        });
+    }
+
+    fn linear<const N: usize>(
         &self,
         to: [(&CpuWeight, &mut Vec<f32>); N],
         acts: &Acts,
         precision: Precision,
-        updates: [&[Update<Cpu>]; N],
+        epilogues: [Epilogue<Cpu>; N],
         gates: &[usize],
         next: &[Arc<LowRankOn<Cpu>>],
     ) {
         let weights = to.each_ref().map(|(w, _)| w.kind());
         let mut work = product(&weights, to.each_ref().map(|(w, _)| *w), acts, precision);
-        for l in updates.iter().copied().flatten().map(|u| &u.low_rank) {
+        for l in epilogues.iter().flat_map(|e| e.updates).map(|u| &u.low_rank) {
             work.macs += acts.rows() * l.a.rows() * (l.a.cols() + l.b.rows());
             work.bytes += l.a.bytes() + l.b.bytes();
         }
         let list = |part: usize, i: usize| {
-            let update = updates[part].get(i)?;
+            let update = epilogues[part].updates.get(i)?;
             let from = update.gate.map_or(0, |gate| gates[gate]);
             Some(low_rank(&update.low_rank, update.scale, from))
         };
@@ -268,8 +286,14 @@ impl Backend for Cpu {
             list: &list,
             next: &|i| next.get(i).map(|l| &*l.a),
         };
+        let finish = epilogues.each_ref().map(|e| Finish {
+            bias: e.bias.map(|bias| &bias[..]),
+            factors: e.affine.map(|(factors, _)| &factors[..]),
+            shift: e.affine.and_then(|(_, shift)| shift.as_deref()),
+        });
         self.times().time(work, || {
-            Cpu::matmul_updated(self, to.map(|(w, y)| (w.view(), &mut y[..])), acts, precision, &updates);
+            let to = to.map(|(w, y)| (w.view(), &mut y[..]));
+            Cpu::linear(self, to, acts, precision, &updates, finish);
         });
     }
 
@@ -326,10 +350,10 @@ impl Backend for Cpu {
             .time(work, || Cpu::kron(self, w1.view(), w2.view(), scale, x, tmp, y));
     }
 
-    fn affine(&self, y: &mut Vec<f32>, factors: &Vec<f32>, shift: Option<&Vec<f32>>) {
+    fn affine(&self, y: &mut Vec<f32>, (factors, shift): &(Vec<f32>, Option<Vec<f32>>)) {
         let work = Work::elements("affine", 2 * size_of_val(&y[..]));
         self.times()
-            .time(work, || Cpu::affine(self, y, factors, shift.map(|s| &s[..])));
+            .time(work, || Cpu::affine(self, y, factors, shift.as_deref()));
     }
 
     fn pairs(&self, y: &mut Vec<f32>, p: &Pairs) {

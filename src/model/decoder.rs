@@ -13,7 +13,7 @@ use crate::error::Result;
 use crate::kernels::Precision;
 use crate::kernels::cpu::Attention;
 
-use super::backend::Backend;
+use super::backend::{Backend, Epilogue};
 use super::sites::{Part, Site};
 use super::spec::Spec;
 use super::weights::{Layer, Linear, Weights};
@@ -327,8 +327,13 @@ impl<B: Backend> Pass<'_, B> {
         let maps = to.map(|(linear, y)| self.map(linear, index, y));
         let weights = maps.each_ref().map(|map| map.weight);
         let updates = maps.iter().any(|map| !map.program.updates.is_empty());
-        self.backend
-            .pack(x, maps[0].cols, weights, updates, work.precision, &mut work.acts);
+        let (b, cols, precision) = (self.backend, maps[0].cols, work.precision);
+        if maps.iter().all(|map| map.program.changes_input()) {
+            // Each packs what it makes of x.
+            b.pack(x, cols, [], false, precision, &mut work.acts);
+        } else {
+            b.pack(x, cols, weights, updates, precision, &mut work.acts);
+        }
         self.packed_linear(maps, x, m, work);
     }
 
@@ -360,15 +365,16 @@ impl<B: Backend> Pass<'_, B> {
         }
         let mut acts = std::mem::take(&mut work.acts);
         if maps.iter().all(|map| map.program.keeps_input()) {
-            let updates = maps.each_ref().map(|map| &map.program.updates[..]);
+            let epilogues = maps.each_ref().map(|map| Epilogue {
+                updates: &map.program.updates,
+                bias: map.bias,
+                affine: map.program.outs().0,
+            });
             let next = &maps[0].program.next[..];
             let to = maps.each_mut().map(|map| (map.weight, &mut *map.y));
-            b.matmul_updated(to, &acts, work.precision, updates, self.gates, next);
+            b.linear(to, &acts, work.precision, epilogues, self.gates, next);
             for map in &mut maps {
-                if let Some(bias) = map.bias {
-                    b.add_bias(map.y, bias, 1.0);
-                }
-                for step in map.program.levels.iter().rev().flat_map(|level| &level.outs) {
+                for step in map.program.outs().1 {
                     self.output(step, x, &mut acts, map.y, work);
                 }
             }
@@ -384,21 +390,37 @@ impl<B: Backend> Pass<'_, B> {
     fn nested(&self, map: &mut Map<B>, level: usize, x: &B::Buf, acts: &mut B::Acts, work: &mut Work<B>) {
         let b = self.backend;
         let Some(here) = map.program.levels.get(level) else {
-            b.matmul([(map.weight, &mut *map.y)], acts, work.precision);
-            if let Some(bias) = map.bias {
-                b.add_bias(map.y, bias, 1.0);
-            }
+            // Updates belong to programs that leave the input alone: this is their map, beside others that don't.
+            let epilogue = Epilogue {
+                updates: &map.program.updates,
+                bias: map.bias,
+                affine: None,
+            };
+            b.linear(
+                [(map.weight, &mut *map.y)],
+                acts,
+                work.precision,
+                [epilogue],
+                self.gates,
+                &[],
+            );
             return;
         };
         if here.ins.is_empty() {
             self.nested(map, level + 1, x, acts, work);
         } else {
             let (mut changed, mut packed) = work.changed.pop().unwrap_or_default();
-            b.copy(x, &mut changed);
-            for step in &here.ins {
-                self.input(step, &mut changed, work);
+            if let [Step { action, .. }] = &here.ins[..]
+                && let Action::Affine(affine) = &**action
+            {
+                b.affine_pack(x, affine, &mut changed, [map.weight], work.precision, &mut packed);
+            } else {
+                b.copy(x, &mut changed);
+                for step in &here.ins {
+                    self.input(step, &mut changed, work);
+                }
+                b.pack(&changed, map.cols, [map.weight], false, work.precision, &mut packed);
             }
-            b.pack(&changed, map.cols, [map.weight], false, work.precision, &mut packed);
             self.nested(map, level + 1, &changed, &mut packed, work);
             work.changed.push((changed, packed));
         }
@@ -416,7 +438,7 @@ impl<B: Backend> Pass<'_, B> {
     fn input(&self, step: &Step<B>, x: &mut B::Buf, work: &mut Work<B>) {
         let b = self.backend;
         match &*step.action {
-            Action::Affine(factors, shift) => b.affine(x, factors, shift.as_ref()),
+            Action::Affine(affine) => b.affine(x, affine),
             Action::Blocks(blocks) => b.blocks(x, blocks),
             Action::LowRank(l) => {
                 b.copy(x, &mut work.before);
@@ -436,7 +458,7 @@ impl<B: Backend> Pass<'_, B> {
             Action::LowRank(l) => b.low_rank(l, step.scale, self.from(step), work.precision, x, y),
             Action::Dense(d) => b.dense(d, step.scale, acts, y),
             Action::Kron(w1, w2) => b.kron(w1, w2, step.scale, x, &mut work.between, y),
-            Action::Affine(factors, shift) => b.affine(y, factors, shift.as_ref()),
+            Action::Affine(affine) => b.affine(y, affine),
             Action::Bias(bias) => b.add_bias(y, bias, step.scale),
             Action::Pairs(pairs) => b.pairs(y, pairs),
             Action::Blocks(blocks) => b.blocks(y, blocks),

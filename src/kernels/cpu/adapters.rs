@@ -43,6 +43,17 @@ impl<'a> Updates<'a> {
     }
 }
 
+/// What finishes the columns of a product: y := factors ⊙ (y + bias) + shift.
+#[derive(Clone, Copy, Default)]
+pub struct Finish<'a> {
+    /// One for each column.
+    pub bias: Option<&'a [f32]>,
+    /// One for each column.
+    pub factors: Option<&'a [f32]>,
+    /// One for each column; only with factors.
+    pub shift: Option<&'a [f32]>,
+}
+
 /// How much of what comes next has been asked for.
 pub(super) struct Fetched {
     /// Who will read it.
@@ -235,6 +246,28 @@ impl Cpu {
         }
     }
 
+    /// Finishes columns `rows` of the m rows of y.
+    ///
+    /// # Safety
+    /// Nobody else uses these columns of y.
+    pub(super) unsafe fn finish(&self, f: Finish, m: usize, y: Out, rows: Range<usize>) {
+        let [bias, factors, shift] = [f.bias, f.factors, f.shift].map(|all| all.map(|all| &all[rows.clone()]));
+        if bias.is_none() && factors.is_none() {
+            return;
+        }
+        for t in 0..m {
+            // SAFETY: the caller's promise.
+            let y = unsafe { y.at(t, rows.start, rows.len()) };
+            if let Some(bias) = bias {
+                // SAFETY: the level fits the CPU; equal lengths.
+                unsafe { (self.isa.add)(y, bias) };
+            }
+            if let Some(factors) = factors {
+                scale(y, factors, shift);
+            }
+        }
+    }
+
     /// Columns `rows` of y += out ⊙ (u b^T), of the columns of u from `at` on.
     ///
     /// # Safety
@@ -340,14 +373,7 @@ impl Cpu {
     /// Each row of y := factors ⊙ y + shift.
     pub fn affine(&self, y: &mut [f32], factors: &[f32], shift: Option<&[f32]>) {
         assert!(shift.is_none_or(|s| s.len() == factors.len()), "affine: lengths");
-        self.rows(y, factors.len(), 1, |_, row| match shift {
-            None => row.iter_mut().zip(factors).for_each(|(y, f)| *y *= f),
-            Some(shift) => {
-                for ((y, f), s) in row.iter_mut().zip(factors).zip(shift) {
-                    *y = *y * f + s;
-                }
-            }
-        });
+        self.rows(y, factors.len(), 1, |_, row| scale(row, factors, shift));
     }
 
     /// Element j of each row of y := f_j y_j + h_j y_partner(j).
@@ -408,4 +434,10 @@ impl Cpu {
             }
         });
     }
+}
+
+/// y := factors ⊙ y + shift.
+fn scale(y: &mut [f32], factors: &[f32], shift: Option<&[f32]>) {
+    y.iter_mut().zip(factors).for_each(|(y, f)| *y *= f);
+    y.iter_mut().zip(shift.into_iter().flatten()).for_each(|(y, s)| *y += s);
 }

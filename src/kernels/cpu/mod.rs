@@ -33,7 +33,7 @@ use std::sync::Arc;
 
 pub use acts::{Acts, PARTNERS, Partner, Readers, partner};
 use adapters::Fetched;
-pub use adapters::Updates;
+pub use adapters::{Finish, Updates};
 pub use panels::Panels;
 pub use types::{Act, Attention, KvBuf, LowRank, Precision, RopeTable, Weight, pairs};
 
@@ -191,16 +191,48 @@ impl Cpu {
         );
         assert_eq!(x.len(), normed.len(), "norm_pack: lengths");
         let len = normed.len();
-        let out = Out::new(normed, len.max(1));
+        let out = Out::new(normed, k);
         self.pack_rows(len / k, k, readers.forms(k), k, acts, &|rows| {
             // SAFETY: `pack_rows` asks for each row once.
-            let normed = unsafe { out.at(0, rows.start * k, rows.len() * k) };
+            let normed = unsafe { out.rows(rows.clone()) };
             normed.copy_from_slice(&x[rows.start * k..rows.end * k]);
             for row in normed.chunks_exact_mut(k) {
                 // SAFETY: the level was chosen for this CPU; equal lengths.
                 unsafe { (self.isa.rms_norm)(row, weight, eps) }
             }
             normed
+        });
+    }
+
+    /// factors ⊙ x + shift of each row to `out`, and [`pack`](Self::pack) of that, in one go.
+    pub fn affine_pack(
+        &self,
+        x: &[f32],
+        factors: &[f32],
+        shift: Option<&[f32]>,
+        out: &mut [f32],
+        readers: Readers,
+        acts: &mut Acts,
+    ) {
+        let (k, len) = (factors.len(), out.len());
+        assert!(
+            k > 0 && x.len().is_multiple_of(k) && shift.is_none_or(|s| s.len() == k),
+            "affine_pack: {} elements are not rows of {k}",
+            x.len()
+        );
+        assert_eq!(x.len(), len, "affine_pack: lengths");
+        let out = Out::new(out, k);
+        self.pack_rows(len / k, k, readers.forms(k), k, acts, &|rows| {
+            // SAFETY: `pack_rows` asks for each row once.
+            let changed = unsafe { out.rows(rows.clone()) };
+            let x = &x[rows.start * k..rows.end * k];
+            for (to, x) in changed.chunks_exact_mut(k).zip(x.chunks_exact(k)) {
+                to.iter_mut().zip(x).zip(factors).for_each(|((to, x), f)| *to = f * x);
+                to.iter_mut()
+                    .zip(shift.into_iter().flatten())
+                    .for_each(|(to, s)| *to += s);
+            }
+            changed
         });
     }
 
@@ -269,16 +301,18 @@ impl Cpu {
     /// The same for several matrices that read the same activations, as one job for the team: a small matrix would keep only some
     /// threads busy, and each job costs a barrier.
     pub fn matmul_all<const N: usize>(&self, to: [(Weight, &mut [f32]); N], acts: &Acts, precision: Precision) {
-        self.matmul_updated(to, acts, precision, &Updates::NONE);
+        self.linear(to, acts, precision, &Updates::NONE, [Finish::default(); N]);
     }
 
-    /// The same with the low-rank updates of each matrix: each thread adds them to what it has just computed.
-    pub fn matmul_updated<const N: usize>(
+    /// The same with the low-rank updates of each matrix, and what finishes its columns: each thread does that with what it has just
+    /// computed.
+    pub fn linear<const N: usize>(
         &self,
         to: [(Weight, &mut [f32]); N],
         acts: &Acts,
         precision: Precision,
         updates: &Updates,
+        finish: [Finish; N],
     ) {
         let parts = to.map(|(w, y)| {
             w.check();
@@ -316,8 +350,9 @@ impl Cpu {
                         _ => (self.isa.matmul_int)(w, acts, y, rows.clone()),
                     }
                     if let Some(u) = u {
-                        self.add_updates(updates, part, u, y, rows);
+                        self.add_updates(updates, part, u, y, rows.clone());
                     }
+                    self.finish(finish[part], acts.m, y, rows);
                 }
             });
         };

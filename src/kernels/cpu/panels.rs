@@ -8,7 +8,7 @@
 //!         1 line          f32 scale of each row
 //! ```
 //! Element = scale * (code - 128), |code - 128| <= 127: what `Fast` reads, a quarter of f32. What that leaves over is kept beside it, in
-//! 65536ths of a step (of f16 and bf16 matrices: in 256ths), so that `Exact` has 24 bits (16) below the largest element of a group and all
+//! 65536ths of a step (of f16 and bf16 matrices: in 256ths), so that `Exact` has 23 bits (15) below the largest element of a group and all
 //! together takes 0.8 (1.1) of the file's bytes.
 
 use std::ops::Range;
@@ -42,6 +42,8 @@ enum Rest {
 trait Part: Copy + Default {
     /// Parts of a step.
     const STEP: f32;
+    /// The step, at which the largest number is not above 127.
+    fn step(largest: f32) -> f32;
     /// From a whole number of parts, not above half a step.
     fn of(parts: f32) -> Self;
     /// The number of parts.
@@ -50,6 +52,12 @@ trait Part: Copy + Default {
 
 impl Part for i8 {
     const STEP: f32 = 256.0;
+    /// A power of two: then a number of 8 significant bits (bf16) down to 1/128 of the largest is a whole number of parts, one of 11 (f16)
+    /// down to 1/16. Codes get up to twice as coarse, which next to the rounding of activations is not seen.
+    fn step(largest: f32) -> f32 {
+        let bits = (largest / 127.0).max(2.0f32.powi(-120)).to_bits();
+        f32::from_bits(bits.next_multiple_of(1 << 23))
+    }
     fn of(parts: f32) -> Self {
         parts as i8
     }
@@ -60,6 +68,9 @@ impl Part for i8 {
 
 impl Part for i16 {
     const STEP: f32 = 65536.0;
+    fn step(largest: f32) -> f32 {
+        largest / 127.0
+    }
     fn of(parts: f32) -> Self {
         parts as i16
     }
@@ -216,6 +227,8 @@ impl Panels {
 fn pack<P: Part>(cols: usize, format: BlockFormat, bytes: &[u8], codes: &mut [u8], len: usize) -> Vec<P> {
     /// Added to a small number it leaves the nearest whole number in the lowest bits.
     const NEAREST: f32 = (3 << 22) as f32;
+    // Half a step is rounded up: the rest of it is -STEP / 2 parts, not STEP / 2, which does not fit.
+    let up = 0.5 / P::STEP;
     let mut rest = vec![P::default(); len];
     if cols == 0 {
         return rest;
@@ -240,7 +253,14 @@ fn pack<P: Part>(cols: usize, format: BlockFormat, bytes: &[u8], codes: &mut [u8
             for column in &group_of {
                 most.iter_mut().zip(column).for_each(|(m, v)| *m = m.max(v.abs()));
             }
-            let steps = most.map(|m| if m > 0.0 { (127.0 / f64::from(m)) as f32 } else { 0.0 });
+            let scales_of = most.map(P::step);
+            let steps = scales_of.map(|scale| {
+                if scale > 0.0 {
+                    (1.0 / f64::from(scale)) as f32
+                } else {
+                    0.0
+                }
+            });
             let (lines, after) = codes.split_at_mut(lines(cols, group) * LINE);
             let (scales, after) = after.split_at_mut(LINE);
             codes = after;
@@ -253,7 +273,7 @@ fn pack<P: Part>(cols: usize, format: BlockFormat, bytes: &[u8], codes: &mut [u8
                 let mut words = [0u32; ROWS];
                 for (j, column) in four.iter().enumerate() {
                     for ((word, v), step) in words.iter_mut().zip(column).zip(&steps) {
-                        let nearest = (v * step + NEAREST).to_bits();
+                        let nearest = (v * step + up + NEAREST).to_bits();
                         *word |= ((nearest + ZERO as u32) & 255) << (8 * j);
                     }
                 }
@@ -264,12 +284,12 @@ fn pack<P: Part>(cols: usize, format: BlockFormat, bytes: &[u8], codes: &mut [u8
             for (rest, column) in rest.as_chunks_mut::<ROWS>().0.iter_mut().zip(&group_of) {
                 for ((rest, v), step) in rest.iter_mut().zip(column).zip(&steps) {
                     let steps = v * step;
-                    let over = steps - ((steps + NEAREST) - NEAREST);
+                    let over = steps - ((steps + up + NEAREST) - NEAREST);
                     *rest = P::of((over * P::STEP + NEAREST) - NEAREST);
                 }
             }
-            for (out, most) in scales.as_chunks_mut().0.iter_mut().zip(most) {
-                *out = (most / 127.0).to_le_bytes();
+            for (out, scale) in scales.as_chunks_mut().0.iter_mut().zip(scales_of) {
+                *out = scale.to_le_bytes();
             }
         }
     }
