@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::attach::{Attached, PrefixOn};
 use super::device::{Action, Op, Step};
 use crate::error::{Error, Result};
-use crate::model::backend::{Backend, LowRankOn, Update};
+use crate::model::backend::{Affine, Backend, LowRankOn, Update};
 use crate::model::spec::Spec;
 use crate::model::{Part, Site};
 
@@ -73,7 +73,7 @@ impl<B: Backend> Program<B> {
     }
 
     /// Output operations in their order, without the factors that may be the first: an epilogue of the product.
-    pub fn outs(&self) -> (Option<&(B::Vector, Option<B::Vector>)>, impl Iterator<Item = &Step<B>>) {
+    pub fn outs(&self) -> (Option<&Affine<B>>, impl Iterator<Item = &Step<B>>) {
         let mut outs = self.levels.iter().rev().flat_map(|level| &level.outs).peekable();
         let first = outs.next_if(|step| step.gate.is_none() && matches!(*step.action, Action::Affine(_)));
         let affine = first.and_then(|step| match &*step.action {

@@ -7,7 +7,7 @@ use super::forms::{Blocks, Form, LowRank, Pairs};
 use super::matrix::Matrix;
 use crate::error::{Error, Result};
 use crate::kernels::Precision;
-use crate::model::backend::{Backend, GatherOn, LowRankOn};
+use crate::model::backend::{Affine, Backend, GatherOn, LowRankOn};
 
 /// One operation on a site's input or output.
 pub enum Action<B: Backend> {
@@ -20,7 +20,7 @@ pub enum Action<B: Backend> {
     /// y += scale * (W1 ⊗ W2) x.
     Kron(Arc<B::Weight>, Arc<B::Weight>),
     /// y := factors ⊙ y + shift.
-    Affine((B::Vector, Option<B::Vector>)),
+    Affine(Affine<B>),
     /// y += scale * bias.
     Bias(B::Vector),
     /// See [`Pairs`].

@@ -48,14 +48,17 @@ pub struct Update<B: Backend> {
     pub gate: Option<usize>,
 }
 
+/// Factors, and what is added behind them: x := factors ⊙ x + shift.
+pub type Affine<B> = (<B as Backend>::Vector, Option<<B as Backend>::Vector>);
+
 /// What a product of the pass does with its columns while it has them: y := factors ⊙ (y + updates + bias) + shift.
 pub struct Epilogue<'a, B: Backend> {
     /// Low-rank updates, of the input of the product.
     pub updates: &'a [Update<B>],
     /// The module's bias.
     pub bias: Option<&'a B::Vector>,
-    /// Factors, and what is added behind them.
-    pub affine: Option<&'a (B::Vector, Option<B::Vector>)>,
+    /// What multiplies all that.
+    pub affine: Option<&'a Affine<B>>,
 }
 
 /// A device that runs models.
@@ -112,13 +115,11 @@ pub trait Backend: Send + Sync + Sized + 'static {
         precision: Precision,
         acts: &mut Self::Acts,
     );
-    /// factors ⊙ x + shift of each row to `out`, and [`pack`](Self::pack) of that.
-    #[allow(clippy::too_many_arguments)] // those of two operations
+    /// [`pack`](Self::pack) of factors ⊙ x + shift for each row x.
     fn affine_pack<const N: usize>(
         &self,
         x: &Self::Buf,
-        affine: &(Self::Vector, Option<Self::Vector>),
-        out: &mut Self::Buf,
+        affine: &Affine<Self>,
         weights: [&Self::Weight; N],
         precision: Precision,
         acts: &mut Self::Acts,
@@ -176,7 +177,7 @@ pub trait Backend: Send + Sync + Sized + 'static {
         y: &mut Self::Buf,
     );
     /// Each row of y := factors ⊙ y + shift.
-    fn affine(&self, y: &mut Self::Buf, affine: &(Self::Vector, Option<Self::Vector>));
+    fn affine(&self, y: &mut Self::Buf, affine: &Affine<Self>);
     /// Each row of y, as [`Pairs`] says.
     fn pairs(&self, y: &mut Self::Buf, pairs: &Pairs);
     /// Each row of x, as [`Blocks`] says.

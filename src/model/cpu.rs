@@ -15,7 +15,7 @@ use crate::kernels::op_times::Work;
 use crate::kernels::{Cpu, Precision};
 use crate::quant::BlockFormat;
 
-use super::backend::{Backend, Epilogue, GatherOn, LowRankOn};
+use super::backend::{Affine, Backend, Epilogue, GatherOn, LowRankOn};
 use super::spec::Rope;
 
 /// Where a matrix lies.
@@ -246,18 +246,16 @@ impl Backend for Cpu {
     fn affine_pack<const N: usize>(
         &self,
         x: &Vec<f32>,
-        (factors, shift): &(Vec<f32>, Option<Vec<f32>>),
-        out: &mut Vec<f32>,
+        (factors, shift): &Affine<Cpu>,
         weights: [&CpuWeight; N],
         precision: Precision,
         acts: &mut Acts,
     ) {
-        self.resize(out, x.len());
         let formats = weights.map(|w| w.format);
         let readers = Readers::weights(&formats, precision);
         let work = Work::elements("affine_pack", 2 * size_of_val(&x[..]));
         self.times().time(work, || {
-            Cpu::affine_pack(self, x, factors, shift.as_deref(), out, readers, acts);
+            Cpu::affine_pack(self, x, factors, shift.as_deref(), readers, acts);
         });
     }
 
@@ -350,7 +348,7 @@ impl Backend for Cpu {
             .time(work, || Cpu::kron(self, w1.view(), w2.view(), scale, x, tmp, y));
     }
 
-    fn affine(&self, y: &mut Vec<f32>, (factors, shift): &(Vec<f32>, Option<Vec<f32>>)) {
+    fn affine(&self, y: &mut Vec<f32>, (factors, shift): &Affine<Cpu>) {
         let work = Work::elements("affine", 2 * size_of_val(&y[..]));
         self.times()
             .time(work, || Cpu::affine(self, y, factors, shift.as_deref()));

@@ -412,8 +412,10 @@ impl<B: Backend> Pass<'_, B> {
             let (mut changed, mut packed) = work.changed.pop().unwrap_or_default();
             if let [Step { action, .. }] = &here.ins[..]
                 && let Action::Affine(affine) = &**action
+                && level + 1 == map.program.levels.len()
             {
-                b.affine_pack(x, affine, &mut changed, [map.weight], work.precision, &mut packed);
+                // Nobody else sees the changed input.
+                b.affine_pack(x, affine, [map.weight], work.precision, &mut packed);
             } else {
                 b.copy(x, &mut changed);
                 for step in &here.ins {

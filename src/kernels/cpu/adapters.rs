@@ -137,13 +137,13 @@ impl Cpu {
                 whole: true,
             };
             scratch::with_acts(|u| {
-                self.pack_rows(acts.m, width, forms, acts.k + width, u, &|rows| {
+                self.pack_rows(acts.m, width, forms, acts.k + width, u, &|rows, pack| {
                     for (_, at, l) in updates.iter() {
                         // SAFETY: `pack_rows` asks for each row once.
                         unsafe { self.product(&l, acts, rows.clone(), room, at) };
                     }
                     // SAFETY: as above.
-                    unsafe { room.rows(rows) }
+                    pack(unsafe { room.rows(rows) });
                 });
                 then(u);
             });
@@ -437,7 +437,7 @@ impl Cpu {
 }
 
 /// y := factors ⊙ y + shift.
-fn scale(y: &mut [f32], factors: &[f32], shift: Option<&[f32]>) {
+pub(super) fn scale(y: &mut [f32], factors: &[f32], shift: Option<&[f32]>) {
     y.iter_mut().zip(factors).for_each(|(y, f)| *y *= f);
     y.iter_mut().zip(shift.into_iter().flatten()).for_each(|(y, s)| *y += s);
 }

@@ -52,6 +52,9 @@ pub struct Cpu {
     times: OpTimes,
 }
 
+/// Makes some rows and gives them to its second argument.
+type RowsOf<'a> = dyn Fn(Range<usize>, &mut dyn FnMut(&[f32])) + Sync + 'a;
+
 /// Elements below which an elementwise operation is not worth waking a second thread.
 const GRAIN: usize = 8192;
 
@@ -166,8 +169,8 @@ impl Cpu {
             "pack: {} elements are not rows of {k}",
             x.len()
         );
-        self.pack_rows(x.len() / k, k, readers.forms(k), k, acts, &|rows| {
-            &x[rows.start * k..rows.end * k]
+        self.pack_rows(x.len() / k, k, readers.forms(k), k, acts, &|rows, pack| {
+            pack(&x[rows.start * k..rows.end * k]);
         });
     }
 
@@ -192,7 +195,7 @@ impl Cpu {
         assert_eq!(x.len(), normed.len(), "norm_pack: lengths");
         let len = normed.len();
         let out = Out::new(normed, k);
-        self.pack_rows(len / k, k, readers.forms(k), k, acts, &|rows| {
+        self.pack_rows(len / k, k, readers.forms(k), k, acts, &|rows, pack| {
             // SAFETY: `pack_rows` asks for each row once.
             let normed = unsafe { out.rows(rows.clone()) };
             normed.copy_from_slice(&x[rows.start * k..rows.end * k]);
@@ -200,51 +203,38 @@ impl Cpu {
                 // SAFETY: the level was chosen for this CPU; equal lengths.
                 unsafe { (self.isa.rms_norm)(row, weight, eps) }
             }
-            normed
+            pack(normed);
         });
     }
 
-    /// factors ⊙ x + shift of each row to `out`, and [`pack`](Self::pack) of that, in one go.
-    pub fn affine_pack(
-        &self,
-        x: &[f32],
-        factors: &[f32],
-        shift: Option<&[f32]>,
-        out: &mut [f32],
-        readers: Readers,
-        acts: &mut Acts,
-    ) {
-        let (k, len) = (factors.len(), out.len());
+    /// [`pack`](Self::pack) of factors ⊙ x + shift for each row x.
+    pub fn affine_pack(&self, x: &[f32], factors: &[f32], shift: Option<&[f32]>, readers: Readers, acts: &mut Acts) {
+        let k = factors.len();
         assert!(
             k > 0 && x.len().is_multiple_of(k) && shift.is_none_or(|s| s.len() == k),
             "affine_pack: {} elements are not rows of {k}",
             x.len()
         );
-        assert_eq!(x.len(), len, "affine_pack: lengths");
-        let out = Out::new(out, k);
-        self.pack_rows(len / k, k, readers.forms(k), k, acts, &|rows| {
-            // SAFETY: `pack_rows` asks for each row once.
-            let changed = unsafe { out.rows(rows.clone()) };
-            let x = &x[rows.start * k..rows.end * k];
-            for (to, x) in changed.chunks_exact_mut(k).zip(x.chunks_exact(k)) {
-                to.iter_mut().zip(x).zip(factors).for_each(|((to, x), f)| *to = f * x);
-                to.iter_mut()
-                    .zip(shift.into_iter().flatten())
-                    .for_each(|(to, s)| *to += s);
-            }
-            changed
+        self.pack_rows(x.len() / k, k, readers.forms(k), k, acts, &|rows, pack| {
+            scratch::with_f32(rows.len() * k, |changed| {
+                changed.copy_from_slice(&x[rows.start * k..rows.end * k]);
+                for row in changed.chunks_exact_mut(k) {
+                    adapters::scale(row, factors, shift);
+                }
+                pack(changed);
+            });
         });
     }
 
-    /// Packs m rows of k, which `rows` gives: each once, by tiles, on any thread. `cost` is how many elements making a row is worth.
-    fn pack_rows<'x>(
+    /// Packs m rows of k, which `rows` gives to its second argument: each once, by tiles, on any thread. `cost` is how many elements making a row is worth.
+    fn pack_rows(
         &self,
         m: usize,
         k: usize,
         has: Has,
         cost: usize,
         acts: &mut Acts,
-        rows: &(dyn Fn(Range<usize>) -> &'x [f32] + Sync),
+        rows: &RowsOf,
     ) {
         assert!(
             !(has.i8 || has.i16) || k.is_multiple_of(BLOCK),
@@ -269,26 +259,27 @@ impl Cpu {
         let unit = if m < PANELS_FROM { 1 } else { WHOLE_TILES };
         self.split(m.div_ceil(unit), (GRAIN / (unit * cost)).max(1), &|range| {
             for first in range.map(|index| index * unit) {
-                let rows = rows(first..(first + unit).min(m));
-                if has.x {
-                    for (i, rows) in rows.chunks(f32_tile * k).enumerate() {
-                        // SAFETY: `split` gives each unit, which is whole tiles, to one chunk.
-                        interleave(rows, k, f32_tile, unsafe { x.get(first / f32_tile + i) });
-                    }
-                }
-                for (i, rows) in rows.chunks(tile * k).enumerate() {
-                    let index = first / tile + i;
-                    // SAFETY: as above; the level fits the CPU; k is whole blocks.
-                    unsafe {
-                        if has.i8 {
-                            let found = (self.isa.pack_i8)(rows, k, tile, i8.get(index), outliers.get(index));
-                            counts.get(index)[0] = found as u32;
-                        }
-                        if has.i16 {
-                            (self.isa.pack_i16)(rows, k, tile, i16.get(index));
+                rows(first..(first + unit).min(m), &mut |rows| {
+                    if has.x {
+                        for (i, rows) in rows.chunks(f32_tile * k).enumerate() {
+                            // SAFETY: `split` gives each unit, which is whole tiles, to one chunk.
+                            interleave(rows, k, f32_tile, unsafe { x.get(first / f32_tile + i) });
                         }
                     }
-                }
+                    for (i, rows) in rows.chunks(tile * k).enumerate() {
+                        let index = first / tile + i;
+                        // SAFETY: as above; the level fits the CPU; k is whole blocks.
+                        unsafe {
+                            if has.i8 {
+                                let found = (self.isa.pack_i8)(rows, k, tile, i8.get(index), outliers.get(index));
+                                counts.get(index)[0] = found as u32;
+                            }
+                            if has.i16 {
+                                (self.isa.pack_i16)(rows, k, tile, i16.get(index));
+                            }
+                        }
+                    }
+                });
             }
         });
     }
