@@ -130,9 +130,9 @@ fn memory_goes_with_the_last_user(model: &Model, [first, second]: [&mut Session;
     first.set_adapters(&[]).unwrap();
     assert_eq!(logits_again(second), expected, "{name}: under one session");
     let one = live() - before;
-    // Shared: one session has nearly all that two have.
+    // Shared: one session has what two have. (The other has an empty list of adapters now.)
     assert!(
-        one < two && one >= two - programs,
+        one.abs_diff(two) <= 1000,
         "{name}: {one} under one session, {two} under two"
     );
     // The same last pass as before the measurement.

@@ -79,7 +79,7 @@ struct Packed {
 /// A merge that is prepared: what changes and how it is computed.
 struct Merge<'a> {
     model: &'a Model,
-    active: Active<Cpu>,
+    active: Arc<Active<Cpu>>,
     changes: Vec<Change>,
     /// The head gets a tensor of its own.
     untied: bool,

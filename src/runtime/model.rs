@@ -190,8 +190,11 @@ impl Model {
     /// As [`Model::attach`].
     pub fn attach_each(&self, file: &AdapterFile, each: Each) -> Result<Adapter> {
         let attached = Attached::new(self.backend(), self.spec(), self.weights(), file, each)?;
+        let attached = Arc::new(attached);
+        let alone = Active::new(self.backend(), self.spec(), &[(attached.clone(), 1.0)])?;
         Ok(Adapter {
-            attached: Arc::new(attached),
+            attached,
+            alone: Arc::new(alone),
             method: file.method(),
             sites: file.sites().len(),
             parameters: file.parameters(),
@@ -201,7 +204,7 @@ impl Model {
     }
 
     /// The adapters, each with its weight, as a session runs them.
-    pub(super) fn activate(&self, adapters: &[(Adapter, f32)]) -> Result<Active<Cpu>> {
+    pub(super) fn activate(&self, adapters: &[(Adapter, f32)]) -> Result<Arc<Active<Cpu>>> {
         for (adapter, weight) in adapters {
             if !adapter.is_for(self) {
                 return Err(Error::mismatch("the adapter was loaded for another model"));
@@ -210,8 +213,11 @@ impl Model {
                 return Err(Error::usage("adapter weight").expected("a finite number").found(weight));
             }
         }
+        if let [(adapter, 1.0)] = adapters {
+            return Ok(adapter.alone.clone());
+        }
         let adapters: Vec<_> = adapters.iter().map(|(a, w)| (a.attached.clone(), *w)).collect();
-        Active::new(self.backend(), self.spec(), &adapters)
+        Active::new(self.backend(), self.spec(), &adapters).map(Arc::new)
     }
 
     /// The same model with other weights, on the same threads.
@@ -280,6 +286,8 @@ impl Model {
 #[derive(Clone)]
 pub struct Adapter {
     pub(super) attached: Arc<Attached<Cpu>>,
+    /// What sessions run while it is the only one, at weight 1: switching is a matter of a pointer.
+    alone: Arc<Active<Cpu>>,
     method: &'static str,
     sites: usize,
     parameters: usize,

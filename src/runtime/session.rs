@@ -2,6 +2,7 @@
 
 use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 
 use crate::adapter::Active;
 use crate::error::{Error, Result};
@@ -38,7 +39,7 @@ const LOGIT_ROWS: usize = 8;
 pub struct Session {
     model: Model,
     state: State<Cpu>,
-    active: Active<Cpu>,
+    active: Arc<Active<Cpu>>,
     tokens: Vec<u32>,
     /// Positions of the cache that an adapter's prompt or prefix takes, before the first token.
     before: usize,
@@ -61,7 +62,7 @@ impl Session {
                 .found(context));
         }
         let chunk = options.chunk.clamp(1, context);
-        let active = Active::none(spec);
+        let active = Arc::new(Active::none(spec));
         let state = State::new(model.backend(), spec, &active.layers, context, chunk, options.precision)?;
         Ok(Session {
             state,

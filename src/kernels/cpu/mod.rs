@@ -227,15 +227,7 @@ impl Cpu {
     }
 
     /// Packs m rows of k, which `rows` gives to its second argument: each once, by tiles, on any thread. `cost` is how many elements making a row is worth.
-    fn pack_rows(
-        &self,
-        m: usize,
-        k: usize,
-        has: Has,
-        cost: usize,
-        acts: &mut Acts,
-        rows: &RowsOf,
-    ) {
+    fn pack_rows(&self, m: usize, k: usize, has: Has, cost: usize, acts: &mut Acts, rows: &RowsOf) {
         assert!(
             !(has.i8 || has.i16) || k.is_multiple_of(BLOCK),
             "pack: rows of {k} are not blocks of {BLOCK}"

@@ -44,8 +44,8 @@ trait Part: Copy + Default {
     const STEP: f32;
     /// The step, at which the largest number is not above 127.
     fn step(largest: f32) -> f32;
-    /// From a whole number of parts, not above half a step.
-    fn of(parts: f32) -> Self;
+    /// From the lowest bits of a number of parts.
+    fn of(bits: u32) -> Self;
     /// The number of parts.
     fn parts(self) -> f32;
 }
@@ -58,8 +58,8 @@ impl Part for i8 {
         let bits = (largest / 127.0).max(2.0f32.powi(-120)).to_bits();
         f32::from_bits(bits.next_multiple_of(1 << 23))
     }
-    fn of(parts: f32) -> Self {
-        parts as i8
+    fn of(bits: u32) -> Self {
+        bits as i8
     }
     fn parts(self) -> f32 {
         self.into()
@@ -71,8 +71,8 @@ impl Part for i16 {
     fn step(largest: f32) -> f32 {
         largest / 127.0
     }
-    fn of(parts: f32) -> Self {
-        parts as i16
+    fn of(bits: u32) -> Self {
+        bits as i16
     }
     fn parts(self) -> f32 {
         self.into()
@@ -285,7 +285,7 @@ fn pack<P: Part>(cols: usize, format: BlockFormat, bytes: &[u8], codes: &mut [u8
                 for ((rest, v), step) in rest.iter_mut().zip(column).zip(&steps) {
                     let steps = v * step;
                     let over = steps - ((steps + up + NEAREST) - NEAREST);
-                    *rest = P::of((over * P::STEP + NEAREST) - NEAREST);
+                    *rest = P::of(((over * P::STEP).min(0.5 * P::STEP - 1.0) + NEAREST).to_bits());
                 }
             }
             for (out, scale) in scales.as_chunks_mut().0.iter_mut().zip(scales_of) {
