@@ -42,7 +42,11 @@ fn one(backend: &LlamaBackend, path: &Path, options: &Options) -> Result<Value> 
     let context = (prompt.max(options.gen_tokens) + 1).next_multiple_of(256);
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
 
-    let model = llama_model(backend, path)?;
+    let mut model = llama_model(backend, path)?;
+    let mut lora = match &options.adapter {
+        Some(file) => Some(model.lora_adapter_init(file).map_err(|e| format!("llama.cpp: {e}"))?),
+        None => None,
+    };
     let tokens = random_tokens(prompt.max(options.gen_tokens), usize::try_from(model.n_vocab())?);
     let mut engines: Vec<(&str, Box<dyn Engine + '_>)> = vec![(
         "llama.cpp",
@@ -51,6 +55,16 @@ fn one(backend: &LlamaBackend, path: &Path, options: &Options) -> Result<Value> 
     if !options.llama_only {
         let model = graft_model(path, options.threads)?;
         engines.push(("graft", Box::new(graft_session(&model, context, Precision::Fast)?)));
+        if let Some(file) = &options.adapter {
+            let mut session = graft_session(&model, context, Precision::Fast)?;
+            session.set_adapters(&[(model.load_adapter(file)?, 1.0)])?;
+            engines.push(("graft+adapter", Box::new(session)));
+        }
+    }
+    if let Some(lora) = &mut lora {
+        let mut llama = Llama::new(backend, &model, options.threads, context, false)?;
+        llama.restart(lora)?;
+        engines.push(("llama.cpp+adapter", Box::new(llama)));
     }
 
     let mut result = json!({ "model": name, "threads": options.threads, "rounds": options.rounds });
@@ -102,19 +116,28 @@ fn report(model: &str, test: &str, engines: &[(&str, Box<dyn Engine + '_>)], spe
     for ((name, _), speeds) in engines.iter().zip(speeds) {
         let s = Spread::of(speeds);
         eprintln!(
-            "{model:44} {test:6} {name:10} {:9.1} tokens/s   p10 {:9.1}   p90 {:9.1}",
+            "{model:44} {test:6} {name:17} {:9.1} tokens/s   p10 {:9.1}   p90 {:9.1}",
             s.median, s.p10, s.p90
         );
         figures[*name] = s.json();
     }
-    if let [llama, graft] = speeds {
-        let ratios: Vec<f64> = graft.iter().zip(llama).map(|(g, l)| g / l).collect();
+    let of = |name: &str| engines.iter().position(|e| e.0 == name).map(|i| &speeds[i]);
+    // Round by round: what disturbed one disturbed its neighbours.
+    let mut compare = |what: &str, pair: [&str; 2], number: fn(f64) -> f64| {
+        let [Some(a), Some(b)] = pair.map(of) else {
+            return;
+        };
+        let ratios: Vec<f64> = a.iter().zip(b).map(|(a, b)| number(a / b)).collect();
         let s = Spread::of(&ratios);
         eprintln!(
-            "{model:44} {test:6} {:10} {:9.2}            p10 {:9.2}   p90 {:9.2}",
-            "ratio", s.median, s.p10, s.p90
+            "{model:44} {test:6} {what:17} {:9.2}            p10 {:9.2}   p90 {:9.2}",
+            s.median, s.p10, s.p90
         );
-        figures["ratio"] = s.json();
-    }
+        figures[what] = s.json();
+    };
+    compare("ratio", ["graft", "llama.cpp"], |r| r);
+    let loss = |r| 100.0 * (1.0 - r);
+    compare("llama.cpp loses %", ["llama.cpp+adapter", "llama.cpp"], loss);
+    compare("graft loses %", ["graft+adapter", "graft"], loss);
     figures
 }

@@ -41,7 +41,10 @@ pub fn run(record: Option<&Path>) -> Result<bool> {
             .sum::<Option<usize>>();
         good &= shape && same_name && dequantize.unwrap_or(0) == 0;
         let dequantize = dequantize.map_or("-".into(), |n| n.to_string());
-        print!("{:8} name {same_name}, shape {shape}, dequantize: {dequantize} elements differ, ", info.name);
+        print!(
+            "{:8} name {same_name}, shape {shape}, dequantize: {dequantize} elements differ, ",
+            info.name
+        );
         if info.quantize.is_none() || info.format == BlockFormat::F32 {
             println!("quantize: -");
         } else if info.block_len == 1 || info.format == BlockFormat::MXFP4 {
@@ -108,7 +111,9 @@ fn quantize_differences(info: &FormatInfo, ggml: &ggml_type_traits, seed: u64) -
     }
     let bytes = ELEMENTS / info.block_len * info.block_bytes;
     let mut got = vec![0u8; bytes];
-    info.format.quantize(&values, None, &mut got).expect("values that every format holds");
+    info.format
+        .quantize(&values, None, &mut got)
+        .expect("values that every format holds");
     let mut want = vec![0u64; bytes.div_ceil(8)];
     // SAFETY: `want` has room for the blocks of `ELEMENTS` elements, aligned for every block.
     unsafe { from_float(values.as_ptr(), want.as_mut_ptr().cast(), ELEMENTS as i64) };

@@ -27,7 +27,7 @@ usage: peers bench  [options] MODEL.gguf…   speed: prompt (pp) and generation 
   -t, --threads N   threads of each engine (default: physical cores)
   -p, --prompt N    prompt tokens (bench: 512, crowd: 128, logits: 64)
   -n, --gen N       generated tokens (bench: 64)
-  -a, --adapter F   `lora`: the adapter (graft export-lora writes one)
+  -a, --adapter F   `lora`, `bench` (with and without it): the adapter (graft export-lora writes one)
   -r, --rounds N    rounds (5), of `kl` chunks of 256 tokens
   -f, --file TEXT   text for `kl`, `tokens` (default: this crate's README), `logits` (default: random tokens) and `lora`
       --llama-only  bench llama.cpp alone
