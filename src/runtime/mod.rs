@@ -4,6 +4,7 @@ pub mod divergence;
 pub mod generate;
 pub mod merge;
 pub mod model;
+mod sample;
 pub mod sampler;
 mod scan;
 pub mod session;
@@ -11,7 +12,7 @@ pub mod stop;
 
 pub use divergence::Divergence;
 pub use generate::{Finish, GenerateOptions, Generated, Timings, generate};
-pub use merge::{MergeReport, MergeType, MergedTensor};
+pub use merge::{MergeOptions, MergeReport, MergeType, MergedTensor};
 pub use model::{Adapter, LoadOptions, Model};
 pub use sampler::{Sampler, SamplerOptions};
 pub use session::{Session, SessionOptions};

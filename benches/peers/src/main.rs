@@ -7,6 +7,7 @@ mod crowd;
 mod engine;
 mod kl;
 mod lora;
+mod merge;
 mod record;
 mod spread;
 
@@ -95,6 +96,7 @@ fn run() -> Result<bool> {
         "logits" => check::logits(&options),
         "lora" => lora::run(&options),
         "kl" => kl::run(&options),
+        "merge" => merge::run(&options),
         "tokens" => check::tokens(&options),
         "blocks" => blocks::run(options.models.first().map(PathBuf::as_path)),
         _ => Err(USAGE.into()),
