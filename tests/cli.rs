@@ -10,6 +10,7 @@ mod cli {
     mod combine;
     mod convert;
     mod faults;
+    mod merge;
     mod numbers;
     mod run;
     pub mod tools;

@@ -361,9 +361,9 @@ impl<B: Backend> Pass<'_, B> {
         let b = self.backend;
         for map in &mut maps {
             b.resize(map.y, m * map.rows);
-            if let Some(moments) = &mut work.moments {
-                moments.add(map.site, &b.read(x), map.cols);
-            }
+        }
+        if let Some(moments) = &mut work.moments {
+            moments.add(maps.each_ref().map(|map| map.site), &b.read(x), maps[0].cols);
         }
         let mut acts = std::mem::take(&mut work.acts);
         if maps.iter().all(|map| map.program.keeps_input()) {

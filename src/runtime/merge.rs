@@ -16,7 +16,7 @@ use crate::model::cpu::CpuWeight;
 use crate::model::moments::Moments;
 use crate::model::weights::{Linear, Weights};
 use crate::model::{Part, Site};
-use crate::quant::BlockFormat;
+use crate::quant::{BlockFormat, Feedback};
 
 /// How to pack what was merged.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -36,8 +36,8 @@ pub enum MergeType {
 pub struct MergeOptions {
     /// How to pack what was merged.
     pub to: MergeType,
-    /// Whether packing weighs the error of each column by how large the inputs are that it meets in a text, which costs two readings of that
-    /// text. Otherwise all count alike.
+    /// Whether packing keeps what is lost small for the inputs that each matrix has when the model, with the adapters on, reads a text (see
+    /// [`quant::feedback`](crate::quant::feedback)). Otherwise each block comes as near to its values as it gets.
     pub importance: bool,
     /// A text like those that the model will read; of at least 32 tokens, 1024 are used. One half tells how large inputs are, on the other
     /// divergences are measured. `None` for short texts of Graft's own.
@@ -122,7 +122,7 @@ impl Model {
         options: &MergeOptions,
         progress: &mut dyn FnMut(f32) -> bool,
     ) -> Result<(Model, MergeReport)> {
-        Merge::prepare(self, adapters, options)?.in_memory(progress)
+        Merge::prepare(self, adapters, options, progress)?.in_memory(progress)
     }
 
     /// Writes this model with `adapters` merged into its weights as the GGUF file `path`: metadata and unchanged tensors as they are, one
@@ -138,7 +138,7 @@ impl Model {
         path: &Path,
         progress: &mut dyn FnMut(f32) -> bool,
     ) -> Result<MergeReport> {
-        let mut merge = Merge::prepare(self, adapters, options)?;
+        let mut merge = Merge::prepare(self, adapters, options, progress)?;
         let divergence = match options.to {
             MergeType::Within(_) => merge.in_memory(progress)?.1.divergence,
             _ => None,
@@ -166,9 +166,7 @@ impl Model {
                 (None, Some(old)) => writer.write(&tensor.name, gguf.data(old))?,
                 (None, None) => return Err(Error::internal("a planned tensor comes from nowhere").item(&tensor.name)),
             }
-            if !progress((i + 1) as f32 / n as f32) {
-                return Err(Error::usage("cancelled"));
-            }
+            go_on(progress((i + 1) as f32 / n as f32))?;
         }
         writer.finish()?;
         Ok(MergeReport { tensors, divergence })
@@ -210,7 +208,12 @@ impl Model {
 }
 
 impl<'a> Merge<'a> {
-    fn prepare(model: &'a Model, adapters: &'a [(Adapter, f32)], options: &MergeOptions) -> Result<Self> {
+    fn prepare(
+        model: &'a Model,
+        adapters: &'a [(Adapter, f32)],
+        options: &MergeOptions,
+        progress: &mut dyn FnMut(f32) -> bool,
+    ) -> Result<Self> {
         let to = options.to;
         if let MergeType::Within(bound) = to
             && !(bound.is_finite() && bound > 0.0)
@@ -259,29 +262,39 @@ impl<'a> Merge<'a> {
             merge.bias(Site::Head, &weights.head)?;
         }
         if options.importance && merge.changes.iter().any(|change| change.to.info().block_len > 1) {
-            merge.read()?;
+            merge.read(progress)?;
         }
         Ok(merge)
     }
 
     /// Lets the model with the adapters on read a text, to see what each matrix is given.
-    fn read(&mut self) -> Result<()> {
+    fn read(&mut self, progress: &mut dyn FnMut(f32) -> bool) -> Result<()> {
         let mut session = self.model.exact_session(self.adapters)?;
         session.record();
-        session.eval_each(&self.sample.learn, &mut |_, _| ControlFlow::Continue(()))?;
+        let mut goes_on = true;
+        session.eval_each(&self.sample.learn, &mut |_, _| {
+            goes_on &= progress(0.0);
+            match goes_on {
+                true => ControlFlow::Continue(()),
+                false => ControlFlow::Break(()),
+            }
+        })?;
         self.moments = session.take_moments();
-        Ok(())
+        go_on(goes_on)
     }
 
-    /// How much each column of a matrix matters, where that is known: the squares of what it is multiplied with.
-    fn importance(&self, change: &Change) -> Option<Vec<f32>> {
+    /// How to pack a matrix so that least is lost for its inputs, where these are known.
+    fn feedback(&self, change: &Change) -> Option<Feedback> {
         let site = match change.what {
-            // A row of the embedding is read as it is; its columns matter as inputs of the head, if it is that too.
+            // A row of the embedding is read as it is; its columns are inputs where it is the head too.
             What::Matrix(Site::Embed) if self.model.tied_head() && !self.untied => Site::Head,
             What::Matrix(site) if site != Site::Embed => site,
             _ => return None,
         };
-        self.moments.as_ref()?.at(site)
+        let inputs = self.moments.as_ref()?.at(site)?;
+        let (squares, directions): (Vec<_>, Vec<_>) = (inputs.squares().collect(), inputs.directions().collect());
+        let packs = change.to.info().block_len > 1;
+        packs.then(|| Feedback::new(change.to, &squares, &directions))?
     }
 
     /// The merged model. Of [`MergeType::Within`] the types are chosen first: what was packed too coarsely is packed again.
@@ -300,9 +313,7 @@ impl<'a> Merge<'a> {
                 })?;
                 tensors[i] = Some(change.report(error));
                 change.put(&mut weights, bytes);
-                if !progress((n + 1) as f32 / again.len() as f32) {
-                    return Err(Error::usage("cancelled"));
-                }
+                go_on(progress((n + 1) as f32 / again.len() as f32))?;
             }
             let model = self.model.with_weights(weights.clone())?;
             let divergence = match self.to {
@@ -423,11 +434,11 @@ impl<'a> Merge<'a> {
             return Ok(0.0);
         }
         let values = self.compute(change);
-        let importance = self.importance(change);
+        let feedback = self.feedback(change);
         let mut bytes = Vec::new();
         let (mut error, mut all) = (0.0, 0.0);
         for part in values.chunks((PART / change.cols).max(1) * change.cols) {
-            let (e, a) = self.pack_rows(change, part, importance.as_deref(), &mut bytes)?;
+            let (e, a) = self.pack_rows(change, part, feedback.as_ref(), &mut bytes)?;
             (error, all) = (error + e, all + a);
             sink(&bytes)?;
         }
@@ -439,7 +450,7 @@ impl<'a> Merge<'a> {
         &self,
         change: &Change,
         values: &[f32],
-        importance: Option<&[f32]>,
+        feedback: Option<&Feedback>,
         bytes: &mut Vec<u8>,
     ) -> Result<(f64, f64)> {
         /// Elements of a piece of work.
@@ -460,7 +471,11 @@ impl<'a> Merge<'a> {
         self.model.backend().team().run(pieces.len(), &|i| {
             let mut piece = pieces[i].lock().unwrap_or_else(PoisonError::into_inner);
             let (values, bytes, result) = &mut *piece;
-            *result = change.to.quantize(values, importance, bytes).map(|()| {
+            let packed = match feedback {
+                Some(feedback) => feedback.quantize(values, bytes),
+                None => change.to.quantize(values, None, bytes),
+            };
+            *result = packed.map(|()| {
                 let mut back = vec![0.0; values.len()];
                 change.to.dequantize(bytes, &mut back);
                 let square = |v: f32| f64::from(v) * f64::from(v);
@@ -520,6 +535,14 @@ impl Change {
                 }
             }
         }
+    }
+}
+
+/// An error unless the work is to go on.
+fn go_on(yes: bool) -> Result<()> {
+    match yes {
+        true => Ok(()),
+        false => Err(Error::usage("cancelled")),
     }
 }
 

@@ -1,5 +1,5 @@
 //! Adapters merged into quantized weights: what Graft's quantizers lose against ggml's, each packing the same f32 merge, as the KL
-//! divergence from the adapter put on live.
+//! divergence from the adapter put on live. Graft packs as `graft merge` does, and as `graft merge --plain`.
 
 use std::path::Path;
 
@@ -41,8 +41,7 @@ fn compare(path: &Path, options: &Options) -> Result<bool> {
     let file = options.file.as_ref().ok_or("merge needs a text: -f FILE")?;
     let text = std::fs::read_to_string(file).map_err(|e| format!("{}: {e}", file.display()))?;
     let model = graft_model(path, options.threads)?;
-    let weight: f32 = std::env::var("W").ok().and_then(|w| w.parse().ok()).unwrap_or(1.0);
-    let adapters = [(model.load_adapter(adapter)?, weight)];
+    let adapters = [(model.load_adapter(adapter)?, 1.0)];
     let mut tokens = model.tokenizer()?.encode(&text, Default::default())?;
     tokens.truncate(options.prompt.unwrap_or(256));
     let reference = logits(&model, &adapters, &tokens)?;
@@ -60,9 +59,13 @@ fn compare(path: &Path, options: &Options) -> Result<bool> {
     };
     let base = divergence(path)?;
     println!("  base without the adapter: {:.4} over {} predictions", base.mean(), base.count());
-    println!("  type        Graft  without      ggml   Graft/ggml without/ggml  tensors of another type");
+    println!("  type        Graft      plain       ggml  Graft/ggml  plain/ggml  tensors of another type");
     let mut good = true;
-    for format in TYPES {
+    let asked = |format: &BlockFormat| {
+        let types = options.types.as_ref();
+        types.is_none_or(|types| types.iter().any(|name| name == format.name()))
+    };
+    for format in TYPES.into_iter().filter(asked) {
         model.merge_to(&adapters, &options_for(format, false), &ours, &mut |_| true)?;
         let plain = divergence(&ours)?.mean();
         let report = model.merge_to(&adapters, &options_for(format, true), &ours, &mut |_| true)?;
@@ -75,7 +78,7 @@ fn compare(path: &Path, options: &Options) -> Result<bool> {
         let [ours, theirs] = [divergence(&ours)?.mean(), divergence(&theirs)?.mean()];
         good &= ours <= theirs;
         println!(
-            "  {:6} {ours:10.6} {plain:10.6} {theirs:10.6} {:8.3} {:8.3}    {fallen} of {}",
+            "  {:6} {ours:10.6} {plain:10.6} {theirs:10.6} {:11.3} {:11.3}  {fallen} of {}",
             format.name(),
             ours / theirs,
             plain / theirs,
