@@ -9,7 +9,8 @@ pub struct Moments {
     of_site: Vec<Option<usize>>,
 }
 
-/// Rows x of one width, n of them.
+/// Rows x of one width, n of them, each divided by the root of its length: at the first token some inputs are a thousand times as large as
+/// ever after, and what is lost there matters, since all later tokens look at it, but not alone.
 pub struct Inputs {
     rows: u64,
     /// For each column the sum of x².
@@ -53,16 +54,15 @@ impl Moments {
 
 impl Inputs {
     fn add(&mut self, row: &[f32]) {
-        self.squares
-            .iter_mut()
-            .zip(row)
-            .for_each(|(sum, x)| *sum += f64::from(*x) * f64::from(*x));
+        let length = row.iter().map(|x| f64::from(*x) * f64::from(*x)).sum::<f64>().sqrt();
+        let inv = if length > 0.0 { length.sqrt().recip() as f32 } else { 0.0 };
+        for (sum, x) in self.squares.iter_mut().zip(row) {
+            *sum += f64::from(x * inv) * f64::from(x * inv);
+        }
         let signs = signs(self.rows);
         for (d, sums) in self.sums.chunks_exact_mut(row.len()).enumerate() {
-            match signs >> d & 1 {
-                0 => sums.iter_mut().zip(row).for_each(|(sum, x)| *sum += x),
-                _ => sums.iter_mut().zip(row).for_each(|(sum, x)| *sum -= x),
-            }
+            let factor = if signs >> d & 1 == 0 { inv } else { -inv };
+            sums.iter_mut().zip(row).for_each(|(sum, x)| *sum += factor * x);
         }
         self.rows += 1;
     }

@@ -41,7 +41,7 @@ impl Feedback {
     /// `None` where they say nothing: inputs that are zero or not finite.
     pub fn new(format: BlockFormat, squares: &[f64], directions: &[f32]) -> Option<Self> {
         /// The share of the mean square of all columns that a column has at least: a text shows only what it shows.
-        const LEAST: f64 = 1e-3;
+        const LEAST: f64 = 1e-2;
         /// What S leaves out of E[x x^T], as a share of its diagonal. Less serves texts like the one that was read better, others worse;
         /// from 0.02 to 0.1 it matters little.
         const ALONE: f64 = 0.03;
