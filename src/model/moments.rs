@@ -55,7 +55,11 @@ impl Moments {
 impl Inputs {
     fn add(&mut self, row: &[f32]) {
         let length = row.iter().map(|x| f64::from(*x) * f64::from(*x)).sum::<f64>().sqrt();
-        let inv = if length > 0.0 { length.sqrt().recip() as f32 } else { 0.0 };
+        let inv = if length > 0.0 {
+            length.sqrt().recip() as f32
+        } else {
+            0.0
+        };
         for (sum, x) in self.squares.iter_mut().zip(row) {
             *sum += f64::from(x * inv) * f64::from(x * inv);
         }

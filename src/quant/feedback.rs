@@ -5,7 +5,7 @@
 //! left, although it is the part that matters. So the error is measured as
 //!
 //! ```text
-//! E[((v - w)·x)²]  ~  |(v - w) S|² + sum of l_j (v_j - w_j)²,      S: [cols][k], S S^T ~ E[x x^T],   l_j a part of E[x_j²]
+//! E[((v - w)·x)²]  ~  |(v - w) S|² + sum of l_j (v_j - w_j)²,      S: [cols][k], S S^T ~ E[x x^T],   l_j = E[x_j²] - |s_j|²
 //! ```
 //!
 //! and blocks are packed one after the other: with r = the part of (v - w) S from the blocks before, block b is packed as
@@ -38,22 +38,33 @@ pub struct Feedback {
 
 impl Feedback {
     /// For rows of whole blocks of `format`, whose inputs have the mean squares `squares` and, in S^T `[k][cols]`, these directions.
-    /// `None` where they say nothing: inputs that are zero or not finite.
+    /// `None` where they say nothing: inputs that are zero, not finite, or without a direction that stands out.
     pub fn new(format: BlockFormat, squares: &[f64], directions: &[f32]) -> Option<Self> {
         /// The share of the mean square of all columns that a column has at least: a text shows only what it shows.
         const LEAST: f64 = 1e-2;
-        /// What S leaves out of E[x x^T], as a share of its diagonal. Less serves texts like the one that was read better, others worse;
-        /// from 0.02 to 0.1 it matters little.
+        /// The share of a column's mean square that S leaves out at least.
         const ALONE: f64 = 0.03;
         let (cols, k) = (squares.len(), directions.len() / squares.len().max(1));
         let mean = squares.iter().sum::<f64>() / cols as f64;
-        if !(mean.is_finite() && mean > 0.0) || directions.iter().any(|s| !s.is_finite()) {
+        if k == 0 || !(mean.is_finite() && mean > 0.0) || directions.iter().any(|s| !s.is_finite()) {
             return None;
         }
         // In units of the mean, so that nothing overflows.
         let unit = mean.sqrt();
         let s = DMatrix::from_fn(k, cols, |i, j| f64::from(directions[i * cols + j]) / unit);
-        let l: Vec<f64> = squares.iter().map(|x| ALONE * (x / mean).max(LEAST)).collect();
+        let s = prominent(&s);
+        let k = s.nrows();
+        if k == 0 {
+            return None;
+        }
+        let l: Vec<f64> = squares
+            .iter()
+            .enumerate()
+            .map(|(j, x)| {
+                let x = (x / mean).max(LEAST);
+                (x - s.column(j).norm_squared()).max(ALONE * x)
+            })
+            .collect();
         let n = format.info().block_len;
         let mut feedback = Feedback {
             format,
@@ -117,12 +128,27 @@ impl Feedback {
     }
 }
 
+/// The directions of `s`, `[k][cols]`, that stand out: those of its principal axes that are longer than half of them, less that length. Few
+/// random mixes of rows that point everywhere are long by chance, all alike.
+fn prominent(s: &DMatrix<f64>) -> DMatrix<f64> {
+    let eigen = (s * s.transpose()).symmetric_eigen();
+    let mut squares: Vec<f64> = eigen.eigenvalues.iter().copied().collect();
+    squares.sort_by(f64::total_cmp);
+    let median = squares[squares.len() / 2];
+    let kept: Vec<usize> = (0..squares.len()).filter(|i| eigen.eigenvalues[*i] > median).collect();
+    let mut axes = eigen.eigenvectors.select_columns(&kept);
+    for (mut axis, i) in axes.column_iter_mut().zip(&kept) {
+        axis *= (1.0 - median / eigen.eigenvalues[*i]).sqrt();
+    }
+    axes.transpose() * s
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     const COLS: usize = 2048;
-    const K: usize = 4;
+    const K: usize = 8;
 
     /// Numbers around zero, the same every time.
     fn noise(n: usize, seed: u32) -> Vec<f32> {
@@ -134,9 +160,10 @@ mod tests {
         (0..n).map(|_| next() + next() + next()).collect()
     }
 
-    /// S^T and the mean squares that belong to it.
+    /// S^T, whose first direction stands out, and the mean squares that belong to it.
     fn inputs() -> (Vec<f32>, Vec<f64>) {
-        let s = noise(K * COLS, 7);
+        let mut s = noise(K * COLS, 7);
+        s[..COLS].iter_mut().for_each(|s| *s *= 8.0);
         let squares = (0..COLS).map(|j| (0..K).map(|d| f64::from(s[d * COLS + j]).powi(2)).sum());
         let squares = squares.collect();
         (s, squares)
@@ -162,7 +189,7 @@ mod tests {
             let mut bytes = vec![0; format.bytes_for(COLS).unwrap()];
             format.quantize(&noise(COLS, 3), None, &mut bytes).unwrap();
             let base = unpack(format, &bytes);
-            let w: Vec<f32> = base.iter().zip(&s).map(|(w, s)| w + 1e-2 * s).collect();
+            let w: Vec<f32> = base.iter().zip(&s).map(|(w, s)| w + 1e-2 * s / 8.0).collect();
             let feedback = Feedback::new(format, &squares, &s).unwrap();
             feedback.quantize(&w, &mut bytes).unwrap();
             let shaped = off(&unpack(format, &bytes), &w, &s);
@@ -193,6 +220,8 @@ mod tests {
         assert!(Feedback::new(format, &[f64::NAN; COLS], &s).is_none());
         assert!(Feedback::new(format, &squares, &[f32::INFINITY; COLS]).is_none());
         assert!(Feedback::new(format, &[], &[]).is_none());
+        assert!(Feedback::new(format, &squares, &[]).is_none());
+        assert!(Feedback::new(format, &squares, &s[..COLS]).is_none());
         let feedback = Feedback::new(format, &squares, &s).unwrap();
         let mut bytes = vec![0; format.bytes_for(COLS).unwrap()];
         feedback.quantize(&[65504.0; COLS], &mut bytes).unwrap();

@@ -24,7 +24,10 @@ pub struct Greedy {
 
 /// `n` tokens, of which the first is the most likely of `logits`; `eval` gives the logits after a token.
 pub fn greedy(n: usize, logits: &[f32], mut eval: impl FnMut(u32) -> Result<Vec<f32>>) -> Result<Greedy> {
-    let mut text = Greedy { ids: Vec::new(), leads: Vec::new() };
+    let mut text = Greedy {
+        ids: Vec::new(),
+        leads: Vec::new(),
+    };
     let mut logits = logits.to_vec();
     for _ in 0..n {
         let id = argmax(&logits).ok_or("no logits")?;
@@ -65,7 +68,10 @@ fn compare(backend: &LlamaBackend, path: &Path, options: &Options) -> Result<boo
     };
     let mut prompt = llama_tokens(&model, &text, false);
     prompt.truncate(options.prompt.unwrap_or(64));
-    let (n, context) = (options.gen_tokens, (prompt.len() + options.gen_tokens).next_multiple_of(256));
+    let (n, context) = (
+        options.gen_tokens,
+        (prompt.len() + options.gen_tokens).next_multiple_of(256),
+    );
 
     let mut llama = Llama::new(backend, &model, options.threads, context, true)?;
     let last = llama.logits(&prompt)?.pop().ok_or("no tokens")?;
@@ -100,7 +106,10 @@ fn compare(backend: &LlamaBackend, path: &Path, options: &Options) -> Result<boo
         .filter(|(top, (id, _))| *top != Some(**id as usize))
         .map(|(_, (_, lead))| *lead)
         .collect();
-    println!("  at {} of {n} places of Graft's text llama.cpp has another token first: leads {turned:.3?}", turned.len());
+    println!(
+        "  at {} of {n} places of Graft's text llama.cpp has another token first: leads {turned:.3?}",
+        turned.len()
+    );
     println!("  {:?}", graft.tokenizer()?.decode(&ours.ids, false)?);
     Ok(turned.iter().all(|lead| *lead < CLOSE))
 }

@@ -58,7 +58,11 @@ fn compare(path: &Path, options: &Options) -> Result<bool> {
         Ok(divergence)
     };
     let base = divergence(path)?;
-    println!("  base without the adapter: {:.4} over {} predictions", base.mean(), base.count());
+    println!(
+        "  base without the adapter: {:.4} over {} predictions",
+        base.mean(),
+        base.count()
+    );
     println!("  type        Graft      plain       ggml  Graft/ggml  plain/ggml  tensors of another type");
     let mut good = true;
     let asked = |format: &BlockFormat| {
