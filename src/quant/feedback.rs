@@ -192,9 +192,9 @@ mod tests {
             let w: Vec<f32> = base.iter().zip(&s).map(|(w, s)| w + 1e-2 * s / 8.0).collect();
             let feedback = Feedback::new(format, &squares, &s).unwrap();
             feedback.quantize(&w, &mut bytes).unwrap();
-            let shaped = off(&unpack(format, &bytes), &w, &s);
+            let shaped = off(&unpack(format, &bytes), &w, &s[..COLS]);
             format.quantize(&w, None, &mut bytes).unwrap();
-            let plain = off(&unpack(format, &bytes), &w, &s);
+            let plain = off(&unpack(format, &bytes), &w, &s[..COLS]);
             assert!(shaped < 0.5 * plain, "{format:?}: {shaped} {plain}");
         }
     }
