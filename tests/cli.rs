@@ -11,6 +11,7 @@ mod cli {
     mod convert;
     mod faults;
     mod inspect;
+    mod merge;
     mod numbers;
     mod run;
     pub mod tools;

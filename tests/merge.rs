@@ -7,7 +7,7 @@ use std::ops::ControlFlow;
 use common::*;
 use graft::kernels::Precision;
 use graft::quant::BlockFormat;
-use graft::runtime::MergeType;
+use graft::runtime::{MergeOptions, MergeType};
 use graft::{Adapter, Model, SessionOptions};
 
 /// Logits behind all `tokens`, in `Exact`.
@@ -19,6 +19,13 @@ fn logits(model: &Model, adapters: &[(Adapter, f32)], tokens: &[u32]) -> Vec<f32
     let mut session = model.session(&options).unwrap();
     session.set_adapters(adapters).unwrap();
     session.eval(tokens).unwrap().to_vec()
+}
+
+fn as_type(to: MergeType) -> MergeOptions {
+    MergeOptions {
+        to,
+        ..Default::default()
+    }
 }
 
 fn worst(ours: &[f32], oracle: &[f32]) -> f32 {
@@ -40,7 +47,7 @@ fn merged_in_f32_is_what_peft_merges() {
         let model = Model::open(folder.join(case["model"].as_str().unwrap())).unwrap();
         let adapters = adapters(&model, folder, &case["segments"][0]["adapters"]);
         let tokens = ids(&case["segments"][0]["tokens"]);
-        let merged = match model.merged(&adapters, MergeType::To(BlockFormat::F32), &mut |_| true) {
+        let merged = match model.merged(&adapters, &as_type(MergeType::To(BlockFormat::F32)), &mut |_| true) {
             Ok((merged, report)) => {
                 assert!(report.tensors.iter().all(|t| t.error == 0.0), "{name}: f32 is exact");
                 merged
@@ -104,9 +111,9 @@ fn a_merged_file_is_the_merged_model() {
             MergeType::To(BlockFormat::F16),
         ] {
             let path = dir.path().join("merged.gguf");
-            let report = model.merge_to(&adapters, to, &path, &mut |_| true).unwrap();
+            let report = model.merge_to(&adapters, &as_type(to), &path, &mut |_| true).unwrap();
             let file = Model::open(&path).unwrap();
-            let (memory, same) = model.merged(&adapters, to, &mut |_| true).unwrap();
+            let (memory, same) = model.merged(&adapters, &as_type(to), &mut |_| true).unwrap();
             assert_eq!(report.tensors.len(), same.tensors.len());
             assert_eq!(file.tied_head(), memory.tied_head());
             assert_eq!(
@@ -139,7 +146,7 @@ fn a_merge_that_ends_early_leaves_the_old_file() {
     let model = Model::open(data().join("tiny/qwen2/model.gguf")).unwrap();
     let adapters = [(model.load_adapter(data().join("methods/qwen2/lora-dora")).unwrap(), 1.0)];
     let mut calls = 0;
-    let cancelled = model.merge_to(&adapters, MergeType::Keep, &path, &mut |_| {
+    let cancelled = model.merge_to(&adapters, &MergeOptions::default(), &path, &mut |_| {
         calls += 1;
         calls < 5
     });
@@ -157,7 +164,7 @@ fn a_merge_that_ends_early_leaves_the_old_file() {
     let adapters = [(model.load_adapter(data().join("methods/qwen2/lora-dora")).unwrap(), 1.0)];
     assert!(
         model
-            .merge_to(&adapters, MergeType::Keep, &copy, &mut |_| true)
+            .merge_to(&adapters, &MergeOptions::default(), &copy, &mut |_| true)
             .is_err()
     );
     let mut session = model.session(&SessionOptions::default()).unwrap();
@@ -178,7 +185,7 @@ fn methods_on_neighbouring_maps_do_not_hide_each_other() {
     ] {
         let adapters = [first, second].map(|name| (model.load_adapter(folder.join(name)).unwrap(), 1.0));
         let (merged, _) = model
-            .merged(&adapters, MergeType::To(BlockFormat::F32), &mut |_| true)
+            .merged(&adapters, &as_type(MergeType::To(BlockFormat::F32)), &mut |_| true)
             .unwrap();
         let tokens = [5, 9, 2, 44, 17, 101];
         let live = logits(&model, &adapters, &tokens);

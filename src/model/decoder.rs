@@ -14,6 +14,7 @@ use crate::kernels::Precision;
 use crate::kernels::cpu::Attention;
 
 use super::backend::{Backend, Epilogue};
+use super::moments::Moments;
 use super::sites::{Part, Site};
 use super::spec::Spec;
 use super::weights::{Layer, Linear, Weights};
@@ -36,6 +37,8 @@ struct Work<B: Backend> {
     before: B::Buf,
     /// Inputs that adapters changed, and their packed forms.
     changed: Vec<(B::Buf, B::Acts)>,
+    /// What the maps are given, where that is asked for.
+    moments: Option<Moments>,
 }
 
 /// Everything a conversation owns on the device: the cache and the buffers of a pass, which grow to the largest chunk
@@ -106,12 +109,23 @@ impl<B: Backend> State<B> {
                 between: B::Acts::default(),
                 before: B::Buf::default(),
                 changed: Vec::new(),
+                moments: None,
             },
             rope: B::RopeTable::default(),
             rope_local: B::RopeTable::default(),
             rows: B::Buf::default(),
             logits: B::Buf::default(),
         })
+    }
+
+    /// From now on records what the linear maps of a model with `n_layers` are given.
+    pub fn record(&mut self, n_layers: usize) {
+        self.work.moments = Some(Moments::new(n_layers));
+    }
+
+    /// What was recorded, if anything was to be; nothing more is.
+    pub fn take_moments(&mut self) -> Option<Moments> {
+        self.work.moments.take()
     }
 }
 
@@ -344,6 +358,7 @@ impl<B: Backend> Pass<'_, B> {
             site => site,
         });
         Map {
+            site: linear.site,
             weight: program.weight.as_deref().unwrap_or(&linear.weight),
             bias: program.bias.as_deref().or(linear.bias.as_ref()),
             rows: match linear.site {
@@ -362,6 +377,9 @@ impl<B: Backend> Pass<'_, B> {
         let b = self.backend;
         for map in &mut maps {
             b.resize(map.y, m * map.rows);
+        }
+        if let Some(moments) = &mut work.moments {
+            moments.add(maps.each_ref().map(|map| map.site), &b.read(x), maps[0].cols);
         }
         let mut acts = std::mem::take(&mut work.acts);
         if maps.iter().all(|map| map.program.keeps_input()) {
@@ -472,6 +490,8 @@ impl<B: Backend> Pass<'_, B> {
 
 /// A linear map under the active adapters.
 struct Map<'a, B: Backend> {
+    /// That of the base's module.
+    site: Site,
     weight: &'a B::Weight,
     bias: Option<&'a B::Vector>,
     rows: usize,

@@ -12,6 +12,7 @@ pub mod decoder;
 pub mod gemma2;
 pub mod gemma3;
 pub mod llama;
+pub mod moments;
 pub mod qwen2;
 pub mod qwen3;
 pub mod sites;

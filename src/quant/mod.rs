@@ -12,6 +12,7 @@ pub mod bf16;
 mod block;
 pub mod f16;
 pub mod f32;
+pub mod feedback;
 mod fit;
 mod fit_k;
 pub mod iq4_nl;
@@ -27,6 +28,8 @@ pub mod q5_1;
 pub mod q5_k;
 pub mod q6_k;
 pub mod q8_0;
+
+pub use feedback::Feedback;
 
 use crate::error::{Error, Result};
 use block::{block, half, pack_blocks, to_half, unpack_blocks};

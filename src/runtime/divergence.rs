@@ -55,23 +55,27 @@ impl Divergence {
         self.same_top as f64 / self.count.max(1) as f64
     }
 
-    /// Of every prediction of `other` over `tokens` from that of `reference`; both sessions start afresh. Memory: the logits of all tokens.
+    /// Of every prediction of `other` over `tokens` from that of `reference`; both sessions start afresh.
     ///
     /// # Errors
     /// As [`Session::eval`].
     pub fn between(reference: &mut Session, other: &mut Session, tokens: &[u32]) -> Result<Self> {
-        let mut rows = Vec::new();
-        reference.reset();
-        reference.eval_each(tokens, &mut |_, logits| {
-            rows.push(logits.to_vec());
-            ControlFlow::Continue(())
-        })?;
+        /// Tokens that both read before they are compared: bounds the memory for their logits.
+        const PIECE: usize = 32;
         let mut divergence = Self::default();
+        reference.reset();
         other.reset();
-        other.eval_each(tokens, &mut |i, logits| {
-            divergence.add(&rows[i], logits);
-            ControlFlow::Continue(())
-        })?;
+        for piece in tokens.chunks(PIECE) {
+            let mut rows = Vec::with_capacity(piece.len());
+            reference.eval_each(piece, &mut |_, logits| {
+                rows.push(logits.to_vec());
+                ControlFlow::Continue(())
+            })?;
+            other.eval_each(piece, &mut |i, logits| {
+                divergence.add(&rows[i], logits);
+                ControlFlow::Continue(())
+            })?;
+        }
         Ok(divergence)
     }
 }

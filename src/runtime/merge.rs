@@ -1,20 +1,22 @@
 //! Adapters merged into the base's weights: a model in memory, or a GGUF file that other programs load too.
 
+use std::ops::ControlFlow;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::divergence::Divergence;
 use super::model::{Adapter, Model};
-use super::session::SessionOptions;
+use super::sample::Sample;
+use super::session::{Session, SessionOptions};
 use crate::adapter::{Active, merge};
 use crate::error::{Error, Result};
 use crate::format::GgufPlan;
 use crate::kernels::{Cpu, Precision};
 use crate::model::cpu::CpuWeight;
+use crate::model::moments::Moments;
 use crate::model::weights::{Linear, Weights};
 use crate::model::{Part, Site};
-use crate::quant::BlockFormat;
-use crate::tokenizer::EncodeOptions;
+use crate::quant::{BlockFormat, Feedback};
 
 /// How to pack what was merged.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -27,6 +29,29 @@ pub enum MergeType {
     /// As `Keep`, but where packing changes too much, larger types, until the merged model's predictions are within this mean divergence
     /// (in nats) of those of the adapters put on live.
     Within(f64),
+}
+
+/// How to merge.
+#[derive(Clone, Debug)]
+pub struct MergeOptions {
+    /// How to pack what was merged.
+    pub to: MergeType,
+    /// Whether packing keeps what is lost small for the inputs that each matrix has when the model, with the adapters on, reads a text (see
+    /// [`quant::feedback`](crate::quant::feedback)). Otherwise each block comes as near to its values as it gets.
+    pub importance: bool,
+    /// A text like those that the model will read; of at least 32 tokens, 1024 are used. One half tells how large inputs are, on the other
+    /// divergences are measured. `None` for short texts of Graft's own.
+    pub text: Option<String>,
+}
+
+impl Default for MergeOptions {
+    fn default() -> Self {
+        MergeOptions {
+            to: MergeType::default(),
+            importance: true,
+            text: None,
+        }
+    }
 }
 
 /// What a merge did.
@@ -70,16 +95,15 @@ enum What {
     Bias(Site),
 }
 
-/// A merged tensor's bytes.
-struct Packed {
-    bytes: Vec<u8>,
-    error: f64,
-}
-
 /// A merge that is prepared: what changes and how it is computed.
 struct Merge<'a> {
     model: &'a Model,
+    adapters: &'a [(Adapter, f32)],
+    to: MergeType,
     active: Arc<Active<Cpu>>,
+    /// What each matrix is given when the model with the adapters on reads a text.
+    moments: Option<Moments>,
+    sample: Sample,
     changes: Vec<Change>,
     /// The head gets a tensor of its own.
     untied: bool,
@@ -87,17 +111,18 @@ struct Merge<'a> {
 
 impl Model {
     /// This model with `adapters`, each with its weight, merged into its weights: a model of its own, which shares all unchanged tensors.
-    /// `progress` is called with the share done.
+    /// `progress` is called with the share done; `false` ends the work.
     ///
     /// # Errors
-    /// As [`Session::set_adapters`](super::Session::set_adapters), and adapters that are not in the weights: prompts, aLoRA, repeated layers.
+    /// As [`Session::set_adapters`], and adapters that are not in the weights: prompts, aLoRA, repeated layers; a text that is too short;
+    /// cancelled.
     pub fn merged(
         &self,
         adapters: &[(Adapter, f32)],
-        to: MergeType,
+        options: &MergeOptions,
         progress: &mut dyn FnMut(f32) -> bool,
     ) -> Result<(Model, MergeReport)> {
-        Merge::prepare(self, adapters, to)?.in_memory(adapters, to, progress)
+        Merge::prepare(self, adapters, options, progress)?.in_memory(progress)
     }
 
     /// That `adapters` can be merged into this model.
@@ -105,24 +130,30 @@ impl Model {
     /// # Errors
     /// Those of [`Model::merged`] that need no number computed.
     pub fn check_merge(&self, adapters: &[(Adapter, f32)]) -> Result<()> {
-        Merge::prepare(self, adapters, MergeType::Keep).map(drop)
+        let options = MergeOptions {
+            to: MergeType::Keep,
+            importance: false,
+            text: None,
+        };
+        Merge::prepare(self, adapters, &options, &mut |_| true).map(drop)
     }
 
     /// Writes this model with `adapters` merged into its weights as the GGUF file `path`: metadata and unchanged tensors as they are, one
-    /// tensor in memory at a time. The file appears when it is complete. `progress` is called with the share done; `false` ends the work.
+    /// tensor in memory at a time ([`MergeType::Within`]: before that all that are merged, packed, to choose their types). The file appears
+    /// when it is complete. `progress` is called with the share done; `false` ends the work.
     ///
     /// # Errors
-    /// As [`Model::merged`]; writing fails; `path` is the model itself; cancelled.
+    /// As [`Model::merged`]; writing fails; `path` is the model itself.
     pub fn merge_to(
         &self,
         adapters: &[(Adapter, f32)],
-        to: MergeType,
+        options: &MergeOptions,
         path: &Path,
         progress: &mut dyn FnMut(f32) -> bool,
     ) -> Result<MergeReport> {
-        let mut merge = Merge::prepare(self, adapters, to)?;
-        let divergence = match to {
-            MergeType::Within(_) => merge.in_memory(adapters, to, progress)?.1.divergence,
+        let mut merge = Merge::prepare(self, adapters, options, progress)?;
+        let divergence = match options.to {
+            MergeType::Within(_) => merge.in_memory(progress)?.1.divergence,
             _ => None,
         };
         let gguf = self.gguf();
@@ -142,45 +173,61 @@ impl Model {
                 gguf.tensor(&tensor.name),
             ) {
                 (Some(change), _) => {
-                    let packed = merge.pack(change)?;
-                    tensors.push(change.report(&packed));
-                    writer.write(&tensor.name, &packed.bytes)?;
+                    let error = merge.pack(change, &mut |bytes| writer.write(&tensor.name, bytes))?;
+                    tensors.push(change.report(error));
                 }
                 (None, Some(old)) => writer.write(&tensor.name, gguf.data(old))?,
                 (None, None) => return Err(Error::internal("a planned tensor comes from nowhere").item(&tensor.name)),
             }
-            if !progress((i + 1) as f32 / n as f32) {
-                return Err(Error::usage("cancelled"));
-            }
+            go_on(progress((i + 1) as f32 / n as f32))?;
         }
         writer.finish()?;
         Ok(MergeReport { tensors, divergence })
     }
-}
 
-impl Model {
-    /// How far this model's predictions of a short text are from those of `other` with `adapters` put on live, both in `Exact`.
+    /// How far this model's predictions are from those of `other` with `adapters` put on live, both in `Exact`: of the second half of
+    /// `text`, as in [`MergeOptions::text`], or of a short text of Graft's own.
     ///
     /// # Errors
-    /// As [`Session::set_adapters`](super::Session::set_adapters) of `other`; vocabularies that differ.
-    pub fn divergence_from(&self, other: &Model, adapters: &[(Adapter, f32)]) -> Result<Divergence> {
-        let options = SessionOptions {
-            precision: Precision::Exact,
-            ..Default::default()
-        };
-        let tokens = sample_tokens(other)?;
-        let (mut live, mut merged) = (other.session(&options)?, self.session(&options)?);
-        live.set_adapters(adapters)?;
+    /// As [`Session::set_adapters`] of `other`; vocabularies that differ; a text that is too short.
+    pub fn divergence_from(
+        &self,
+        other: &Model,
+        adapters: &[(Adapter, f32)],
+        text: Option<&str>,
+    ) -> Result<Divergence> {
+        self.divergence_on(other, adapters, &Sample::new(other, text)?.measure)
+    }
+
+    fn divergence_on(&self, other: &Model, adapters: &[(Adapter, f32)], tokens: &[u32]) -> Result<Divergence> {
+        let mut live = other.exact_session(adapters)?;
+        let mut merged = self.exact_session(&[])?;
         if live.vocab_size() != merged.vocab_size() {
             let e = Error::mismatch("the models have different vocabularies");
             return Err(e.expected(live.vocab_size()).found(merged.vocab_size()));
         }
-        Divergence::between(&mut live, &mut merged, &tokens)
+        Divergence::between(&mut live, &mut merged, tokens)
+    }
+
+    fn exact_session(&self, adapters: &[(Adapter, f32)]) -> Result<Session> {
+        let mut session = self.session(&SessionOptions {
+            precision: Precision::Exact,
+            chunk: 32,
+            ..Default::default()
+        })?;
+        session.set_adapters(adapters)?;
+        Ok(session)
     }
 }
 
 impl<'a> Merge<'a> {
-    fn prepare(model: &'a Model, adapters: &[(Adapter, f32)], to: MergeType) -> Result<Self> {
+    fn prepare(
+        model: &'a Model,
+        adapters: &'a [(Adapter, f32)],
+        options: &MergeOptions,
+        progress: &mut dyn FnMut(f32) -> bool,
+    ) -> Result<Self> {
+        let to = options.to;
         if let MergeType::Within(bound) = to
             && !(bound.is_finite() && bound > 0.0)
         {
@@ -192,6 +239,10 @@ impl<'a> Merge<'a> {
         merge::check(&active, model.spec())?;
         let mut merge = Merge {
             untied: model.tied_head() && !merge::stay_tied(&active),
+            sample: Sample::new(model, options.text.as_deref())?,
+            moments: None,
+            adapters,
+            to,
             model,
             active,
             changes: Vec::new(),
@@ -223,16 +274,44 @@ impl<'a> Merge<'a> {
             }
             merge.bias(Site::Head, &weights.head)?;
         }
+        if options.importance && merge.changes.iter().any(|change| change.to.info().block_len > 1) {
+            merge.read(progress)?;
+        }
         Ok(merge)
     }
 
+    /// Lets the model with the adapters on read a text, to see what each matrix is given.
+    fn read(&mut self, progress: &mut dyn FnMut(f32) -> bool) -> Result<()> {
+        let mut session = self.model.exact_session(self.adapters)?;
+        session.record();
+        let mut goes_on = true;
+        session.eval_each(&self.sample.learn, &mut |_, _| {
+            goes_on &= progress(0.0);
+            match goes_on {
+                true => ControlFlow::Continue(()),
+                false => ControlFlow::Break(()),
+            }
+        })?;
+        self.moments = session.take_moments();
+        go_on(goes_on)
+    }
+
+    /// How to pack a matrix so that least is lost for its inputs, where these are known.
+    fn feedback(&self, change: &Change) -> Option<Feedback> {
+        let site = match change.what {
+            // A row of the embedding is read as it is; its columns are inputs where it is the head too.
+            What::Matrix(Site::Embed) if self.model.tied_head() && !self.untied => Site::Head,
+            What::Matrix(site) if site != Site::Embed => site,
+            _ => return None,
+        };
+        let inputs = self.moments.as_ref()?.at(site)?;
+        let (squares, directions): (Vec<_>, Vec<_>) = (inputs.squares().collect(), inputs.directions().collect());
+        let packs = change.to.info().block_len > 1;
+        packs.then(|| Feedback::new(change.to, &squares, &directions))?
+    }
+
     /// The merged model. Of [`MergeType::Within`] the types are chosen first: what was packed too coarsely is packed again.
-    fn in_memory(
-        &mut self,
-        adapters: &[(Adapter, f32)],
-        to: MergeType,
-        progress: &mut dyn FnMut(f32) -> bool,
-    ) -> Result<(Model, MergeReport)> {
+    fn in_memory(&mut self, progress: &mut dyn FnMut(f32) -> bool) -> Result<(Model, MergeReport)> {
         let mut weights = self.model.weights().clone();
         weights.tied &= !self.untied;
         let mut tensors: Vec<Option<MergedTensor>> = vec![None; self.changes.len()];
@@ -240,21 +319,23 @@ impl<'a> Merge<'a> {
         loop {
             for (n, &i) in again.iter().enumerate() {
                 let change = &self.changes[i];
-                let packed = self.pack(change)?;
-                tensors[i] = Some(change.report(&packed));
-                change.put(&mut weights, packed.bytes);
-                if !progress((n + 1) as f32 / again.len() as f32) {
-                    return Err(Error::usage("cancelled"));
-                }
+                let mut bytes = Vec::new();
+                let error = self.pack(change, &mut |part| {
+                    bytes.extend_from_slice(part);
+                    Ok(())
+                })?;
+                tensors[i] = Some(change.report(error));
+                change.put(&mut weights, bytes);
+                go_on(progress((n + 1) as f32 / again.len() as f32))?;
             }
             let model = self.model.with_weights(weights.clone())?;
-            let divergence = match to {
-                MergeType::Within(_) => Some(model.divergence_from(self.model, adapters)?),
+            let divergence = match self.to {
+                MergeType::Within(_) => Some(model.divergence_on(self.model, self.adapters, &self.sample.measure)?),
                 _ => None,
             };
             let error = |i: usize| tensors[i].as_ref().map_or(0.0, |t| t.error);
             again = (0..tensors.len()).filter(|i| error(*i) > 0.0).collect();
-            let near = match (to, &divergence) {
+            let near = match (self.to, &divergence) {
                 (MergeType::Within(bound), Some(measured)) => measured.mean() <= bound,
                 _ => true,
             };
@@ -354,35 +435,60 @@ impl<'a> Merge<'a> {
         }
     }
 
-    fn pack(&self, change: &Change) -> Result<Packed> {
-        /// Elements of a piece of work.
-        const PIECE: usize = 1 << 16;
+    /// Gives `sink` the bytes of a changed tensor, in parts; returns what packing changed, see [`MergedTensor::error`].
+    fn pack(&self, change: &Change, sink: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<f64> {
+        /// Elements of a part: bounds the memory for its bytes.
+        const PART: usize = 1 << 22;
         if let What::Matrix(site @ Site::Head) = change.what
             && !merge::changes_matrix(self.active.program(site))
         {
             // Untied, not changed: the bytes that it shared with the embedding.
-            let bytes = self.model.weights().head.weight.bytes().to_vec();
-            return Ok(Packed { bytes, error: 0.0 });
+            sink(self.model.weights().head.weight.bytes())?;
+            return Ok(0.0);
         }
         let values = self.compute(change);
-        let cpu = self.model.backend();
+        let feedback = self.feedback(change);
+        let mut bytes = Vec::new();
+        let (mut error, mut all) = (0.0, 0.0);
+        for part in values.chunks((PART / change.cols).max(1) * change.cols) {
+            let (e, a) = self.pack_rows(change, part, feedback.as_ref(), &mut bytes)?;
+            (error, all) = (error + e, all + a);
+            sink(&bytes)?;
+        }
+        Ok(if error == 0.0 { 0.0 } else { (error / all).sqrt() })
+    }
+
+    /// Packs some rows, on all threads; returns the squared error and the sum of squares.
+    fn pack_rows(
+        &self,
+        change: &Change,
+        values: &[f32],
+        feedback: Option<&Feedback>,
+        bytes: &mut Vec<u8>,
+    ) -> Result<(f64, f64)> {
+        /// Elements of a piece of work.
+        const PIECE: usize = 1 << 16;
         let cols = change.cols;
         let fault = |e: Error| e.item(&change.name);
         let row_bytes = change
             .to
             .bytes_for(cols)
             .ok_or_else(|| fault(Error::internal("rows are not whole blocks")))?;
-        let mut bytes = vec![0; row_bytes * change.rows];
+        bytes.resize(row_bytes * (values.len() / cols), 0);
         let rows = (PIECE / cols).max(1);
         let pieces: Vec<_> = values
             .chunks(rows * cols)
             .zip(bytes.chunks_mut(rows * row_bytes))
-            .map(|(values, bytes)| std::sync::Mutex::new((values, bytes, Ok((0.0, 0.0)))))
+            .map(|(values, bytes)| Mutex::new((values, bytes, Ok((0.0, 0.0)))))
             .collect();
-        cpu.team().run(pieces.len(), &|i| {
-            let mut piece = pieces[i].lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        self.model.backend().team().run(pieces.len(), &|i| {
+            let mut piece = pieces[i].lock().unwrap_or_else(PoisonError::into_inner);
             let (values, bytes, result) = &mut *piece;
-            *result = change.to.quantize(values, None, bytes).map(|()| {
+            let packed = match feedback {
+                Some(feedback) => feedback.quantize(values, bytes),
+                None => change.to.quantize(values, None, bytes),
+            };
+            *result = packed.map(|()| {
                 let mut back = vec![0.0; values.len()];
                 change.to.dequantize(bytes, &mut back);
                 let square = |v: f32| f64::from(v) * f64::from(v);
@@ -392,22 +498,21 @@ impl<'a> Merge<'a> {
         });
         let (mut error, mut all) = (0.0, 0.0);
         for piece in pieces {
-            let (.., result) = piece.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let (.., result) = piece.into_inner().unwrap_or_else(PoisonError::into_inner);
             let (e, a) = result.map_err(fault)?;
             (error, all) = (error + e, all + a);
         }
-        let error = if error == 0.0 { 0.0 } else { (error / all).sqrt() };
-        Ok(Packed { bytes, error })
+        Ok((error, all))
     }
 }
 
 impl Change {
-    fn report(&self, packed: &Packed) -> MergedTensor {
+    fn report(&self, error: f64) -> MergedTensor {
         MergedTensor {
             name: self.name.clone(),
             from: self.from.name(),
             to: self.to.name(),
-            error: packed.error,
+            error,
         }
     }
 
@@ -446,21 +551,12 @@ impl Change {
     }
 }
 
-/// Tokens to measure a divergence with: of a text that every model of English knows something about, or without a tokenizer of any.
-fn sample_tokens(model: &Model) -> Result<Vec<u32>> {
-    /// Shakespeare, Sonnet 18.
-    const TEXT: &str = "Shall I compare thee to a summer's day? Thou art more lovely and more temperate: Rough winds do shake the \
-        darling buds of May, And summer's lease hath all too short a date: Sometime too hot the eye of heaven shines, And often is his gold \
-        complexion dimm'd; And every fair from fair sometime declines, By chance, or nature's changing course, untrimm'd; But thy eternal \
-        summer shall not fade Nor lose possession of that fair thou owest; Nor shall Death brag thou wander'st in his shade, When in eternal \
-        lines to time thou growest: So long as men can breathe or eyes can see, So long lives this, and this gives life to thee.";
-    let vocab = model.spec().vocab_size as u32;
-    let mut tokens = match model.tokenizer() {
-        Ok(tokenizer) => tokenizer.encode(TEXT, EncodeOptions::default())?,
-        Err(_) => (0..128).map(|i: u32| i.wrapping_mul(2_654_435_761) % vocab).collect(),
-    };
-    tokens.truncate(model.spec().context_length);
-    Ok(tokens)
+/// An error unless the work is to go on.
+fn go_on(yes: bool) -> Result<()> {
+    match yes {
+        true => Ok(()),
+        false => Err(Error::usage("cancelled")),
+    }
 }
 
 /// `format`, or what takes its place where Graft does not write it or rows of `cols` are no whole blocks of it: the next that is finer.

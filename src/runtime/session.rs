@@ -8,6 +8,7 @@ use crate::adapter::Active;
 use crate::error::{Error, Result};
 use crate::kernels::{Cpu, Precision};
 use crate::model::decoder::{Pass, State, ring_capacity};
+use crate::model::moments::Moments;
 
 use super::model::{Adapter, Model};
 
@@ -254,6 +255,16 @@ impl Session {
             }
         };
         self.active.gates.iter().map(last).collect()
+    }
+
+    /// From now on records what the model's linear maps are given, until adapters change.
+    pub(super) fn record(&mut self) {
+        self.state.record(self.model.spec().n_layers);
+    }
+
+    /// What was recorded; nothing more is.
+    pub(super) fn take_moments(&mut self) -> Option<Moments> {
+        self.state.take_moments()
     }
 
     /// The logits of the last evaluation; empty before the first.

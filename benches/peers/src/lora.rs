@@ -6,12 +6,10 @@ use graft::adapter::AdapterFile;
 use graft::kernels::Precision;
 use llama_cpp_2::llama_backend::LlamaBackend;
 
-use crate::check::{MEAN_KL, argmax, divergence, each_model, llama_tokens};
+use crate::check::{MEAN_KL, divergence, each_model, llama_tokens};
 use crate::engine::{Llama, backend, graft_logits, graft_model, graft_session, llama_model};
+use crate::greedy::{TEXT, graft_next, greedy, llama_next};
 use crate::{Options, Result};
-
-/// Where no text is given.
-const TEXT: &str = "Once upon a time, there was a";
 
 /// Compares both engines with the adapter on, for every model.
 pub fn run(options: &Options) -> Result<bool> {
@@ -64,19 +62,10 @@ fn compare(backend: &LlamaBackend, path: &Path, adapter: &Path, options: &Option
         if good { "ok" } else { "DIFFERS" }
     );
 
-    let mut last = want.last().cloned().unwrap_or_default();
-    let mut llama_ids = Vec::new();
-    for _ in 0..options.gen_tokens {
-        let id = u32::try_from(argmax(&last).unwrap_or(0))?;
-        llama_ids.push(id);
-        last = llama.logits(&[id])?.pop().unwrap_or_default();
-    }
-    let mut graft_ids = Vec::new();
-    for _ in 0..options.gen_tokens {
-        let id = u32::try_from(argmax(session.logits()).unwrap_or(0))?;
-        graft_ids.push(id);
-        session.eval(&[id])?;
-    }
+    let last = want.last().ok_or("no tokens")?;
+    let llama_ids = greedy(options.gen_tokens, last, |id| llama_next(&mut llama, id))?.ids;
+    let last = session.logits().to_vec();
+    let graft_ids = greedy(options.gen_tokens, &last, |id| graft_next(&mut session, id))?.ids;
     let same = llama_ids.iter().zip(&graft_ids).take_while(|(a, b)| a == b).count();
     println!("  greedy tokens: the first {same} of {} are the same", llama_ids.len());
     for (name, ids) in [("llama.cpp", &llama_ids), ("graft", &graft_ids)] {

@@ -80,7 +80,8 @@ pub struct ModelArgs {
     /// With --merge: the type of merged tensors (keep, q4_k, q8_0, f16, ...) [default: the smallest within --merge-kl]
     #[arg(long, value_name = "TYPE", requires = "merge")]
     pub merge_type: Option<String>,
-    /// With --merge: the mean KL from the live adapters that the merged model may have
+    /// With --merge: the mean KL from the live adapters, in nats, that the merged model may have. 0.01 is above what packing in Q6_K or Q8_0
+    /// costs and below what types of 4 and 5 bits do: the text reads the same
     #[arg(long, value_name = "KL", requires = "merge", default_value_t = 0.01)]
     pub merge_kl: f64,
     /// Threads to compute with [default: one per physical core]
@@ -449,11 +450,13 @@ pub struct InspectArgs {
 #[derive(Args)]
 #[command(after_help = "\
 The file has the model's metadata and tokenizer as they are and loads in Graft and in llama.cpp. Tensors without an adapter are copied;
-the others are unpacked, changed and packed again, one at a time. Adapters that are not in the weights (prompts, aLoRA, repeated layers)
-are refused.
+the others are unpacked, changed and packed again, one at a time, so that as little as possible is lost of what they give for the inputs
+that they met in a short text. Adapters that are not in the weights (prompts, aLoRA, repeated layers) are refused.
+A merge that is killed leaves OUT.gguf as it was, and a file .graft-*.part beside it, which nothing reads: delete it.
 Examples:
   graft merge -m model.gguf -a ./my-lora -o merged.gguf
   graft merge -m model.gguf -a ./verse@0.7 -a ./json@0.3 --type q8_0 -o merged.gguf
+  graft merge -m model.gguf -a ./my-lora --text like-what-it-will-read.txt -o merged.gguf
   graft merge -m model.gguf -a ./my-lora --kl 0.005 -o merged.gguf --json | jq .kl
 --json prints {\"output\", \"bytes\", \"tensors\": [{\"name\", \"from\", \"to\", \"error\": root mean square of what packing changed,
 relative}], \"kl\": {\"mean\", \"max\", \"same_top\", \"tokens\"}}: how far its predictions of a short text are from the live adapters'.")]
@@ -466,6 +469,13 @@ pub struct MergeArgs {
     /// Instead: the smallest types, from those of the model on, whose mean KL from the live adapters is at most this
     #[arg(long, value_name = "KL", conflicts_with = "kind")]
     pub kl: Option<f64>,
+    /// A text like those that the model will read, at least 32 tokens of it: the first half (512 tokens at most) shows which inputs matter,
+    /// the second measures the result [default: short texts of Graft's own]
+    #[arg(long, value_name = "FILE")]
+    pub text: Option<PathBuf>,
+    /// Pack each block as near to its values as it gets, whatever inputs it meets: quicker, and worse
+    #[arg(long)]
+    pub plain: bool,
     /// Do not measure how far the result is from the live adapters
     #[arg(long)]
     pub no_check: bool,

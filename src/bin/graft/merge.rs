@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use graft::quant::BlockFormat;
-use graft::runtime::{Divergence, MergeReport, MergeType};
+use graft::runtime::{Divergence, MergeOptions, MergeReport, MergeType};
 use graft::{Error, Model};
 use serde_json::{Value, json};
 
@@ -20,24 +20,33 @@ pub fn run(args: &MergeArgs) -> Done {
             .item("-a")
             .expected("an adapter folder"))?;
     }
-    let to = merge_type(args.kind.as_deref(), args.kl)?;
+    let options = MergeOptions {
+        to: merge_type(args.kind.as_deref(), args.kl)?,
+        importance: !args.plain,
+        text: args.text.as_deref().map(load::text_of).transpose()?,
+    };
     let (model, named) = load::model_and_adapters_live(&args.model)?;
     let adapters = load::active(&named);
     let catch = Catch::begin();
     let progress = Progress::new("merging");
-    let merged = model.merge_to(&adapters, to, &args.output, &mut |share| {
+    let merged = model.merge_to(&adapters, &options, &args.output, &mut |share| {
         progress.set(share);
         !catch.asked()
     });
     progress.finish();
-    if catch.asked() {
-        return Err(Fail::Interrupted);
-    }
-    let report = merged?;
+    let report = match merged {
+        Err(_) if catch.asked() => return Err(Fail::Interrupted),
+        merged => merged?,
+    };
+    // The file is whole: from here on Ctrl-C just ends the program.
+    drop(catch);
     let divergence = match (report.divergence.clone(), args.no_check) {
         (Some(measured), _) => Some(measured),
         (None, true) => None,
-        (None, false) => Some(Model::open(&args.output)?.divergence_from(&model, &adapters)?),
+        (None, false) => {
+            let merged = Model::open(&args.output)?;
+            Some(merged.divergence_from(&model, &adapters, options.text.as_deref())?)
+        }
     };
     let size = file_size(&args.output)?;
     match args.json {
@@ -127,8 +136,12 @@ pub fn in_memory(args: &ModelArgs, model: &Model, named: &[load::Named]) -> graf
         args.merge_type.as_deref(),
         args.merge_type.is_none().then_some(args.merge_kl),
     )?;
+    let options = MergeOptions {
+        to,
+        ..Default::default()
+    };
     let progress = Progress::new("merging");
-    let merged = model.merged(&load::active(named), to, &mut |share| {
+    let merged = model.merged(&load::active(named), &options, &mut |share| {
         progress.set(share);
         true
     });
