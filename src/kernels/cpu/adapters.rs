@@ -223,11 +223,10 @@ impl Cpu {
         }
         // Into the cache of the thread that will read it: it does its share of the rows.
         if fetched.caller == thread_mark() {
-            let from = fetched
-                .rows
-                .fetch_add(rows.len() * self.threads(), Ordering::Relaxed)
-                .min(all);
+            // Nobody else writes it, so that no locked instruction is needed, which would wait for memory.
+            let from = fetched.rows.load(Ordering::Relaxed);
             let to = (from + rows.len() * self.threads()).min(all);
+            fetched.rows.store(to, Ordering::Relaxed);
             for a in (0..).map_while(updates.next) {
                 let data = a.codes().data;
                 (self.isa.fetch)(&data[data.len() * from / all..data.len() * to / all], false);

@@ -320,10 +320,11 @@ impl Cpu {
         }
         let heights = parts.map(|(w, ..)| w.rows);
         let fetched = Fetched::default();
+        let fetches = acts.m < PANELS_FROM && !(updates.is_empty() && (updates.next)(0).is_none());
         let multiply = |u: Option<&Acts>| {
             self.split_rows(&heights, acts.k, acts.m, &|part, rows| {
                 let (w, partner, y) = parts[part];
-                if acts.m < PANELS_FROM {
+                if fetches {
                     self.fetch(updates, part, rows.clone(), heights.iter().sum(), &fetched);
                 }
                 // SAFETY: the weight was checked, `split_rows` gives each column of y to one chunk, the form is packed.
