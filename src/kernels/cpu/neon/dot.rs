@@ -114,7 +114,7 @@ unsafe fn widening<const N: usize, const WIDE: bool>(codes: *const u8, x: impl F
 /// Dword T of `x` in all lanes.
 #[inline]
 #[target_feature(enable = "neon")]
-fn spread<const T: i32>(x: int8x16_t) -> int8x16_t {
+pub(super) fn spread<const T: i32>(x: int8x16_t) -> int8x16_t {
     vreinterpretq_s8_s32(vdupq_laneq_s32::<T>(vreinterpretq_s32_s8(x)))
 }
 

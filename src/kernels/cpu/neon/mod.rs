@@ -16,31 +16,38 @@ mod lanes;
 mod matmul;
 mod norm;
 mod pack;
+mod panels;
 mod prefill;
 mod rope;
 mod unpack;
 
 use std::arch::is_aarch64_feature_detected;
 
-use super::isa::{Isa, MatmulInt};
-use super::panels;
+use super::isa::{CodesOf, Isa, MatmulInt};
 use dot::{I8mm, Sdot, Widening};
 
-pub(crate) static NEON: Isa = isa("neon", || true, matmul::matmul_int::<Widening>);
+pub(crate) static NEON: Isa = isa(
+    "neon",
+    || true,
+    matmul::matmul_int::<Widening>,
+    panels::codes::<Widening>,
+);
 
 pub(crate) static DOTPROD: Isa = isa(
     "neon-dotprod",
     || is_aarch64_feature_detected!("dotprod"),
     matmul::matmul_int::<Sdot>,
+    panels::codes::<Sdot>,
 );
 
 pub(crate) static I8MM: Isa = isa(
     "neon-i8mm",
     || is_aarch64_feature_detected!("dotprod") && is_aarch64_feature_detected!("i8mm"),
     matmul::matmul_int::<I8mm>,
+    panels::codes::<Sdot>,
 );
 
-const fn isa(name: &'static str, available: fn() -> bool, matmul_int: MatmulInt) -> Isa {
+const fn isa(name: &'static str, available: fn() -> bool, matmul_int: MatmulInt, codes: CodesOf) -> Isa {
     Isa {
         name,
         available,
@@ -55,8 +62,8 @@ const fn isa(name: &'static str, available: fn() -> bool, matmul_int: MatmulInt)
         pack_i16: pack::pack_i16,
         matmul_f32: dense::matmul_f32,
         matmul_int,
-        panel: panels::portable,
-        codes: panels::portable_codes,
+        panel: panels::panel,
+        codes,
         fetch: lanes::fetch,
         attention: attention::attention,
     }

@@ -180,7 +180,7 @@ fn two_halfs(v: uint32x4_t) -> (float32x4_t, float32x4_t) {
 /// Byte `i` of each dword, signed, as f32.
 #[inline]
 #[target_feature(enable = "neon")]
-fn signed_byte(v: int32x4_t, i: usize) -> float32x4_t {
+pub(super) fn signed_byte(v: int32x4_t, i: usize) -> float32x4_t {
     let byte = vshlq_s32(v, vdupq_n_s32(24 - 8 * i as i32));
     vcvtq_f32_s32(vshrq_n_s32::<24>(byte))
 }
