@@ -9,13 +9,13 @@ use crate::adapter::matrix::Matrix;
 use crate::error::{Error, Result};
 use crate::format::{Gguf, Mapping, TensorInfo};
 use crate::kernels::cpu::{
-    self, Act, Acts, Attention, Finish, KvBuf, Panels, Partner, Readers, RopeTable, Updates, Weight, pairs, partner,
+    self, Act, Acts, Attention, Finish, KvBuf, Panels, Partner, Readers, RopeTable, Weight, pairs, partner,
 };
 use crate::kernels::op_times::Work;
 use crate::kernels::{Cpu, Precision};
 use crate::quant::BlockFormat;
 
-use super::backend::{Affine, Backend, Epilogue, GatherOn, LowRankOn};
+use super::backend::{Affine, Backend, Epilogue, GatherOn, LowRankOn, Update};
 use super::spec::Rope;
 
 /// Where a matrix lies.
@@ -274,15 +274,10 @@ impl Backend for Cpu {
             work.macs += acts.rows() * l.a.rows() * (l.a.cols() + l.b.rows());
             work.bytes += l.a.bytes() + l.b.bytes();
         }
-        let list = |part: usize, i: usize| {
-            let update = epilogues[part].updates.get(i)?;
-            let from = update.gate.map_or(0, |gate| gates[gate]);
-            Some(low_rank(&update.low_rank, update.scale, from))
-        };
-        let updates = Updates {
-            parts: N,
-            list: &list,
-            next: &|i| next.get(i).map(|l| &*l.a),
+        let updates = EpilogueUpdates {
+            of: epilogues.each_ref().map(|e| e.updates),
+            gates,
+            next,
         };
         let finish = epilogues.each_ref().map(|e| Finish {
             bias: e.bias.map(|bias| &bias[..]),
@@ -493,6 +488,25 @@ fn product<'a, const N: usize>(
 }
 
 /// The update as the kernels take it.
+/// The updates of epilogues.
+struct EpilogueUpdates<'a, const N: usize> {
+    of: [&'a [Update<Cpu>]; N],
+    gates: &'a [usize],
+    next: &'a [Arc<LowRankOn<Cpu>>],
+}
+
+impl<const N: usize> cpu::Updates for EpilogueUpdates<'_, N> {
+    fn get(&self, part: usize, i: usize) -> Option<cpu::LowRank<'_>> {
+        let update = self.of[part].get(i)?;
+        let from = update.gate.map_or(0, |gate| self.gates[gate]);
+        Some(low_rank(&update.low_rank, update.scale, from))
+    }
+
+    fn next(&self, i: usize) -> Option<&Panels> {
+        self.next.get(i).map(|l| &*l.a)
+    }
+}
+
 fn low_rank(l: &LowRankOn<Cpu>, scale: f32, from: usize) -> cpu::LowRank<'_> {
     cpu::LowRank {
         a: &l.a,

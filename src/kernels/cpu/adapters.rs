@@ -9,38 +9,56 @@ use super::types::{LowRank, Out, Precision, Weight};
 use super::{Acts, Chunks, Cpu, GRAIN, Readers, scratch};
 
 /// The low-rank updates of the matrices that meet the same input.
-pub struct Updates<'a> {
-    /// Matrices.
-    pub parts: usize,
+pub trait Updates: Sync {
     /// The i-th update of a matrix; `None` behind the last.
-    pub list: &'a (dyn Fn(usize, usize) -> Option<LowRank<'a>> + Sync),
+    fn get(&self, part: usize, i: usize) -> Option<LowRank<'_>>;
+
     /// The A of those that will be needed next; `None` behind the last.
-    pub next: &'a (dyn Fn(usize) -> Option<&'a Panels> + Sync),
+    fn next(&self, i: usize) -> Option<&Panels>;
 }
 
-impl<'a> Updates<'a> {
-    /// None of no matrix.
-    pub const NONE: Self = Updates {
-        parts: 0,
-        list: &|_, _| None,
-        next: &|_| None,
-    };
-
-    /// All of them: the matrix, the columns of those before in what A makes of the input, the update.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (usize, usize, LowRank<'a>)> {
-        let list = self.list;
-        let one = move |part: usize| (0..).map_while(move |i| list(part, i)).map(move |l| (part, l));
-        (0..self.parts).flat_map(one).scan(0, |width, (part, l)| {
-            let at = *width;
-            *width += l.a.rows().next_multiple_of(BLOCK);
-            Some((part, at, l))
-        })
+/// None.
+impl Updates for () {
+    fn get(&self, _: usize, _: usize) -> Option<LowRank<'_>> {
+        None
     }
 
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.iter().next().is_none()
+    fn next(&self, _: usize) -> Option<&Panels> {
+        None
     }
+}
+
+/// One, of one matrix.
+impl Updates for LowRank<'_> {
+    fn get(&self, _: usize, i: usize) -> Option<LowRank<'_>> {
+        (i == 0).then_some(*self)
+    }
+
+    fn next(&self, _: usize) -> Option<&Panels> {
+        None
+    }
+}
+
+/// The updates of a matrix, and the column from which on each has its products with A, `at` for the first.
+fn of_part<U: Updates>(updates: &U, part: usize, mut at: usize) -> impl Iterator<Item = (usize, LowRank<'_>)> {
+    (0..).map_while(move |i| {
+        let l = updates.get(part, i)?;
+        let start = at;
+        at += l.a.rows().next_multiple_of(BLOCK);
+        Some((start, l))
+    })
+}
+
+/// The column from which on each of N matrices has its products with A, and behind them how many there are.
+pub(super) fn starts<U: Updates, const N: usize>(updates: &U) -> ([usize; N], usize) {
+    let (mut starts, mut at) = ([0; N], 0);
+    for (part, start) in starts.iter_mut().enumerate() {
+        *start = at;
+        at += of_part(updates, part, 0)
+            .map(|(_, l)| l.a.rows().next_multiple_of(BLOCK))
+            .sum::<usize>();
+    }
+    (starts, at)
 }
 
 /// What finishes the columns of a product: y := factors ⊙ (y + bias) + shift.
@@ -99,31 +117,28 @@ impl Cpu {
     /// y += the update of x, `[m][k]`.
     pub fn low_rank(&self, l: &LowRank, precision: Precision, x: &[f32], y: &mut [f32]) {
         let (k, rows) = (l.a.cols(), l.b.rows());
-        let list = |_: usize, i: usize| (i == 0).then_some(*l);
-        let updates = Updates {
-            parts: 1,
-            list: &list,
-            ..Updates::NONE
-        };
         scratch::with_acts(|acts| {
             self.pack(x, k, Readers::updates(precision), acts);
-            self.with_products(&updates, acts, |u| {
+            let (starts, width) = starts::<_, 1>(l);
+            self.with_products(l, starts, width, acts, |u| {
                 let y = Out::new(y, rows);
                 self.split_rows(&[rows], u.k, u.m, &|_, rows| {
                     // SAFETY: `split_rows` gives each column of y to one chunk.
-                    unsafe { self.add_updates(&updates, 0, u, y, rows) };
+                    unsafe { self.add_updates(l, 0, 0, u, y, rows) };
                 });
             });
         });
     }
 
     /// Calls `then` with scale * mid ⊙ (x a^T) of all updates, beside each other, packed for their B.
-    pub(super) fn with_products(&self, updates: &Updates, acts: &Acts, then: impl FnOnce(&Acts)) {
-        let mut width = 0;
-        for (.., l) in updates.iter() {
-            assert_eq!(l.a.cols(), acts.k, "low_rank: columns of A and of the input");
-            width += l.a.rows().next_multiple_of(BLOCK);
-        }
+    pub(super) fn with_products<U: Updates, const N: usize>(
+        &self,
+        updates: &U,
+        starts: [usize; N],
+        width: usize,
+        acts: &Acts,
+        then: impl FnOnce(&Acts),
+    ) {
         if acts.m == 0 || width == 0 {
             return;
         }
@@ -138,9 +153,11 @@ impl Cpu {
             };
             scratch::with_acts(|u| {
                 self.pack_rows(acts.m, width, forms, acts.k + width, u, &|rows, pack| {
-                    for (_, at, l) in updates.iter() {
-                        // SAFETY: `pack_rows` asks for each row once.
-                        unsafe { self.product(&l, acts, rows.clone(), room, at) };
+                    for (part, start) in starts.into_iter().enumerate() {
+                        for (at, l) in of_part(updates, part, start) {
+                            // SAFETY: `pack_rows` asks for each row once.
+                            unsafe { self.product(&l, acts, rows.clone(), room, at) };
+                        }
                     }
                     // SAFETY: as above.
                     pack(unsafe { room.rows(rows) });
@@ -217,8 +234,8 @@ impl Cpu {
     /// Asks for what a few tokens will wait for, while memory is busy with the weights: B of rows `rows` of matrix `part`, which its update
     /// needs when the product is there, and a share of the next A. Adapters are small, so that they come from memory in many short streams,
     /// each of which begins with a wait: on SmolLM2 with all linear layers adapted those were three quarters of an adapter's cost.
-    pub(super) fn fetch(&self, updates: &Updates, part: usize, rows: Range<usize>, all: usize, fetched: &Fetched) {
-        for (.., l) in updates.iter().filter(|(p, ..)| *p == part) {
+    pub(super) fn fetch(&self, updates: &impl Updates, part: usize, rows: Range<usize>, all: usize, fetched: &Fetched) {
+        for (_, l) in of_part(updates, part, 0) {
             (self.isa.fetch)(l.b.codes().panels(rows.start / ROWS..rows.end.div_ceil(ROWS)), true);
         }
         // Into the cache of the thread that will read it: it does its share of the rows.
@@ -227,19 +244,28 @@ impl Cpu {
             let from = fetched.rows.load(Ordering::Relaxed);
             let to = (from + rows.len() * self.threads()).min(all);
             fetched.rows.store(to, Ordering::Relaxed);
-            for a in (0..).map_while(updates.next) {
+            for a in (0..).map_while(|i| updates.next(i)) {
                 let data = a.codes().data;
                 (self.isa.fetch)(&data[data.len() * from / all..data.len() * to / all], false);
             }
         }
     }
 
-    /// Columns `rows` of y += the updates of matrix `part`, whose products with A are `u`.
+    /// Columns `rows` of y += the updates of matrix `part`, whose products with A are the columns of `u` from `start` on.
     ///
     /// # Safety
     /// Nobody else uses these columns of y; they begin at a multiple of 16.
-    pub(super) unsafe fn add_updates(&self, updates: &Updates, part: usize, u: &Acts, y: Out, rows: Range<usize>) {
-        for (_, at, l) in updates.iter().filter(|(of, ..)| *of == part) {
+    pub(super) unsafe fn add_updates(
+        &self,
+        updates: &impl Updates,
+        part: usize,
+        start: usize,
+        u: &Acts,
+        y: Out,
+        rows: Range<usize>,
+    ) {
+        for (at, l) in of_part(updates, part, start) {
+            assert_eq!(l.b.rows(), y.n(), "low_rank: rows of B and of the weight");
             // SAFETY: the caller's promise.
             unsafe { self.add_product(l.b, u, at, l.out, y, rows.clone()) };
         }

@@ -284,7 +284,7 @@ impl Cpu {
     /// The same for several matrices that read the same activations, as one job for the team: a small matrix would keep only some
     /// threads busy, and each job costs a barrier.
     pub fn matmul_all<const N: usize>(&self, to: [(Weight, &mut [f32]); N], acts: &Acts, precision: Precision) {
-        self.linear(to, acts, precision, &Updates::NONE, [Finish::default(); N]);
+        self.linear(to, acts, precision, &(), [Finish::default(); N]);
     }
 
     /// The same with the low-rank updates of each matrix, and what finishes its columns: each thread does that with what it has just
@@ -294,7 +294,7 @@ impl Cpu {
         to: [(Weight, &mut [f32]); N],
         acts: &Acts,
         precision: Precision,
-        updates: &Updates,
+        updates: &impl Updates,
         finish: [Finish; N],
     ) {
         let parts = to.map(|(w, y)| {
@@ -320,7 +320,8 @@ impl Cpu {
         }
         let heights = parts.map(|(w, ..)| w.rows);
         let fetched = Fetched::default();
-        let fetches = acts.m < PANELS_FROM && !(updates.is_empty() && (updates.next)(0).is_none());
+        let (starts, width) = adapters::starts::<_, N>(updates);
+        let fetches = acts.m < PANELS_FROM && (width > 0 || updates.next(0).is_some());
         let multiply = |u: Option<&Acts>| {
             self.split_rows(&heights, acts.k, acts.m, &|part, rows| {
                 let (w, partner, y) = parts[part];
@@ -334,19 +335,16 @@ impl Cpu {
                         _ => (self.isa.matmul_int)(w, acts, y, rows.clone()),
                     }
                     if let Some(u) = u {
-                        self.add_updates(updates, part, u, y, rows.clone());
+                        self.add_updates(updates, part, starts[part], u, y, rows.clone());
                     }
                     self.finish(finish[part], acts.m, y, rows);
                 }
             });
         };
-        if updates.is_empty() {
+        if width == 0 {
             return multiply(None);
         }
-        for (part, _, l) in updates.iter() {
-            assert_eq!(l.b.rows(), parts[part].0.rows, "low_rank: rows of B and of the weight");
-        }
-        self.with_products(updates, acts, |u| multiply(Some(u)));
+        self.with_products(updates, starts, width, acts, |u| multiply(Some(u)));
     }
 
     /// `y[m][n] += x w^T`, x packed in f32.

@@ -38,6 +38,9 @@ enum Rest {
     Words(Vec<i16>),
 }
 
+/// The least step, whose inverse is a number too.
+const LEAST: f32 = 1e-36;
+
 /// A part of a step.
 trait Part: Copy + Default {
     /// Parts of a step.
@@ -55,7 +58,7 @@ impl Part for i8 {
     /// A power of two: then a number of 8 significant bits (bf16) down to 1/128 of the largest is a whole number of parts, one of 11 (f16)
     /// down to 1/16. Codes get up to twice as coarse, which next to the rounding of activations is not seen.
     fn step(largest: f32) -> f32 {
-        let bits = (largest / 127.0).max(2.0f32.powi(-120)).to_bits();
+        let bits = (largest / 127.0).max(LEAST).to_bits();
         f32::from_bits(bits.next_multiple_of(1 << 23))
     }
     fn of(bits: u32) -> Self {
@@ -69,7 +72,7 @@ impl Part for i8 {
 impl Part for i16 {
     const STEP: f32 = 65536.0;
     fn step(largest: f32) -> f32 {
-        largest / 127.0
+        (largest / 127.0).max(LEAST)
     }
     fn of(bits: u32) -> Self {
         bits as i16
@@ -254,13 +257,7 @@ fn pack<P: Part>(cols: usize, format: BlockFormat, bytes: &[u8], codes: &mut [u8
                 most.iter_mut().zip(column).for_each(|(m, v)| *m = m.max(v.abs()));
             }
             let scales_of = most.map(P::step);
-            let steps = scales_of.map(|scale| {
-                if scale > 0.0 {
-                    (1.0 / f64::from(scale)) as f32
-                } else {
-                    0.0
-                }
-            });
+            let steps = scales_of.map(|scale| (1.0 / f64::from(scale)) as f32);
             let (lines, after) = codes.split_at_mut(lines(cols, group) * LINE);
             let (scales, after) = after.split_at_mut(LINE);
             codes = after;
