@@ -1,7 +1,7 @@
 //! Putting an adapter on a model: paths become sites, forms that need the base are made, rows take the model's order, and all of it goes to
 //! the device.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::device::{On, Op, Uploads};
@@ -73,8 +73,8 @@ struct Model<'a, B: Backend> {
 
 /// An adapter's forms on the sites of a model.
 struct Placed {
-    /// Still in no order, some of them to be made from the base.
-    sites: HashMap<Site, Vec<Form>>,
+    /// Some of them still to be made from the base; their order is that of errors and of memory.
+    sites: BTreeMap<Site, Vec<Form>>,
     /// Rows of the embedding and of the head.
     vocab: (usize, usize),
     /// The most input and output features of any of the modules.
@@ -96,9 +96,7 @@ pub fn each_site<B: Backend>(
     let mut run = || {
         let model = Model::new(backend, spec, weights, file.lowered())?;
         let mut placed = model.place(file.lowered())?;
-        let mut sites: Vec<_> = placed.sites.drain().collect();
-        sites.sort_unstable_by_key(|(site, _)| site.index());
-        for (site, forms) in sites {
+        for (site, forms) in std::mem::take(&mut placed.sites) {
             let forms = model.forms(site, forms, &placed);
             let at = |e: Error| e.item(site.hf_path(spec.post_norms));
             forms.and_then(|forms| each(site, forms)).map_err(at)?;
@@ -239,8 +237,8 @@ impl<'a, B: Backend> Model<'a, B> {
     }
 
     /// Forms by site.
-    fn by_site(&self, sites: &[SiteForms]) -> Result<HashMap<Site, Vec<Form>>> {
-        let mut placed: HashMap<Site, (Vec<Form>, Option<&str>)> = HashMap::new();
+    fn by_site(&self, sites: &[SiteForms]) -> Result<BTreeMap<Site, Vec<Form>>> {
+        let mut placed: BTreeMap<Site, (Vec<Form>, Option<&str>)> = BTreeMap::new();
         let n = self.layers.len();
         for module in sites {
             let fault = |message: &str| Error::mismatch(message).item(&module.path);
@@ -286,7 +284,7 @@ impl<'a, B: Backend> Model<'a, B> {
 
     /// A tied head is the embedding's own tensor: rows replaced there, and a table that stands in place of it, hold for the head too, and
     /// the other way round, unless the adapter has its own.
-    fn share_with_tied_head(&self, placed: &mut HashMap<Site, Vec<Form>>) {
+    fn share_with_tied_head(&self, placed: &mut BTreeMap<Site, Vec<Form>>) {
         if !self.weights.tied {
             return;
         }

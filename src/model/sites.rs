@@ -4,7 +4,7 @@ use std::fmt;
 
 /// One module of a layer: a linear map, or a norm.
 #[allow(missing_docs)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Part {
     Q,
     K,
@@ -107,7 +107,7 @@ const EMBED: &str = "embed_tokens";
 const OUTPUT_NORM: &str = "norm";
 
 /// A module of the model.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Site {
     /// The token embedding: as a linear map of one-hot tokens, V inputs and hidden_size outputs.
     Embed,

@@ -183,7 +183,7 @@ impl Model {
         self.attach_each(file, &mut |_, _| ())
     }
 
-    /// As [`Model::attach`]; `each` is told every form and its site, sites in no order: what depends on the base is made, and rows have
+    /// As [`Model::attach`]; `each` is told every form and its site: what depends on the base is made, and rows have
     /// the order of the model's file.
     ///
     /// # Errors
