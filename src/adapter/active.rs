@@ -217,15 +217,13 @@ impl<B: Backend> Active<B> {
     fn link(&mut self) {
         let maps = |layer: usize| Part::PASS.iter().map(move |together| (layer, *together));
         let all: Vec<_> = (0..self.layers.len()).flat_map(maps).collect();
-        let mut next = Vec::new();
-        // Around twice, as the last one's next is the first one's.
-        for &(layer, together) in all.iter().rev().chain(all.iter().rev()) {
-            let index = |part: &Part| Site::Layer(layer, *part).index();
-            self.programs[index(&together[0])].next = std::mem::take(&mut next);
-            let programs = together.iter().map(|part| &self.programs[index(part)]);
-            next = programs
-                .flat_map(|p| p.updates.iter().map(|u| u.low_rank.clone()))
-                .collect();
+        for (at, &(layer, together)) in all.iter().enumerate() {
+            let (behind, those) = all[(at + 1) % all.len()];
+            let programs = those
+                .iter()
+                .map(|part| &self.programs[Site::Layer(behind, *part).index()]);
+            let next = programs.flat_map(|p| p.updates.iter().map(|u| u.low_rank.clone()));
+            self.programs[Site::Layer(layer, together[0]).index()].next = next.collect();
         }
     }
 

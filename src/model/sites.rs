@@ -4,7 +4,7 @@ use std::fmt;
 
 /// One module of a layer: a linear map, or a norm.
 #[allow(missing_docs)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Part {
     Q,
     K,
@@ -107,7 +107,7 @@ const EMBED: &str = "embed_tokens";
 const OUTPUT_NORM: &str = "norm";
 
 /// A module of the model.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Site {
     /// The token embedding: as a linear map of one-hot tokens, V inputs and hidden_size outputs.
     Embed,
@@ -117,6 +117,19 @@ pub enum Site {
     OutputNorm,
     /// The output head, tied to the embedding or not.
     Head,
+}
+
+/// By [`Site::index`].
+impl Ord for Site {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.index().cmp(&other.index())
+    }
+}
+
+impl PartialOrd for Site {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
 }
 
 impl Site {

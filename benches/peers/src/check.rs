@@ -17,11 +17,7 @@ pub const MEAN_KL: f64 = 0.02;
 /// Compares the logits after every token of a text or a random sequence.
 pub fn logits(options: &Options) -> Result<bool> {
     let backend = backend()?;
-    let mut good = true;
-    for path in &options.models {
-        good &= each_model(path, || logits_of(&backend, path, options))?;
-    }
-    Ok(good)
+    each_model(options, |path| logits_of(&backend, path, options))
 }
 
 fn logits_of(backend: &LlamaBackend, path: &Path, options: &Options) -> Result<bool> {
@@ -88,11 +84,7 @@ pub fn tokens(options: &Options) -> Result<bool> {
         Some(file) => std::fs::read_to_string(file)?,
         None => include_str!("../README.md").into(),
     };
-    let mut good = true;
-    for path in &options.models {
-        good &= each_model(path, || tokens_of(&backend, path, &text))?;
-    }
-    Ok(good)
+    each_model(options, |path| tokens_of(&backend, path, &text))
 }
 
 fn tokens_of(backend: &LlamaBackend, path: &Path, text: &str) -> Result<bool> {
@@ -131,11 +123,15 @@ pub fn llama_tokens(model: &LlamaModel, text: &str, parse_special: bool) -> Vec<
     ids.iter().map(|t| t.0.cast_unsigned()).collect()
 }
 
-/// Names the model; what one engine refuses is reported and counts as a difference.
-pub fn each_model(path: &Path, compare: impl FnOnce() -> Result<bool>) -> Result<bool> {
-    println!("{}", path.display());
-    compare().or_else(|e| {
-        println!("  {e}");
-        Ok(false)
-    })
+/// Compares for every model, which is named; what one engine refuses is reported and counts as a difference.
+pub fn each_model(options: &Options, compare: impl Fn(&Path) -> Result<bool>) -> Result<bool> {
+    let mut good = true;
+    for path in &options.models {
+        println!("{}", path.display());
+        good &= compare(path).unwrap_or_else(|e| {
+            println!("  {e}");
+            false
+        });
+    }
+    Ok(good)
 }

@@ -53,11 +53,7 @@ pub fn llama_next(llama: &mut Llama, id: u32) -> Result<Vec<f32>> {
 /// Compares both for every model; true if texts part nowhere but at close calls.
 pub fn run(options: &Options) -> Result<bool> {
     let backend = backend()?;
-    let mut good = true;
-    for path in &options.models {
-        good &= each_model(path, || compare(&backend, path, options))?;
-    }
-    Ok(good)
+    each_model(options, |path| compare(&backend, path, options))
 }
 
 fn compare(backend: &LlamaBackend, path: &Path, options: &Options) -> Result<bool> {

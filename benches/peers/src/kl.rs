@@ -41,11 +41,7 @@ pub fn run(options: &Options) -> Result<bool> {
     let file = options.file.as_ref().ok_or("kl needs a text: -f FILE")?;
     let text = std::fs::read_to_string(file).map_err(|e| format!("{}: {e}", file.display()))?;
     let backend = backend()?;
-    let mut good = true;
-    for path in &options.models {
-        good &= each_model(path, || of_model(&backend, path, &text, options))?;
-    }
-    Ok(good)
+    each_model(options, |path| of_model(&backend, path, &text, options))
 }
 
 /// True if `Fast` is not farther from `Exact` than llama.cpp.

@@ -15,11 +15,7 @@ use crate::{Options, Result};
 pub fn run(options: &Options) -> Result<bool> {
     let adapter = options.adapter.as_ref().ok_or("lora needs -a ADAPTER.gguf")?;
     let backend = backend()?;
-    let mut good = true;
-    for path in &options.models {
-        good &= each_model(path, || compare(&backend, path, adapter, options))?;
-    }
-    Ok(good)
+    each_model(options, |path| compare(&backend, path, adapter, options))
 }
 
 fn compare(backend: &LlamaBackend, path: &Path, adapter: &Path, options: &Options) -> Result<bool> {

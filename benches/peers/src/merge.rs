@@ -29,11 +29,7 @@ const TYPES: [BlockFormat; 8] = [
 /// Compares both for every model; true if Graft's divergence is nowhere the larger.
 pub fn run(options: &Options) -> Result<bool> {
     let _backend = backend()?;
-    let mut good = true;
-    for path in &options.models {
-        good &= each_model(path, || compare(path, options))?;
-    }
-    Ok(good)
+    each_model(options, |path| compare(path, options))
 }
 
 fn compare(path: &Path, options: &Options) -> Result<bool> {

@@ -83,16 +83,15 @@ fn put_on(file: &AdapterFile, path: &Path) -> Result<(Vec<Entry>, On)> {
     let post_norms = model.spec().post_norms;
     let mut entries = Vec::new();
     let adapter = model.attach_each(file, &mut |site, form| {
-        entries.push((site.index(), Entry::new(site.hf_path(post_norms), form)));
+        entries.push(Entry::new(site.hf_path(post_norms), form));
     })?;
-    entries.sort_by_key(|(index, _)| *index);
     let on = On {
         memory: adapter.bytes(),
         refusal: refusal(model.check_merge(&[(adapter, 1.0)])),
         count: model.count(file),
         model,
     };
-    Ok((entries.into_iter().map(|(_, entry)| entry).collect(), on))
+    Ok((entries, on))
 }
 
 fn refusal(checked: Result<()>) -> Option<String> {

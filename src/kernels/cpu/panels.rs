@@ -13,7 +13,7 @@
 
 use std::ops::Range;
 
-use super::acts::{Acts, BLOCK, I8_LINES};
+use super::acts::{Acts, BLOCK, I8_LINES, Outlier};
 use super::types::Out;
 use crate::quant::BlockFormat;
 
@@ -104,6 +104,43 @@ pub(crate) struct Records<'a> {
     pub acts: &'a Acts,
     pub group: usize,
     pub tiles: Range<usize>,
+}
+
+impl Records<'_> {
+    /// Checks that the matrix has the panels and the activations its columns: kernels read them without a check of each.
+    pub fn check(&self, p: &Codes, panels: &Range<usize>) {
+        assert!(panels.end * panel_bytes(p.cols) <= p.data.len());
+        assert!((self.group + p.cols.div_ceil(BLOCK)) * BLOCK <= self.acts.k);
+    }
+}
+
+/// Where a column is in a panel: bytes from its start, for row 0.
+pub(crate) struct Place {
+    /// The line of its codes.
+    pub line: usize,
+    /// Its byte in each dword there.
+    pub byte: usize,
+    /// The scales of its group.
+    pub scales: usize,
+}
+
+impl Place {
+    /// Of the column that an outlier meets in a matrix of `cols` columns, whose first meets the activations' group `group`; `None` if it
+    /// meets none.
+    #[inline]
+    pub fn of(o: &Outlier, group: usize, cols: usize) -> Option<Self> {
+        let c = (o.at as usize).wrapping_sub(group * BLOCK);
+        if c >= cols {
+            return None;
+        }
+        // All groups before have 8 lines.
+        let start = c / BLOCK * (BLOCK / 4 + 1) * LINE;
+        Some(Place {
+            line: start + c % BLOCK / 4 * LINE,
+            byte: c % 4,
+            scales: start + lines(cols, c / BLOCK) * LINE,
+        })
+    }
 }
 
 /// What becomes of a product.
@@ -354,16 +391,12 @@ pub(crate) unsafe fn portable_codes(p: Codes, panels: Range<usize>, x: Records, 
                     at += (lines + 1) * LINE;
                 }
                 for o in x.acts.tile_outliers(index).iter().filter(|o| o.token as usize == t) {
-                    let Some(c) = (o.at as usize).checked_sub(x.group * BLOCK).filter(|c| *c < p.cols) else {
+                    let Some(place) = Place::of(o, x.group, p.cols) else {
                         continue;
                     };
-                    // All groups before have 8 lines.
-                    let group = &data[c / BLOCK * 9 * LINE..];
-                    let scales = lines(p.cols, c / BLOCK) * LINE;
                     for (r, sum) in sums.iter_mut().enumerate() {
-                        let code = i16::from(group[c % BLOCK / 4 * LINE + 4 * r + c % 4]) - ZERO;
-                        let scale = f32::from_le_bytes(group[scales + 4 * r..].as_chunks().0[0]);
-                        *sum += o.x * (f32::from(code) * scale);
+                        let code = i16::from(data[place.line + 4 * r + place.byte]) - ZERO;
+                        *sum += o.x * (f32::from(code) * number(place.scales + 4 * r));
                     }
                 }
                 // SAFETY: the caller's promise: nobody else uses these columns of y.

@@ -237,7 +237,6 @@ impl<'a> Out<'a> {
     }
 
     /// Elements of a row.
-    #[allow(dead_code)]
     pub fn n(&self) -> usize {
         self.n
     }

@@ -7,7 +7,7 @@ use super::decode::{Dot, Maddubs};
 use super::dense::{F32, tile};
 use super::lanes::{load, store};
 use crate::kernels::cpu::acts::{BLOCK, F32_TILE, I8_LINES, Outlier, TILE};
-use crate::kernels::cpu::panels::{Codes, How, LINE, ROWS, Records, ZERO, lines, panel_bytes};
+use crate::kernels::cpu::panels::{Codes, How, LINE, Place, ROWS, Records, ZERO, lines, panel_bytes};
 use crate::kernels::cpu::types::Out;
 
 /// # Safety
@@ -97,8 +97,7 @@ pub(in crate::kernels::cpu) unsafe fn products<D: Dot, const ONE: usize, const M
     column: usize,
     how: How,
 ) {
-    let (groups, bytes) = (p.cols.div_ceil(BLOCK), panel_bytes(p.cols));
-    assert!(panels.end * bytes <= p.data.len() && (x.group + groups) * BLOCK <= x.acts.k);
+    x.check(&p, &panels);
     let (mut row, end) = (panels.start * ROWS, panels.end * ROWS);
     // SAFETY: the caller's promise; the rows are in `panels`, which the matrix has, as the records.
     unsafe {
@@ -233,19 +232,16 @@ unsafe fn lone<const V: usize, const T: usize>(
             && o.token as usize == t
         {
             outliers = rest;
-            let c = (o.at as usize).wrapping_sub(group * BLOCK);
-            if c < cols {
-                // All groups before have 8 lines.
-                let (at, lines) = (c / BLOCK * 9 * LINE, lines(cols, c / BLOCK));
+            if let Some(place) = Place::of(o, group, cols) {
                 for (v, f) in f.iter_mut().enumerate() {
                     // SAFETY: a column that the panel has.
                     unsafe {
                         let (x, zero) = (_mm256_set1_ps(o.x), _mm256_set1_ps(f32::from(ZERO)));
-                        let shift = _mm_cvtsi32_si128(8 * (c % 4) as i32);
-                        let line = _mm256_loadu_si256(data.add(at + c % BLOCK / 4 * LINE + vector(panel, v)).cast());
+                        let shift = _mm_cvtsi32_si128(8 * place.byte as i32);
+                        let line = _mm256_loadu_si256(data.add(place.line + vector(panel, v)).cast());
                         let code = _mm256_and_si256(_mm256_srl_epi32(line, shift), _mm256_set1_epi32(255));
                         let code = _mm256_sub_ps(_mm256_cvtepi32_ps(code), zero);
-                        let scale = _mm256_loadu_ps(data.add(at + lines * LINE + vector(panel, v)).cast());
+                        let scale = _mm256_loadu_ps(data.add(place.scales + vector(panel, v)).cast());
                         *f = _mm256_fmadd_ps(_mm256_mul_ps(code, scale), x, *f);
                     }
                 }

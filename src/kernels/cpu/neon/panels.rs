@@ -8,7 +8,7 @@ use super::dot::{Sdot, Widening, sdot, spread};
 use super::lanes::{load, store};
 use super::unpack::signed_byte;
 use crate::kernels::cpu::acts::{BLOCK, F32_TILE, I8_LINES, Outlier, TILE};
-use crate::kernels::cpu::panels::{Codes, How, LINE, ROWS, Records, lines, panel_bytes};
+use crate::kernels::cpu::panels::{Codes, How, LINE, Place, ROWS, Records, lines, panel_bytes};
 use crate::kernels::cpu::types::Out;
 
 /// # Safety
@@ -182,8 +182,7 @@ unsafe impl Lines for Sdot {
 /// As [`Isa::codes`](crate::kernels::cpu::isa::Isa::codes) on a CPU that has L.
 #[target_feature(enable = "neon")]
 pub(super) unsafe fn codes<L: Lines>(p: Codes, panels: Range<usize>, x: Records, y: Out, column: usize, how: How) {
-    let (groups, bytes) = (p.cols.div_ceil(BLOCK), panel_bytes(p.cols));
-    assert!(panels.end * bytes <= p.data.len() && (x.group + groups) * BLOCK <= x.acts.k);
+    x.check(&p, &panels);
     let (mut row, end) = (panels.start * ROWS, panels.end * ROWS);
     // SAFETY: the caller's promise; the rows are in `panels`, which the matrix has, as the records.
     unsafe {
@@ -322,16 +321,13 @@ unsafe fn lone<const V: usize, const T: usize>(
             && o.token as usize == t
         {
             outliers = rest;
-            let c = (o.at as usize).wrapping_sub(group * BLOCK);
-            if c < cols {
-                // All groups before have 8 lines.
-                let (at, lines) = (c / BLOCK * 9 * LINE, lines(cols, c / BLOCK));
+            if let Some(place) = Place::of(o, group, cols) {
                 for (v, f) in f.iter_mut().enumerate() {
                     // SAFETY: a column that the panel has.
                     unsafe {
-                        let line = signed(data.add(at + c % BLOCK / 4 * LINE + vector(panel, v)));
-                        let code = signed_byte(vreinterpretq_s32_s8(line), c % 4);
-                        let scale = vld1q_f32(data.add(at + lines * LINE + vector(panel, v)).cast());
+                        let line = signed(data.add(place.line + vector(panel, v)));
+                        let code = signed_byte(vreinterpretq_s32_s8(line), place.byte);
+                        let scale = vld1q_f32(data.add(place.scales + vector(panel, v)).cast());
                         *f = vfmaq_n_f32(*f, vmulq_f32(code, scale), o.x);
                     }
                 }
