@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::attach::{Attached, PrefixOn};
 use super::device::{Action, Op, Step};
 use crate::error::{Error, Result};
-use crate::model::backend::{Affine, Backend, LowRankOn, Update};
+use crate::model::backend::{Affine, Backend, Update};
 use crate::model::spec::Spec;
 use crate::model::{Part, Site};
 
@@ -31,8 +31,8 @@ pub struct Program<B: Backend> {
     pub updates: Vec<Update<B>>,
     /// Outermost first.
     pub levels: Vec<Level<B>>,
-    /// Updates of the maps that follow in the pass: the device may fetch them.
-    pub next: Vec<Arc<LowRankOn<B>>>,
+    /// A of the updates of the maps that follow in the pass: the device may fetch them.
+    pub next: Vec<B::Factor>,
 }
 
 impl<B: Backend> Program<B> {
@@ -222,7 +222,7 @@ impl<B: Backend> Active<B> {
             let programs = those
                 .iter()
                 .map(|part| &self.programs[Site::Layer(behind, *part).index()]);
-            let next = programs.flat_map(|p| p.updates.iter().map(|u| u.low_rank.clone()));
+            let next = programs.flat_map(|p| p.updates.iter().map(|u| u.low_rank.a.clone()));
             self.programs[Site::Layer(layer, together[0]).index()].next = next.collect();
         }
     }

@@ -12,7 +12,7 @@ use crate::model::backend::{Affine, Backend, GatherOn, LowRankOn};
 /// One operation on a site's input or output.
 pub enum Action<B: Backend> {
     /// y += scale * the update of x.
-    LowRank(Arc<LowRankOn<B>>),
+    LowRank(LowRankOn<B>),
     /// The same on the embedding.
     Gather(GatherOn<B>),
     /// y += scale * D x.
@@ -110,22 +110,22 @@ pub struct On<'a, B: Backend> {
 }
 
 /// What is on the device, by the address of the matrix, which is kept so that the address stays its own.
-type Known<T> = HashMap<usize, (Matrix, Arc<T>)>;
+type Known<T> = HashMap<usize, (Matrix, T)>;
 
 /// What is known of `m`, or else `make`s of it.
-fn once<T>(known: &mut Known<T>, m: &Matrix, make: impl FnOnce(&Matrix) -> Result<T>) -> Result<Arc<T>> {
+fn once<T: Clone>(known: &mut Known<T>, m: &Matrix, make: impl FnOnce(&Matrix) -> Result<T>) -> Result<T> {
     let address = m.bytes().as_ptr() as usize;
     if let Some((_, there)) = known.get(&address).filter(|(known, _)| known == m) {
         return Ok(there.clone());
     }
-    let made = Arc::new(make(m)?);
+    let made = make(m)?;
     known.insert(address, (m.clone(), made.clone()));
     Ok(made)
 }
 
 /// Matrices that several sites share go to the device once.
 pub struct Uploads<B: Backend> {
-    matrices: Known<B::Weight>,
+    matrices: Known<Arc<B::Weight>>,
     factors: Known<B::Factor>,
 }
 
@@ -141,17 +141,17 @@ impl<B: Backend> Default for Uploads<B> {
 impl<B: Backend> Uploads<B> {
     /// `m` on the device.
     pub fn matrix(&mut self, b: &B, m: &Matrix) -> Result<Arc<B::Weight>> {
-        once(&mut self.matrices, m, |m| b.matrix(m))
+        once(&mut self.matrices, m, |m| b.matrix(m).map(Arc::new))
     }
 
     /// A factor on the device.
-    fn factor(&mut self, b: &B, m: &Matrix) -> Result<Arc<B::Factor>> {
+    fn factor(&mut self, b: &B, m: &Matrix) -> Result<B::Factor> {
         once(&mut self.factors, m, |m| b.factor(m))
     }
 
     /// The action of an update.
     fn low_rank(&mut self, b: &B, l: &LowRank, embedding: bool) -> Result<Action<B>> {
-        let vector = |v: &Option<Vec<f32>>| v.as_ref().map(|v| b.vector_of(v)).transpose();
+        let vector = |v: &Option<Vec<f32>>| v.as_ref().map(|v| b.vector_of(v).map(Arc::new)).transpose();
         let (mid, out) = (vector(&l.mid)?, vector(&l.out)?);
         let factor_b = self.factor(b, &l.b)?;
         if embedding {
@@ -163,12 +163,12 @@ impl<B: Backend> Uploads<B> {
                 out,
             }));
         }
-        Ok(Action::LowRank(Arc::new(LowRankOn {
+        Ok(Action::LowRank(LowRankOn {
             a: self.factor(b, &l.a)?,
             b: factor_b,
             mid,
             out,
-        })))
+        }))
     }
 }
 

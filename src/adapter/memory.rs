@@ -53,8 +53,8 @@ impl Sum {
         self.once(w.bytes().as_ptr(), w.bytes().len());
     }
 
-    fn factor(&mut self, f: &Arc<Panels>) {
-        self.once(Arc::as_ptr(f).cast(), f.size());
+    fn factor(&mut self, f: &Panels) {
+        self.once(f.address(), f.size());
     }
 
     fn vector(&mut self, v: Option<&Vec<f32>>) {
@@ -82,14 +82,14 @@ impl Sum {
             Action::LowRank(l) => {
                 self.factor(&l.a);
                 self.factor(&l.b);
-                self.vector(l.mid.as_ref());
-                self.vector(l.out.as_ref());
+                self.vector(l.mid.as_deref());
+                self.vector(l.out.as_deref());
             }
             Action::Gather(g) => {
                 self.weight(&g.table);
                 self.factor(&g.b);
-                self.vector(g.mid.as_ref());
-                self.vector(g.out.as_ref());
+                self.vector(g.mid.as_deref());
+                self.vector(g.out.as_deref());
             }
             Action::Dense(d) => self.weight(d),
             Action::Kron(w1, w2) => {

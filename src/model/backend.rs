@@ -15,15 +15,28 @@ use crate::kernels::cpu::{Act, Attention};
 use super::spec::Rope;
 
 /// A low-rank update on a device: out ⊙ B (mid ⊙ (A x)).
+///
+/// Cloning shares it: what a pass runs holds it by value, so that it finds the factors without a walk through memory that is cold by then.
 pub struct LowRankOn<B: Backend> {
     /// A, `[rank][in]`.
-    pub a: Arc<B::Factor>,
+    pub a: B::Factor,
     /// B, `[out][rank]`.
-    pub b: Arc<B::Factor>,
+    pub b: B::Factor,
     /// `[rank]`
-    pub mid: Option<B::Vector>,
+    pub mid: Option<Arc<B::Vector>>,
     /// `[out]`
-    pub out: Option<B::Vector>,
+    pub out: Option<Arc<B::Vector>>,
+}
+
+impl<B: Backend> Clone for LowRankOn<B> {
+    fn clone(&self) -> Self {
+        LowRankOn {
+            a: self.a.clone(),
+            b: self.b.clone(),
+            mid: self.mid.clone(),
+            out: self.out.clone(),
+        }
+    }
 }
 
 /// The same of an embedding: x is a token, and A^T has a row for each.
@@ -31,17 +44,17 @@ pub struct GatherOn<B: Backend> {
     /// A^T, `[tokens][rank]`.
     pub table: Arc<B::Weight>,
     /// B, `[out][rank]`.
-    pub b: Arc<B::Factor>,
+    pub b: B::Factor,
     /// `[rank]`
-    pub mid: Option<B::Vector>,
+    pub mid: Option<Arc<B::Vector>>,
     /// `[out]`
-    pub out: Option<B::Vector>,
+    pub out: Option<Arc<B::Vector>>,
 }
 
 /// An update as a pass runs it.
 pub struct Update<B: Backend> {
     /// What.
-    pub low_rank: Arc<LowRankOn<B>>,
+    pub low_rank: LowRankOn<B>,
     /// Multiplies it.
     pub scale: f32,
     /// The gate that it waits for.
@@ -71,8 +84,8 @@ pub trait Backend: Send + Sync + Sized + 'static {
     type Buf: Default + Send + Sync;
     /// Activations made ready for the weights that read them.
     type Acts: Default + Send;
-    /// A factor of a low-rank update.
-    type Factor: Send + Sync;
+    /// A factor of a low-rank update. Cloning shares it.
+    type Factor: Clone + Send + Sync;
     /// One layer's ring of K or V rows.
     type Kv: Send;
     /// Rotations of a run of positions.
@@ -142,7 +155,7 @@ pub trait Backend: Send + Sync + Sized + 'static {
     /// Adds the f32 form of x, which is packed in `acts` for other readers, unless it is there.
     fn pack_f32(&self, x: &Self::Buf, acts: &mut Self::Acts);
     /// As [`matmul`](Self::matmul), and what each [`Epilogue`] says; `acts` was packed for its updates too, if there are any. Of an update
-    /// that waits for gate g rows before `gates[g]` have none. `next` are updates that will be needed next.
+    /// that waits for gate g rows before `gates[g]` have none. `next` are the A of updates that will be needed next.
     fn linear<const N: usize>(
         &self,
         to: [(&Self::Weight, &mut Self::Buf); N],
@@ -150,7 +163,7 @@ pub trait Backend: Send + Sync + Sized + 'static {
         precision: Precision,
         epilogues: [Epilogue<Self>; N],
         gates: &[usize],
-        next: &[Arc<LowRankOn<Self>>],
+        next: &[Self::Factor],
     );
     /// y += scale * the update of x in rows from `from` on.
     fn low_rank(

@@ -266,7 +266,7 @@ impl Backend for Cpu {
         precision: Precision,
         epilogues: [Epilogue<Cpu>; N],
         gates: &[usize],
-        next: &[Arc<LowRankOn<Cpu>>],
+        next: &[Panels],
     ) {
         let weights = to.each_ref().map(|(w, _)| w.kind());
         let mut work = product(&weights, to.each_ref().map(|(w, _)| *w), acts, precision);
@@ -316,7 +316,7 @@ impl Backend for Cpu {
             bytes: l.b.bytes(),
             ..Work::default()
         };
-        let (mid, out) = (l.mid.as_deref(), l.out.as_deref());
+        let (mid, out) = (floats(&l.mid), floats(&l.out));
         self.times().time(work, || {
             Cpu::gather_low_rank(self, l.table.view(), &l.b, mid, out, scale, from, ids, y);
         });
@@ -487,12 +487,11 @@ fn product<'a, const N: usize>(
     work
 }
 
-/// The update as the kernels take it.
 /// The updates of epilogues.
 struct EpilogueUpdates<'a, const N: usize> {
     of: [&'a [Update<Cpu>]; N],
     gates: &'a [usize],
-    next: &'a [Arc<LowRankOn<Cpu>>],
+    next: &'a [Panels],
 }
 
 impl<const N: usize> cpu::Updates for EpilogueUpdates<'_, N> {
@@ -503,16 +502,21 @@ impl<const N: usize> cpu::Updates for EpilogueUpdates<'_, N> {
     }
 
     fn next(&self, i: usize) -> Option<&Panels> {
-        self.next.get(i).map(|l| &*l.a)
+        self.next.get(i)
     }
 }
 
+fn floats(v: &Option<Arc<Vec<f32>>>) -> Option<&[f32]> {
+    v.as_ref().map(|v| &v[..])
+}
+
+/// The update as the kernels take it.
 fn low_rank(l: &LowRankOn<Cpu>, scale: f32, from: usize) -> cpu::LowRank<'_> {
     cpu::LowRank {
         a: &l.a,
         b: &l.b,
-        mid: l.mid.as_deref(),
-        out: l.out.as_deref(),
+        mid: floats(&l.mid),
+        out: floats(&l.out),
         scale,
         from,
     }

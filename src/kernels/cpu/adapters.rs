@@ -120,7 +120,11 @@ impl Cpu {
         scratch::with_acts(|acts| {
             self.pack(x, k, Readers::updates(precision), acts);
             let (starts, width) = starts::<_, 1>(l);
-            self.with_products(l, starts, width, acts, |u| {
+            if acts.m == 0 || width == 0 {
+                return;
+            }
+            scratch::with_acts(|u| {
+                self.products(l, starts, width, acts, u);
                 let y = Out::new(y, rows);
                 self.split_rows(&[rows], u.k, u.m, &|_, rows| {
                     // SAFETY: `split_rows` gives each column of y to one chunk.
@@ -130,18 +134,15 @@ impl Cpu {
         });
     }
 
-    /// Calls `then` with scale * mid ⊙ (x a^T) of all updates, beside each other, packed for their B.
-    pub(super) fn with_products<U: Updates, const N: usize>(
+    /// scale * mid ⊙ (x a^T) of all updates, beside each other, packed for their B.
+    pub(super) fn products<U: Updates, const N: usize>(
         &self,
         updates: &U,
         starts: [usize; N],
         width: usize,
         acts: &Acts,
-        then: impl FnOnce(&Acts),
+        u: &mut Acts,
     ) {
-        if acts.m == 0 || width == 0 {
-            return;
-        }
         scratch::with_f32(acts.m * width, |room| {
             let room = Out::new(room, width);
             let forms = Has {
@@ -151,18 +152,15 @@ impl Cpu {
                 // An outlier of these counts for as much in y as it stands out: what it takes from the others is not missed.
                 whole: true,
             };
-            scratch::with_acts(|u| {
-                self.pack_rows(acts.m, width, forms, acts.k + width, u, &|rows, pack| {
-                    for (part, start) in starts.into_iter().enumerate() {
-                        for (at, l) in of_part(updates, part, start) {
-                            // SAFETY: `pack_rows` asks for each row once.
-                            unsafe { self.product(&l, acts, rows.clone(), room, at) };
-                        }
+            self.pack_rows(acts.m, width, forms, acts.k + width, u, &|rows, pack| {
+                for (part, start) in starts.into_iter().enumerate() {
+                    for (at, l) in of_part(updates, part, start) {
+                        // SAFETY: `pack_rows` asks for each row once.
+                        unsafe { self.product(&l, acts, rows.clone(), room, at) };
                     }
-                    // SAFETY: as above.
-                    pack(unsafe { room.rows(rows) });
-                });
-                then(u);
+                }
+                // SAFETY: as above.
+                pack(unsafe { room.rows(rows) });
             });
         });
     }

@@ -15,6 +15,7 @@ mod avx2;
 mod avx512;
 #[cfg(target_arch = "x86_64")]
 mod avxvnni;
+mod awaited;
 mod crossovers;
 mod isa;
 mod kv_buf;
@@ -41,6 +42,7 @@ use super::op_times::OpTimes;
 use crate::Result;
 use crate::pool::{Executor, Team, physical_cores};
 use acts::{BLOCK, Has, I8_LINES, I16_LINES, WHOLE_TILES, interleave};
+use awaited::Awaited;
 use crossovers::PANELS_FROM;
 use isa::Isa;
 use types::Out;
@@ -322,9 +324,12 @@ impl Cpu {
         let fetched = Fetched::default();
         let (starts, width) = adapters::starts::<_, N>(updates);
         let fetches = acts.m < PANELS_FROM && (width > 0 || updates.next(0).is_some());
-        let multiply = |u: Option<&Acts>| {
+        let multiply = |u: Option<&Awaited<Acts>>| {
             self.split_rows(&heights, acts.k, acts.m, &|part, rows| {
                 let (w, partner, y) = parts[part];
+                if let Some(u) = u {
+                    u.offer(|u| self.products(updates, starts, width, acts, u));
+                }
                 if fetches {
                     self.fetch(updates, part, rows.clone(), heights.iter().sum(), &fetched);
                 }
@@ -335,7 +340,7 @@ impl Cpu {
                         _ => (self.isa.matmul_int)(w, acts, y, rows.clone()),
                     }
                     if let Some(u) = u {
-                        self.add_updates(updates, part, starts[part], u, y, rows.clone());
+                        self.add_updates(updates, part, starts[part], u.get(), y, rows.clone());
                     }
                     self.finish(finish[part], acts.m, y, rows);
                 }
@@ -344,7 +349,14 @@ impl Cpu {
         if width == 0 {
             return multiply(None);
         }
-        self.with_products(updates, starts, width, acts, |u| multiply(Some(u)));
+        scratch::with_acts(|u| {
+            let u = Awaited::new(u);
+            // Of many tokens all threads make a part of it. Of a few one thread does, while the others begin with the weights.
+            if acts.m >= PANELS_FROM {
+                u.offer(|u| self.products(updates, starts, width, acts, u));
+            }
+            multiply(Some(&u));
+        });
     }
 
     /// `y[m][n] += x w^T`, x packed in f32.

@@ -12,6 +12,7 @@
 //! together takes 0.8 (1.1) of the file's bytes.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use super::acts::{Acts, BLOCK, I8_LINES, Outlier};
 use super::types::Out;
@@ -24,18 +25,25 @@ pub(crate) const LINE: usize = 4 * ROWS;
 /// What stands for zero.
 pub(crate) const ZERO: i16 = 128;
 
-/// A packed matrix.
+/// A packed matrix. Cloning shares it.
+#[derive(Clone)]
 pub struct Panels {
     rows: usize,
     cols: usize,
-    codes: Vec<u8>,
+    codes: Arc<[Line]>,
     rest: Rest,
 }
 
+/// A line of a panel, which is one of the cache. Read as bytes.
+#[derive(Clone, Copy)]
+#[repr(align(64))]
+struct Line(#[allow(dead_code)] [u8; LINE]);
+
 /// What the codes leave over: `[rows / 16][columns][16]`.
+#[derive(Clone)]
 enum Rest {
-    Bytes(Vec<i8>),
-    Words(Vec<i16>),
+    Bytes(Arc<[i8]>),
+    Words(Arc<[i16]>),
 }
 
 /// The least step, whose inverse is a number too.
@@ -183,6 +191,16 @@ pub(crate) fn panel_bytes(cols: usize) -> usize {
     (cols.div_ceil(4) + cols.div_ceil(BLOCK)) * LINE
 }
 
+fn bytes_of(lines: &[Line]) -> &[u8] {
+    // SAFETY: a line is LINE bytes and nothing else.
+    unsafe { std::slice::from_raw_parts(lines.as_ptr().cast(), size_of_val(lines)) }
+}
+
+fn bytes_of_mut(lines: &mut [Line]) -> &mut [u8] {
+    // SAFETY: as above, and all bytes are valid.
+    unsafe { std::slice::from_raw_parts_mut(lines.as_mut_ptr().cast(), size_of_val(lines)) }
+}
+
 impl Panels {
     /// Packs a row-major matrix of F32, F16 or BF16.
     ///
@@ -192,16 +210,16 @@ impl Panels {
         let size = format.info().block_bytes;
         assert_eq!(bytes.len(), rows * cols * size, "panels: shape of {}", format.name());
         let panels = if cols == 0 { 0 } else { rows.div_ceil(ROWS) };
-        let mut codes = vec![0; panels * panel_bytes(cols)];
+        let mut codes = vec![Line([0; LINE]); panels * panel_bytes(cols) / LINE];
         let len = panels * cols * ROWS;
         let rest = match format {
-            BlockFormat::F32 => Rest::Words(pack(cols, format, bytes, &mut codes, len)),
-            _ => Rest::Bytes(pack(cols, format, bytes, &mut codes, len)),
+            BlockFormat::F32 => Rest::Words(pack(cols, format, bytes, bytes_of_mut(&mut codes), len).into()),
+            _ => Rest::Bytes(pack(cols, format, bytes, bytes_of_mut(&mut codes), len).into()),
         };
         Panels {
             rows,
             cols,
-            codes,
+            codes: codes.into(),
             rest,
         }
     }
@@ -218,7 +236,7 @@ impl Panels {
 
     /// Bytes that a product in `Fast` reads.
     pub fn bytes(&self) -> usize {
-        self.codes.len()
+        bytes_of(&self.codes).len()
     }
 
     /// Bytes that it takes.
@@ -227,7 +245,12 @@ impl Panels {
             Rest::Bytes(rest) => rest.len(),
             Rest::Words(rest) => 2 * rest.len(),
         };
-        self.codes.len() + rest
+        self.bytes() + rest
+    }
+
+    /// Where it lies: the same for clones.
+    pub fn address(&self) -> *const u8 {
+        bytes_of(&self.codes).as_ptr()
     }
 
     /// What `Fast` reads.
@@ -235,14 +258,14 @@ impl Panels {
         Codes {
             rows: self.rows,
             cols: self.cols,
-            data: &self.codes,
+            data: bytes_of(&self.codes),
         }
     }
 
     /// All digits of panel `index`: `[columns][16]`.
     pub(crate) fn expand(&self, index: usize, out: &mut [f32]) {
         let (bytes, len) = (panel_bytes(self.cols), self.cols * ROWS);
-        let (codes, out) = (&self.codes[index * bytes..][..bytes], &mut out[..len]);
+        let (codes, out) = (&bytes_of(&self.codes)[index * bytes..][..bytes], &mut out[..len]);
         match &self.rest {
             Rest::Bytes(rest) => expand(self.cols, codes, &rest[index * len..][..len], out),
             Rest::Words(rest) => expand(self.cols, codes, &rest[index * len..][..len], out),
