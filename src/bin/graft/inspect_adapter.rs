@@ -207,10 +207,7 @@ impl Facts<'_> {
         }
         line("Size on disk", bytes(self.size));
         if let Some(on) = self.on {
-            line(
-                "Memory",
-                format!("at most {}, shared by its sessions", bytes(on.memory)),
-            );
+            line("Memory", format!("{}, shared by its sessions", bytes(on.memory)));
         }
         line(
             "Merges",
