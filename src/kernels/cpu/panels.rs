@@ -210,16 +210,17 @@ impl Panels {
         let size = format.info().block_bytes;
         assert_eq!(bytes.len(), rows * cols * size, "panels: shape of {}", format.name());
         let panels = if cols == 0 { 0 } else { rows.div_ceil(ROWS) };
-        let mut codes = vec![Line([0; LINE]); panels * panel_bytes(cols) / LINE];
+        let mut codes = zeros(panels * panel_bytes(cols) / LINE, Line([0; LINE]));
         let len = panels * cols * ROWS;
+        let out = bytes_of_mut(only(&mut codes));
         let rest = match format {
-            BlockFormat::F32 => Rest::Words(pack(cols, format, bytes, bytes_of_mut(&mut codes), len).into()),
-            _ => Rest::Bytes(pack(cols, format, bytes, bytes_of_mut(&mut codes), len).into()),
+            BlockFormat::F32 => Rest::Words(pack(cols, format, bytes, out, len)),
+            _ => Rest::Bytes(pack(cols, format, bytes, out, len)),
         };
         Panels {
             rows,
             cols,
-            codes: codes.into(),
+            codes,
             rest,
         }
     }
@@ -286,21 +287,31 @@ impl Panels {
     }
 }
 
+/// Shared memory to be filled through [`only`]: what is made in a vector would have to be copied.
+fn zeros<T: Copy>(len: usize, zero: T) -> Arc<[T]> {
+    std::iter::repeat_n(zero, len).collect()
+}
+
+/// The contents of what nobody shares yet.
+fn only<T>(new: &mut Arc<[T]>) -> &mut [T] {
+    Arc::get_mut(new).expect("just made")
+}
+
 /// Writes the codes and gives the rest, `len` numbers.
-fn pack<P: Part>(cols: usize, format: BlockFormat, bytes: &[u8], codes: &mut [u8], len: usize) -> Vec<P> {
+fn pack<P: Part>(cols: usize, format: BlockFormat, bytes: &[u8], codes: &mut [u8], len: usize) -> Arc<[P]> {
     /// Added to a small number it leaves the nearest whole number in the lowest bits.
     const NEAREST: f32 = (3 << 22) as f32;
     // Half a step is rounded up: the rest of it is -STEP / 2 parts, not STEP / 2, which does not fit.
     let up = 0.5 / P::STEP;
-    let mut rest = vec![P::default(); len];
+    let mut all = zeros(len, P::default());
     if cols == 0 {
-        return rest;
+        return all;
     }
     let mut wide = vec![0.0; ROWS * cols];
     let panels = bytes.chunks(ROWS * cols * format.info().block_bytes);
     let outs = codes
         .chunks_exact_mut(panel_bytes(cols))
-        .zip(rest.chunks_exact_mut(ROWS * cols));
+        .zip(only(&mut all).chunks_exact_mut(ROWS * cols));
     for (bytes, (mut codes, rest)) in panels.zip(outs) {
         let n = bytes.len() / format.info().block_bytes;
         format.dequantize(bytes, &mut wide[..n]);
@@ -350,7 +361,7 @@ fn pack<P: Part>(cols: usize, format: BlockFormat, bytes: &[u8], codes: &mut [u8
             }
         }
     }
-    rest
+    all
 }
 
 fn expand<P: Part>(cols: usize, mut codes: &[u8], rest: &[P], out: &mut [f32]) {
