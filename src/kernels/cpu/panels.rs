@@ -149,6 +149,22 @@ impl Place {
             scales: start + lines(cols, c / BLOCK) * LINE,
         })
     }
+
+    /// Takes those of token `token`, which come first, off a tile's outliers: where each meets the matrix, as [`of`](Self::of), and its value.
+    #[inline(always)]
+    pub fn of_token(
+        outliers: &mut &[Outlier],
+        token: usize,
+        group: usize,
+        cols: usize,
+    ) -> impl Iterator<Item = (Self, f32)> {
+        let n = outliers.iter().take_while(|o| o.token as usize == token).count();
+        let (first, rest) = outliers.split_at(n);
+        *outliers = rest;
+        first
+            .iter()
+            .filter_map(move |o| Self::of(o, group, cols).map(|place| (place, o.x)))
+    }
 }
 
 /// What becomes of a product.
@@ -237,7 +253,7 @@ impl Panels {
 
     /// Bytes that a product in `Fast` reads.
     pub fn bytes(&self) -> usize {
-        bytes_of(&self.codes).len()
+        size_of_val(&self.codes[..])
     }
 
     /// Bytes that it takes.
@@ -251,7 +267,7 @@ impl Panels {
 
     /// Where it lies: the same for clones.
     pub fn address(&self) -> *const u8 {
-        bytes_of(&self.codes).as_ptr()
+        self.codes.as_ptr().cast()
     }
 
     /// What `Fast` reads.
@@ -404,6 +420,7 @@ pub(crate) unsafe fn portable_codes(p: Codes, panels: Range<usize>, x: Records, 
         let number = |at: usize| f32::from_le_bytes(data[at..].as_chunks().0[0]);
         for index in x.tiles.clone() {
             let records = &x.acts.i8_tile(index)[x.group * I8_LINES * tile..];
+            let mut outliers = x.acts.tile_outliers(index);
             for t in 0..tile.min(y.m() - (index * tile).min(y.m())) {
                 let (mut sums, mut at) = ([0.0f32; ROWS], 0);
                 for (group, record) in records
@@ -424,13 +441,10 @@ pub(crate) unsafe fn portable_codes(p: Codes, panels: Range<usize>, x: Records, 
                     }
                     at += (lines + 1) * LINE;
                 }
-                for o in x.acts.tile_outliers(index).iter().filter(|o| o.token as usize == t) {
-                    let Some(place) = Place::of(o, x.group, p.cols) else {
-                        continue;
-                    };
+                for (place, value) in Place::of_token(&mut outliers, t, x.group, p.cols) {
                     for (r, sum) in sums.iter_mut().enumerate() {
                         let code = i16::from(data[place.line + 4 * r + place.byte]) - ZERO;
-                        *sum += o.x * (f32::from(code) * number(place.scales + 4 * r));
+                        *sum += value * (f32::from(code) * number(place.scales + 4 * r));
                     }
                 }
                 // SAFETY: the caller's promise: nobody else uses these columns of y.

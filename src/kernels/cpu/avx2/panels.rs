@@ -228,22 +228,17 @@ unsafe fn lone<const V: usize, const T: usize>(
     // They come by token, so that a token's sums can stay in registers.
     for (t, sums) in sums.iter_mut().enumerate() {
         let mut f = *sums;
-        while let Some((o, rest)) = outliers.split_first()
-            && o.token as usize == t
-        {
-            outliers = rest;
-            if let Some(place) = Place::of(o, group, cols) {
-                for (v, f) in f.iter_mut().enumerate() {
-                    // SAFETY: a column that the panel has.
-                    unsafe {
-                        let (x, zero) = (_mm256_set1_ps(o.x), _mm256_set1_ps(f32::from(ZERO)));
-                        let shift = _mm_cvtsi32_si128(8 * place.byte as i32);
-                        let line = _mm256_loadu_si256(data.add(place.line + vector(panel, v)).cast());
-                        let code = _mm256_and_si256(_mm256_srl_epi32(line, shift), _mm256_set1_epi32(255));
-                        let code = _mm256_sub_ps(_mm256_cvtepi32_ps(code), zero);
-                        let scale = _mm256_loadu_ps(data.add(place.scales + vector(panel, v)).cast());
-                        *f = _mm256_fmadd_ps(_mm256_mul_ps(code, scale), x, *f);
-                    }
+        for (place, value) in Place::of_token(&mut outliers, t, group, cols) {
+            for (v, f) in f.iter_mut().enumerate() {
+                // SAFETY: a column that the panel has.
+                unsafe {
+                    let (x, zero) = (_mm256_set1_ps(value), _mm256_set1_ps(f32::from(ZERO)));
+                    let shift = _mm_cvtsi32_si128(8 * place.byte as i32);
+                    let line = _mm256_loadu_si256(data.add(place.line + vector(panel, v)).cast());
+                    let code = _mm256_and_si256(_mm256_srl_epi32(line, shift), _mm256_set1_epi32(255));
+                    let code = _mm256_sub_ps(_mm256_cvtepi32_ps(code), zero);
+                    let scale = _mm256_loadu_ps(data.add(place.scales + vector(panel, v)).cast());
+                    *f = _mm256_fmadd_ps(_mm256_mul_ps(code, scale), x, *f);
                 }
             }
         }

@@ -317,19 +317,14 @@ unsafe fn lone<const V: usize, const T: usize>(
     // They come by token, so that a token's sums can stay in registers.
     for (t, sums) in sums.iter_mut().enumerate() {
         let mut f = *sums;
-        while let Some((o, rest)) = outliers.split_first()
-            && o.token as usize == t
-        {
-            outliers = rest;
-            if let Some(place) = Place::of(o, group, cols) {
-                for (v, f) in f.iter_mut().enumerate() {
-                    // SAFETY: a column that the panel has.
-                    unsafe {
-                        let line = signed(data.add(place.line + vector(panel, v)));
-                        let code = signed_byte(vreinterpretq_s32_s8(line), place.byte);
-                        let scale = vld1q_f32(data.add(place.scales + vector(panel, v)).cast());
-                        *f = vfmaq_n_f32(*f, vmulq_f32(code, scale), o.x);
-                    }
+        for (place, value) in Place::of_token(&mut outliers, t, group, cols) {
+            for (v, f) in f.iter_mut().enumerate() {
+                // SAFETY: a column that the panel has.
+                unsafe {
+                    let line = signed(data.add(place.line + vector(panel, v)));
+                    let code = signed_byte(vreinterpretq_s32_s8(line), place.byte);
+                    let scale = vld1q_f32(data.add(place.scales + vector(panel, v)).cast());
+                    *f = vfmaq_n_f32(*f, vmulq_f32(code, scale), value);
                 }
             }
         }
