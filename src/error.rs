@@ -22,6 +22,8 @@ pub enum ErrorKind {
     Limit,
     /// The caller used the interface wrongly (an empty prompt, an unknown name).
     Usage,
+    /// The caller asked for the work to end.
+    Cancelled,
     /// A defect in Graft itself, such as a panic in a worker thread.
     Internal,
 }
@@ -85,6 +87,13 @@ impl Error {
         Self::new(ErrorKind::Internal, message)
     }
 
+    /// A panic that `what` met, with its message.
+    pub fn panicked(what: &str, panic: &(dyn std::any::Any + Send)) -> Self {
+        let text = panic.downcast_ref::<&str>().copied();
+        let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+        Self::internal(what).found(text.unwrap_or("an unknown cause"))
+    }
+
     /// The system's error `e` while doing `what` (for example "cannot open") to `path`.
     pub fn io(path: &Path, what: &str, e: &std::io::Error) -> Self {
         Self::new(ErrorKind::Io, format!("{what}: {e}")).file(path)
@@ -122,6 +131,16 @@ impl Error {
     /// The file at fault, where there is one.
     pub fn path(&self) -> Option<&Path> {
         self.0.file.as_deref()
+    }
+
+    /// What would have been right, where that is known.
+    pub fn expectation(&self) -> Option<&str> {
+        self.0.expected.as_deref()
+    }
+
+    /// What was there instead, where that is known.
+    pub fn finding(&self) -> Option<&str> {
+        self.0.found.as_deref()
     }
 
     /// The tensor, metadata key, field or argument at fault, where there is one.

@@ -9,7 +9,7 @@ use super::model::{Adapter, Model};
 use super::sample::Sample;
 use super::session::{Session, SessionOptions};
 use crate::adapter::{Active, merge};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::format::GgufPlan;
 use crate::kernels::{Cpu, Precision};
 use crate::model::cpu::CpuWeight;
@@ -555,7 +555,7 @@ impl Change {
 fn go_on(yes: bool) -> Result<()> {
     match yes {
         true => Ok(()),
-        false => Err(Error::usage("cancelled")),
+        false => Err(Error::new(ErrorKind::Cancelled, "cancelled")),
     }
 }
 

@@ -1,5 +1,6 @@
 //! Conversations: a loaded [`Model`], the [`Session`]s that share it, how the next token is chosen, when to end.
 
+pub mod cancel;
 pub mod count;
 pub mod divergence;
 pub mod generate;
@@ -11,9 +12,10 @@ mod scan;
 pub mod session;
 pub mod stop;
 
+pub use cancel::Cancel;
 pub use count::ParameterCount;
 pub use divergence::Divergence;
-pub use generate::{Finish, GenerateOptions, Generated, Timings, generate};
+pub use generate::{Finish, GenerateOptions, Generated, Generation, Timings, generate};
 pub use merge::{MergeOptions, MergeReport, MergeType, MergedTensor};
 pub use model::{Adapter, LoadOptions, Model};
 pub use sampler::{Sampler, SamplerOptions};

@@ -158,6 +158,19 @@ impl Model {
         Ok(self.0.chat_template.get().and_then(Option::as_ref))
     }
 
+    /// The chat template in the file.
+    ///
+    /// # Errors
+    /// There is none, or it does not compile.
+    pub fn need_chat_template(&self) -> Result<&ChatTemplate> {
+        self.chat_template()?.ok_or_else(|| {
+            Error::unsupported("this model has no chat template: it continues text, it does not answer")
+                .file(self.gguf().path())
+                .item("tokenizer.chat_template")
+                .expected("a model tuned for chat")
+        })
+    }
+
     /// Opens the PEFT folder (or the GGUF file of a LoRA) at `path` and puts it on this model. Sessions use it from
     /// [`Session::set_adapters`] on.
     ///

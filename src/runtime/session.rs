@@ -196,9 +196,7 @@ impl Session {
         // invariant is broken.
         catch_unwind(AssertUnwindSafe(|| self.run_chunks(tokens, after))).map_err(|panic| {
             self.logits.clear();
-            let text = panic.downcast_ref::<&str>().copied();
-            let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-            Error::internal("evaluation panicked").found(text.unwrap_or("an unknown cause"))
+            Error::panicked("evaluation panicked", &*panic)
         })
     }
 
@@ -332,6 +330,17 @@ impl Session {
             self.logits.clear();
         }
         Ok(())
+    }
+
+    /// Keeps what the session's tokens share with the beginning of `tokens`, and forgets the rest, so that only `tokens[n..]` is left to be
+    /// evaluated, n being what is returned. At least one token is left, to have logits.
+    pub fn keep_common(&mut self, tokens: &[u32]) -> usize {
+        let same = tokens.iter().zip(&self.tokens).take_while(|(a, b)| a == b).count();
+        let same = same.min(tokens.len().saturating_sub(1));
+        if self.truncate(same).is_err() {
+            self.reset();
+        }
+        self.tokens.len()
     }
 
     /// Makes room in a full context: keeps the first `keep` tokens and the later half of the others, and evaluates

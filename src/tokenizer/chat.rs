@@ -75,12 +75,17 @@ impl ChatTemplate {
     /// The template in `tokenizer.chat_template`; `None` where the file has none.
     pub fn from_gguf(meta: &Metadata, tokenizer: &Tokenizer) -> Result<Option<Self>> {
         let Some(source) = meta.str(KEY)? else { return Ok(None) };
+        let template = Self::for_tokenizer(source, tokenizer);
+        template.map(Some).map_err(|e| meta.error(e, KEY))
+    }
+
+    /// Compiles `source` for the model that `tokenizer` belongs to.
+    pub fn for_tokenizer(source: &str, tokenizer: &Tokenizer) -> Result<Self> {
         let text = |id: Option<u32>| {
             let bytes = id.and_then(|id| tokenizer.token_bytes(id)).unwrap_or_default();
             String::from_utf8_lossy(bytes).into_owned()
         };
-        let template = Self::new(source, &text(tokenizer.bos()), &text(tokenizer.eos()));
-        template.map(Some).map_err(|e| meta.error(e, KEY))
+        Self::new(source, &text(tokenizer.bos()), &text(tokenizer.eos()))
     }
 
     /// Compiles `source`; `bos` and `eos` are the texts of the model's `bos_token` and `eos_token` (empty where it has none).

@@ -368,7 +368,7 @@ impl Worker<'_> {
             ignore_eos: task.ignore_eos.unwrap_or(self.args.end.ignore_eos),
             keep: self.args.end.keep,
             show_special: false,
-            cancel: Some(catch.flag()),
+            cancel: vec![catch.flag()],
         };
         let tokenizer = self.model.tokenizer()?.clone();
         let session = self.session(max_tokens.map(|n| n.saturating_add(prompt.len())))?;

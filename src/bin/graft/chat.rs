@@ -230,7 +230,7 @@ impl Chat<'_> {
         let options = GenerateOptions {
             max_tokens: self.max_tokens,
             stop: self.args.stop.clone(),
-            cancel: Some(catch.flag()),
+            cancel: vec![catch.flag()],
             ..Default::default()
         };
         let mut printed = Ok(());
@@ -282,17 +282,7 @@ impl Chat<'_> {
                 "the context is full: the oldest turns were dropped ({dropped})"
             ));
         }
-        let same = ids
-            .iter()
-            .zip(self.session.tokens())
-            .take_while(|(a, b)| a == b)
-            .count();
-        // At least one token must be evaluated, to have logits.
-        let same = same.min(ids.len().saturating_sub(1));
-        let kept = if self.session.truncate(same).is_ok() { same } else { 0 };
-        if kept == 0 {
-            self.session.reset();
-        }
+        let kept = self.session.keep_common(&ids);
         Ok(ids[kept..].to_vec())
     }
 }

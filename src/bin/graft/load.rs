@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use graft::adapter::AdapterOptions;
 use graft::tokenizer::{EncodeOptions, Message};
-use graft::{Adapter, Error, LoadOptions, Model, Result, Session, SessionOptions};
+use graft::{Adapter, Error, ErrorKind, LoadOptions, Model, Result, Session, SessionOptions};
 
 use crate::args::{ModelArgs, PromptArgs};
 use crate::progress::Progress;
@@ -189,13 +189,13 @@ pub fn prompt(model: &Model, args: &PromptArgs, chat: bool) -> Result<Vec<u32>> 
 
 /// The ids of a conversation in the model's chat template, ready for the assistant's answer.
 pub fn chat_prompt(model: &Model, messages: &[Message]) -> Result<Vec<u32>> {
-    let Some(template) = model.chat_template()? else {
-        let e = Error::unsupported("this model has no chat template: it continues text, it does not answer");
-        return Err(e
-            .file(model.gguf().path())
-            .item("tokenizer.chat_template")
-            .expected("a model tuned for chat; or: graft run -p TEXT"));
-    };
+    let template = model.need_chat_template().map_err(|e| {
+        if e.kind() == ErrorKind::Unsupported {
+            e.expected("a model tuned for chat; or: graft run -p TEXT")
+        } else {
+            e
+        }
+    })?;
     // The template writes the begin token where the model wants one.
     let options = EncodeOptions {
         add_bos_eos: false,

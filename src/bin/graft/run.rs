@@ -60,7 +60,7 @@ pub fn run(args: &RunArgs, started: Instant) -> Done {
         ignore_eos: args.end.ignore_eos,
         keep: args.end.keep,
         show_special: args.special,
-        cancel: Some(catch.flag()),
+        cancel: vec![catch.flag()],
     };
     let (mut printed, mut first) = (Ok(()), None);
     let mut on_text = |text: &str, _| {
