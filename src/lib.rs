@@ -2,6 +2,7 @@
 //!
 //! The map of the house; imports point downwards only:
 //!
+//! * `capi`: all of it for C, behind the feature `capi`
 //! * [`runtime`]: a loaded [`Model`], its [`Session`]s (KV cache, active adapters), how the next token is chosen
 //! * [`adapter`]: a PEFT folder, lowered to a few common forms and attached to a model's sites
 //! * [`model`]: metadata to a [`model::Spec`]; the one forward pass ([`model::decoder`]); one file an architecture
@@ -42,6 +43,8 @@
 //! ```
 
 pub mod adapter;
+#[cfg(feature = "capi")]
+pub mod capi;
 pub mod error;
 pub mod format;
 pub mod kernels;
