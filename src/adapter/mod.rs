@@ -124,6 +124,15 @@ impl AdapterFile {
         }
     }
 
+    /// An adapter in memory: the folder's `adapter_config.json` and `adapter_model.safetensors`. (A GGUF file in memory:
+    /// [`Gguf::from_bytes`] and [`AdapterFile::of_gguf`].)
+    ///
+    /// # Errors
+    /// As [`AdapterFile::open_with`]; the files are called by these names.
+    pub fn from_bytes(config: Vec<u8>, tensors: Vec<u8>, options: &AdapterOptions) -> Result<Self> {
+        Self::of_folder(&PeftFolder::from_bytes(config, tensors)?, options)
+    }
+
     /// The adapter in an opened GGUF file.
     ///
     /// # Errors

@@ -8,6 +8,7 @@
 //! ```
 
 use std::fmt;
+use std::fs::File;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -66,21 +67,44 @@ impl Gguf {
     /// Opens `path`; for `NAME-00001-of-0000N.gguf` all N parts beside it, whichever of them `path` is.
     pub fn open(path: &Path, mode: LoadMode) -> Result<Self> {
         let Some(split) = SplitName::of(path) else {
-            let gguf = Self::from_parts(vec![Mapping::open(path, mode)?])?;
-            return match gguf.metadata.usize("split.count")? {
-                None | Some(0 | 1) => Ok(gguf),
-                Some(n) => Err(Error::invalid("this is one part of a split model and was renamed")
-                    .file(path)
-                    .item("split.count")
+            return Self::whole(Mapping::open(path, mode)?, |n| {
+                Error::invalid("this is one part of a split model and was renamed")
                     .expected(format_args!("a name like NAME-00001-of-{n:05}.gguf"))
-                    .found(path.file_name().unwrap_or_default().display())),
-            };
+                    .found(path.file_name().unwrap_or_default().display())
+            });
         };
         let open = |part| {
             Mapping::open(&split.part(part), mode)
                 .map_err(|e| e.item(format!("part {part} of {} of a split model", split.count)))
         };
         Self::from_parts((1..=split.count).map(open).collect::<Result<_>>()?)
+    }
+
+    /// Opens what lies in `file` from byte `offset` on, `len` bytes or all: a file within a bundle of an app. Any
+    /// offset will do.
+    ///
+    /// # Errors
+    /// As [`Mapping::of_file`], a broken file, and a part of a split model.
+    pub fn of_file(file: File, offset: u64, len: Option<u64>, mode: LoadMode) -> Result<Self> {
+        Self::whole(Mapping::of_file(file, offset, len, mode)?, not_by_path)
+    }
+
+    /// Opens bytes in memory: they are kept, not copied, and dropped when nothing that was made of them is left;
+    /// `as_ref` must give the same ones at each call. Errors call them "memory".
+    ///
+    /// # Errors
+    /// No bytes, a broken file, and a part of a split model.
+    pub fn from_bytes(bytes: impl AsRef<[u8]> + Send + Sync + 'static) -> Result<Self> {
+        Self::whole(Mapping::from_bytes(Path::new("memory"), bytes)?, not_by_path)
+    }
+
+    /// A model in one file; `part` makes the error for one that says to be one of this many.
+    fn whole(file: Mapping, part: impl FnOnce(usize) -> Error) -> Result<Self> {
+        let gguf = Self::from_parts(vec![file])?;
+        match gguf.metadata.usize("split.count")? {
+            None | Some(0 | 1) => Ok(gguf),
+            Some(n) => Err(part(n).file(gguf.path()).item("split.count")),
+        }
     }
 
     /// Whether a file is at `path` that begins as GGUF does.
@@ -91,12 +115,6 @@ impl Gguf {
         is_file
             && std::fs::File::open(path).is_ok_and(|mut file| std::io::Read::read_exact(&mut file, &mut magic).is_ok())
             && &magic == b"GGUF"
-    }
-
-    /// Opens bytes in memory as if they were the only file.
-    #[doc(hidden)]
-    pub fn from_bytes(bytes: Vec<u8>) -> Result<Self> {
-        Self::from_parts(vec![Mapping::from_bytes("memory", bytes)])
     }
 
     fn from_parts(parts: Vec<Mapping>) -> Result<Self> {
@@ -129,7 +147,7 @@ impl Gguf {
         })
     }
 
-    /// The path that was opened (of the first part).
+    /// The path that was opened (of the first part); for what has no path a name such as "memory".
     pub fn path(&self) -> &Path {
         self.parts.first().map_or(Path::new(""), Mapping::path)
     }
@@ -172,6 +190,13 @@ impl Gguf {
     pub fn data(&self, t: &TensorInfo) -> &[u8] {
         &self.mapping(t).bytes()[t.range.clone()]
     }
+}
+
+/// The error for a part of a model in `count` files that was not opened by its path.
+fn not_by_path(count: usize) -> Error {
+    Error::unsupported("a part of a split model that is not opened by its path, beside the others")
+        .expected("a model in one file")
+        .found(format_args!("one of {count} files"))
 }
 
 /// Checks file number `part` from its first byte to the end of its tensor directory, and appends its tensors.

@@ -60,11 +60,12 @@ impl PeftFolder {
         Self::from_parts(dir, &config, Mapping::open(&tensors, mode)?)
     }
 
-    /// The two files from memory, for fuzzing.
-    #[doc(hidden)]
+    /// The two files of the folder, `adapter_config.json` and `adapter_model.safetensors`, from memory. Errors call
+    /// them by these names. They are kept, not copied.
     pub fn from_bytes(config: Vec<u8>, tensors: Vec<u8>) -> Result<Self> {
-        let config = Mapping::from_bytes(CONFIG, config);
-        Self::from_parts(Path::new("memory"), &config, Mapping::from_bytes(TENSORS, tensors))
+        let (dir, config_name, tensors_name) = (Path::new("memory"), Path::new(CONFIG), Path::new(TENSORS));
+        let config = Mapping::from_bytes(config_name, config)?;
+        Self::from_parts(dir, &config, Mapping::from_bytes(tensors_name, tensors)?)
     }
 
     fn from_parts(dir: &Path, config: &Mapping, tensors: Mapping) -> Result<Self> {

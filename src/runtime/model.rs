@@ -1,5 +1,6 @@
 //! A loaded model: the file, the facts, the weights on the device, the tokenizer. Immutable and shared.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
@@ -67,7 +68,34 @@ impl Model {
     /// A file that is missing, broken, of an architecture that Graft does not run, or whose tensors are not those of its
     /// architecture; each names file, tensor or key, what was expected and what was found.
     pub fn open_with(path: impl AsRef<Path>, options: &LoadOptions) -> Result<Self> {
-        let gguf_file = Gguf::open(path.as_ref(), options.mode)?;
+        Self::of_gguf(Gguf::open(path.as_ref(), options.mode)?, options)
+    }
+
+    /// Opens the GGUF file that lies in `file` from byte `offset` on and has `len` bytes, or all that follow: what an
+    /// app gets of its bundle. It is mapped or read as [`LoadOptions::mode`] says; any offset will do.
+    ///
+    /// # Errors
+    /// As [`Model::open_with`]; a range that does not lie in the file; a part of a split model. The file is called
+    /// "the opened file".
+    pub fn open_file(file: File, offset: u64, len: Option<u64>, options: &LoadOptions) -> Result<Self> {
+        Self::of_gguf(Gguf::of_file(file, offset, len, options.mode)?, options)
+    }
+
+    /// Opens a GGUF file that is in memory. The bytes are kept, not copied, and dropped after the last clone of the
+    /// model and everything made of it; `as_ref` must give the same ones at each call. [`LoadOptions::mode`] says
+    /// nothing here.
+    ///
+    /// # Errors
+    /// As [`Model::open_with`]; a part of a split model. The file is called "memory".
+    pub fn open_memory(bytes: impl AsRef<[u8]> + Send + Sync + 'static, options: &LoadOptions) -> Result<Self> {
+        Self::of_gguf(Gguf::from_bytes(bytes)?, options)
+    }
+
+    /// The model in an opened file.
+    ///
+    /// # Errors
+    /// As [`Model::open_with`].
+    pub fn of_gguf(gguf_file: Gguf, options: &LoadOptions) -> Result<Self> {
         if gguf::is_adapter(&gguf_file)? {
             let e = Error::invalid("this is an adapter, not a model").file(gguf_file.path());
             return Err(e.expected("a model, with the adapter put on it (-a FILE)"));

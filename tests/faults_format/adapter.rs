@@ -14,7 +14,7 @@ use crate::{allowed, check_error, common, measured};
 #[track_caller]
 pub fn open(bytes: Vec<u8>) -> Result<SafeTensors, Error> {
     let len = bytes.len();
-    let (result, peak) = measured(|| SafeTensors::from_mapping(Mapping::from_bytes("memory", bytes)));
+    let (result, peak) = measured(|| SafeTensors::from_mapping(Mapping::from_bytes("memory".as_ref(), bytes)?));
     assert!(peak <= allowed(len), "{peak} bytes held for a file of {len}");
     match &result {
         Ok(file) => {
