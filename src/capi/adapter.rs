@@ -1,16 +1,17 @@
 //! Adapters: what PEFT's `save_pretrained` wrote, put on a model. Any thread.
 
-use std::ffi::{CString, c_char};
+use std::ffi::{CString, c_char, c_void};
 use std::ptr::null;
 
 use super::error::{c_text, graft_error};
+use super::facts::u32_of;
 use super::handle::{self, Handle};
 use super::input::{self, Extensible, Out, facts, out};
-use super::model::{graft_model, u32_of};
+use super::model::graft_model;
 use super::status::graft_status;
 use super::{Outcome, call, log, quiet};
 use crate::Adapter;
-use crate::adapter::AdapterOptions;
+use crate::adapter::{AdapterFile, AdapterOptions};
 
 /// An adapter on a model. Sessions keep what they need of it: it may be freed while they use it.
 pub struct graft_adapter {
@@ -108,6 +109,34 @@ pub unsafe extern "C" fn graft_adapter_open(
                 &path.display(),
                 adapter,
             );
+            Ok(())
+        })
+    }
+}
+
+/// As `graft_adapter_open`, of files that lie in memory: the folder's `adapter_config.json` and `adapter_model.safetensors`. They are
+/// copied.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn graft_adapter_open_memory(
+    model: *const graft_model,
+    config: *const c_void,
+    config_len: usize,
+    tensors: *const c_void,
+    tensors_len: usize,
+    options: *const graft_adapter_options,
+    adapter: *mut *mut graft_adapter,
+    error: *mut *mut graft_error,
+) -> graft_status {
+    // SAFETY: as the caller promises.
+    unsafe {
+        call(error, || {
+            let adapter = out(adapter, "adapter")?;
+            let config = input::slice(config.cast::<u8>(), config_len, "config")?;
+            let tensors = input::slice(tensors.cast::<u8>(), tensors_len, "tensors")?;
+            let options = adapter_options(options)?;
+            let loaded = handle::shared(model)?;
+            let file = AdapterFile::from_bytes(config.to_vec(), tensors.to_vec(), &options)?;
+            give(loaded.model.attach(&file)?, &"an adapter in memory", adapter);
             Ok(())
         })
     }

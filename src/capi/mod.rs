@@ -16,6 +16,7 @@ pub mod adapter;
 pub mod cancel;
 pub mod chat;
 pub mod error;
+pub mod facts;
 pub mod generate;
 pub mod generation;
 mod handle;
@@ -47,6 +48,7 @@ pub const HEADER: &[&str] = &[
     "cancel",
     "team",
     "model",
+    "facts",
     "tokens",
     "chat",
     "adapter",

@@ -1,12 +1,11 @@
 //! Models: a file, mapped and shared. Any thread may use a model, several at a time.
 
-use std::ffi::{CStr, CString, c_char, c_void};
+use std::ffi::{CString, c_char, c_void};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::error::{c_text, graft_error};
 use super::handle::{self, Handle};
-use super::input::{self, Extensible, Out, facts, maybe_out, out};
-use super::memory::give_text;
+use super::input::{self, Extensible, Out, out};
 use super::status::graft_status;
 use super::team::graft_team;
 use super::{Outcome, call, log, quiet};
@@ -22,11 +21,11 @@ pub struct graft_model {
 /// A model and its texts, as C reads them.
 pub(super) struct Loaded {
     pub model: Model,
-    architecture: CString,
-    name: Option<CString>,
-    isa: CString,
-    keys: Vec<CString>,
-    tensors: Vec<(CString, CString)>,
+    pub architecture: CString,
+    pub name: Option<CString>,
+    pub isa: CString,
+    pub keys: Vec<CString>,
+    pub tensors: Vec<(CString, CString)>,
 }
 
 impl Handle for graft_model {
@@ -221,272 +220,117 @@ pub unsafe extern "C" fn graft_model_open(
     }
 }
 
+/// Opens the GGUF file that is the `len` bytes of an opened file from `offset` on (`len` 0: all up to its end): apps have models in their
+/// bundles. `fd` stays the caller's, and may be closed when the call has returned. `GRAFT_ERROR_UNSUPPORTED` on Windows.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn graft_model_open_fd(
+    fd: i32,
+    offset: u64,
+    len: u64,
+    options: *const graft_model_options,
+    model: *mut *mut graft_model,
+    error: *mut *mut graft_error,
+) -> graft_status {
+    // SAFETY: as the caller promises.
+    unsafe {
+        call(error, || {
+            let model = out(model, "model")?;
+            let file = opened(fd)?;
+            load(options, model, |options| {
+                Model::open_file(file, offset, (len > 0).then_some(len), options)
+            })
+        })
+    }
+}
+
+/// A file of our own on what `fd` is open on.
+#[cfg(unix)]
+unsafe fn opened(fd: i32) -> Outcome<std::fs::File> {
+    let bad = |found: String| {
+        Error::usage("not an open file")
+            .item("fd")
+            .expected("a file descriptor")
+            .found(found)
+    };
+    if fd < 0 {
+        return Err(bad(fd.to_string()).into());
+    }
+    // SAFETY: not -1; the caller promises that it stays open during the call, and where it is not open, cloning fails.
+    let borrowed = unsafe { std::os::fd::BorrowedFd::borrow_raw(fd) };
+    let own = borrowed.try_clone_to_owned().map_err(|e| bad(e.to_string()))?;
+    Ok(own.into())
+}
+
+#[cfg(not(unix))]
+unsafe fn opened(_: i32) -> Outcome<std::fs::File> {
+    Err(Error::unsupported("file descriptors are of Unix only")
+        .item("fd")
+        .into())
+}
+
+/// Is told that memory is no longer used.
+pub type graft_release_callback = Option<unsafe extern "C" fn(user_data: *mut c_void)>;
+
+/// The caller's memory, given back when it is dropped.
+struct Lent {
+    data: *const u8,
+    len: usize,
+    release: graft_release_callback,
+    user_data: *mut c_void,
+}
+
+// SAFETY: read-only memory, and a callback that any thread may call, as the header asks.
+unsafe impl Send for Lent {}
+// SAFETY: as above.
+unsafe impl Sync for Lent {}
+
+impl AsRef<[u8]> for Lent {
+    fn as_ref(&self) -> &[u8] {
+        // SAFETY: checked before it is handed on; the caller promises that the memory is there until it is released.
+        unsafe { std::slice::from_raw_parts(self.data, self.len) }
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        if let Some(release) = self.release {
+            // SAFETY: the caller promises that it may be called so, once, by any thread.
+            unsafe { release(self.user_data) };
+        }
+    }
+}
+
+/// Opens the GGUF file that lies in memory, `len` bytes at `data`, which are not copied: they must stay and not change until `release` is
+/// called (by any thread, once, also where this call fails), when the model and all that came of it are freed. `release` may be NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn graft_model_open_memory(
+    data: *const c_void,
+    len: usize,
+    release: graft_release_callback,
+    release_user_data: *mut c_void,
+    options: *const graft_model_options,
+    model: *mut *mut graft_model,
+    error: *mut *mut graft_error,
+) -> graft_status {
+    let lent = Lent {
+        data: data.cast(),
+        len,
+        release,
+        user_data: release_user_data,
+    };
+    // SAFETY: as the caller promises.
+    unsafe {
+        call(error, || {
+            let model = out(model, "model")?;
+            input::slice(lent.data, len.max(1), "data")?;
+            load(options, model, |options| Model::open_memory(lent, options))
+        })
+    }
+}
+
 /// Frees a model. NULL is allowed.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn graft_model_free(model: *mut graft_model) {
     // SAFETY: as the caller promises.
     quiet(|| unsafe { handle::free(model) });
-}
-
-/// Facts about a model. Texts are valid until it is freed.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub struct graft_model_info {
-    /// `sizeof(graft_model_info)`, set by the caller.
-    pub struct_size: usize,
-    /// Such as "llama".
-    pub architecture: *const c_char,
-    /// What the file calls it, or NULL.
-    pub name: *const c_char,
-    /// The instruction set level that runs it, such as "avx2" or "neon-i8mm".
-    pub isa: *const c_char,
-    /// Numbers in the file.
-    pub parameters: u64,
-    /// Bytes of them.
-    pub weight_bytes: u64,
-    /// Entries of the vocabulary.
-    pub vocab_size: u32,
-    /// The most tokens that a session can hold.
-    pub context_length: u32,
-    /// Layers.
-    pub n_layers: u32,
-    /// Numbers in a hidden state.
-    pub hidden_size: u32,
-    /// Heads of attention.
-    pub n_heads: u32,
-    /// Heads of keys and values.
-    pub n_kv_heads: u32,
-    /// Numbers in a head.
-    pub head_dim: u32,
-    /// Width of the MLP.
-    pub ffn_size: u32,
-    /// Threads that work for it, the calling one included.
-    pub threads: u32,
-    /// Whether it has a chat template: 1 or 0.
-    pub has_chat_template: i32,
-    /// The token that begins a text, or -1.
-    pub bos: i64,
-    /// The token that ends a text, or -1.
-    pub eos: i64,
-}
-
-// SAFETY: numbers and pointers; `struct_size` is first.
-unsafe impl Extensible for graft_model_info {
-    const NAME: &'static str = "graft_model_info";
-    const FIRST: usize = size_of::<Self>();
-
-    fn defaults() -> Self {
-        graft_model_info {
-            struct_size: size_of::<Self>(),
-            architecture: std::ptr::null(),
-            name: std::ptr::null(),
-            isa: std::ptr::null(),
-            parameters: 0,
-            weight_bytes: 0,
-            vocab_size: 0,
-            context_length: 0,
-            n_layers: 0,
-            hidden_size: 0,
-            n_heads: 0,
-            n_kv_heads: 0,
-            head_dim: 0,
-            ffn_size: 0,
-            threads: 0,
-            has_chat_template: 0,
-            bos: -1,
-            eos: -1,
-        }
-    }
-}
-
-/// Numbers of the model are far below this; what is not is cut.
-pub(super) fn u32_of(n: usize) -> u32 {
-    u32::try_from(n).unwrap_or(u32::MAX)
-}
-
-/// Writes the facts about a model to `*info`, whose `struct_size` is set.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn graft_model_get_info(
-    model: *const graft_model,
-    info: *mut graft_model_info,
-    error: *mut *mut graft_error,
-) -> graft_status {
-    // SAFETY: as the caller promises.
-    unsafe {
-        call(error, || {
-            let info = facts(info)?;
-            let loaded = handle::shared(model)?;
-            let (spec, gguf) = (loaded.model.spec(), loaded.model.gguf());
-            let tokenizer = loaded.model.tokenizer().ok();
-            let id = |id: Option<u32>| id.map_or(-1, i64::from);
-            info.put(graft_model_info {
-                architecture: loaded.architecture.as_ptr(),
-                name: loaded.name.as_deref().map_or(std::ptr::null(), CStr::as_ptr),
-                isa: loaded.isa.as_ptr(),
-                parameters: gguf.tensors().iter().map(|t| t.elements() as u64).sum(),
-                weight_bytes: gguf.tensors().iter().map(|t| t.range.len() as u64).sum(),
-                vocab_size: u32_of(spec.vocab_size),
-                context_length: u32_of(spec.context_length),
-                n_layers: u32_of(spec.n_layers),
-                hidden_size: u32_of(spec.hidden_size),
-                n_heads: u32_of(spec.n_heads),
-                n_kv_heads: u32_of(spec.n_kv_heads),
-                head_dim: u32_of(spec.head_dim),
-                ffn_size: u32_of(spec.ffn_size),
-                threads: u32_of(loaded.model.backend().threads()),
-                has_chat_template: loaded.model.chat_template().is_ok_and(|t| t.is_some()).into(),
-                bos: id(tokenizer.and_then(crate::tokenizer::Tokenizer::bos)),
-                eos: id(tokenizer.and_then(crate::tokenizer::Tokenizer::eos)),
-                ..Extensible::defaults()
-            });
-            Ok(())
-        })
-    }
-}
-
-/// `items[at]`, or an error that names `item`.
-fn nth<'a, T>(items: &'a [T], at: usize, item: &str) -> Outcome<&'a T> {
-    items.get(at).ok_or_else(|| {
-        let e = Error::usage("there is no such one").item(item);
-        e.expected(format_args!("below {}", items.len())).found(at).into()
-    })
-}
-
-/// How many metadata keys the model's file has.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn graft_model_metadata_count(
-    model: *const graft_model,
-    count: *mut usize,
-    error: *mut *mut graft_error,
-) -> graft_status {
-    // SAFETY: as the caller promises.
-    unsafe {
-        call(error, || {
-            let count = out(count, "count")?;
-            count.put(handle::shared(model)?.keys.len());
-            Ok(())
-        })
-    }
-}
-
-/// The key number `index`, in the file's order. `*key` is valid until the model is freed.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn graft_model_metadata_key(
-    model: *const graft_model,
-    index: usize,
-    key: *mut *const c_char,
-    error: *mut *mut graft_error,
-) -> graft_status {
-    // SAFETY: as the caller promises.
-    unsafe {
-        call(error, || {
-            let key = out(key, "key")?;
-            let loaded = handle::shared(model)?;
-            key.put(nth(&loaded.keys, index, "index")?.as_ptr());
-            Ok(())
-        })
-    }
-}
-
-/// A key's value as JSON: a number, a text, `true`, a list. `*json` is NUL-terminated and to be freed with `graft_free`; `json_len` may be
-/// NULL. `GRAFT_ERROR_USAGE` where there is no such key.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn graft_model_metadata(
-    model: *const graft_model,
-    key: *const c_char,
-    key_len: usize,
-    json: *mut *mut c_char,
-    json_len: *mut usize,
-    error: *mut *mut graft_error,
-) -> graft_status {
-    // SAFETY: as the caller promises.
-    unsafe {
-        call(error, || {
-            let (json, json_len) = (out(json, "json")?, maybe_out(json_len, "json_len")?);
-            let key = input::text(key, key_len, "key")?;
-            let loaded = handle::shared(model)?;
-            let Some(value) = loaded.model.gguf().metadata().json(key)? else {
-                return Err(Error::usage("the model has no such key").item(key).into());
-            };
-            give_text(value.to_string(), json, json_len)
-        })
-    }
-}
-
-/// A tensor of the file. Texts are valid until the model is freed.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub struct graft_tensor_info {
-    /// `sizeof(graft_tensor_info)`, set by the caller.
-    pub struct_size: usize,
-    /// Its name in GGUF.
-    pub name: *const c_char,
-    /// Its block format, such as "Q4_K".
-    pub format: *const c_char,
-    /// Its dimensions, the fastest first; those that it has not are 1.
-    pub dims: [u64; 4],
-    /// Its bytes.
-    pub bytes: u64,
-}
-
-// SAFETY: numbers and pointers; `struct_size` is first.
-unsafe impl Extensible for graft_tensor_info {
-    const NAME: &'static str = "graft_tensor_info";
-    const FIRST: usize = size_of::<Self>();
-
-    fn defaults() -> Self {
-        graft_tensor_info {
-            struct_size: size_of::<Self>(),
-            name: std::ptr::null(),
-            format: std::ptr::null(),
-            dims: [1; 4],
-            bytes: 0,
-        }
-    }
-}
-
-/// How many tensors the model's file has.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn graft_model_tensor_count(
-    model: *const graft_model,
-    count: *mut usize,
-    error: *mut *mut graft_error,
-) -> graft_status {
-    // SAFETY: as the caller promises.
-    unsafe {
-        call(error, || {
-            let count = out(count, "count")?;
-            count.put(handle::shared(model)?.tensors.len());
-            Ok(())
-        })
-    }
-}
-
-/// Writes the facts about the tensor number `index`, in the file's order, to `*info`, whose `struct_size` is set.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn graft_model_tensor(
-    model: *const graft_model,
-    index: usize,
-    info: *mut graft_tensor_info,
-    error: *mut *mut graft_error,
-) -> graft_status {
-    // SAFETY: as the caller promises.
-    unsafe {
-        call(error, || {
-            let info = facts(info)?;
-            let loaded = handle::shared(model)?;
-            let (name, format) = nth(&loaded.tensors, index, "index")?;
-            let t = nth(loaded.model.gguf().tensors(), index, "index")?;
-            let mut dims = [1; 4];
-            dims.iter_mut().zip(&t.dims).for_each(|(to, dim)| *to = *dim as u64);
-            info.put(graft_tensor_info {
-                name: name.as_ptr(),
-                format: format.as_ptr(),
-                dims,
-                bytes: t.range.len() as u64,
-                ..Extensible::defaults()
-            });
-            Ok(())
-        })
-    }
 }

@@ -315,7 +315,7 @@ pub unsafe extern "C" fn graft_session_get_info(
             info.put(graft_session_info {
                 position: session.position() as u64,
                 context: session.context() as u64,
-                vocab_size: super::model::u32_of(session.vocab_size()),
+                vocab_size: super::facts::u32_of(session.vocab_size()),
                 precision: match session.precision() {
                     Precision::Fast => GRAFT_PRECISION_FAST,
                     Precision::Exact => GRAFT_PRECISION_EXACT,

@@ -1,0 +1,1014 @@
+/* Graft: an embedded runtime for quantized language models with PEFT adapters.
+ *
+ * Made from src/capi by `GRAFT_WRITE=1 cargo test --features capi --test header`: do not edit.
+ *
+ * What holds for every function:
+ *
+ * Handles     graft_model, graft_adapter, graft_session, ... are opaque. Who makes one frees it with its `_free`, which takes NULL, in any
+ *             order: what still needs an object keeps it. A handle that is NULL, was freed, or is of another kind is found out:
+ *             GRAFT_ERROR_HANDLE. (One that was freed stays known as such until some thousand others were freed.)
+ * Errors      A function that can fail returns a graft_status, and has a last parameter `error`, which may be NULL. `*error` is written by
+ *             every call: NULL, or an error to be freed. On failure no other result is written, and what was there is as it was before, unless
+ *             the function says otherwise. A crash or a panic never crosses: a defect is GRAFT_ERROR_INTERNAL, and a session, sampler or
+ *             generation that it left half done is GRAFT_ERROR_POISONED from then on.
+ * Threads     Models, adapters, teams, cancel flags and errors may be used by any threads at the same time. A session, a sampler or a
+ *             generation by one at a time: a second one gets GRAFT_ERROR_BUSY at once. No function waits for another thread's call.
+ * Callbacks   are called by the thread that made the call, unless they say otherwise, with the `user_data` that was given beside them.
+ *             They may call every function; the handles of the call they come from are busy. They must not unwind (longjmp, exceptions).
+ * Texts       are UTF-8, a pointer and a length in bytes; as the length GRAFT_NUL says that it ends with a NUL. Paths are UTF-8; on Unix any
+ *             bytes. They are copied, unless the function says otherwise. A pointer may be NULL where its length is 0.
+ * Options     A struct of options starts with its size: set it and the defaults with its `_init`. NULL stands for all defaults. New fields come
+ *             only at the end; a library that does not know a field accepts it as long as it is 0.
+ * Results     of type char ** and uint32_t ** are to be freed with graft_free; const ones belong to the handle, for as long as is said.
+ */
+
+#ifndef GRAFT_H
+#define GRAFT_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* ------------------------------------------------------------------------
+ * What a call says.
+ */
+
+// The version of this interface. A program that was compiled with a version runs with every library whose `graft_abi_version()`
+// is the same: functions and struct fields are only added.
+#define GRAFT_ABI_VERSION 1
+
+
+
+// What a call says: `GRAFT_OK`, or one of `GRAFT_ERROR_...`. Later versions may add some.
+typedef int32_t graft_status;
+
+// It is done.
+#define GRAFT_OK 0
+
+// The system refused: a missing file, no permission, a full disk.
+#define GRAFT_ERROR_IO 1
+
+// The input breaks its own format: truncated, contradictory, out of range.
+#define GRAFT_ERROR_INVALID 2
+
+// The input is well formed but asks for something that Graft does not do.
+#define GRAFT_ERROR_UNSUPPORTED 3
+
+// Two inputs do not belong together: an adapter and another model.
+#define GRAFT_ERROR_MISMATCH 4
+
+// A documented limit was reached: the context is full, a size is over its cap.
+#define GRAFT_ERROR_LIMIT 5
+
+// The call is wrong: an argument is NULL, out of range, not UTF-8.
+#define GRAFT_ERROR_USAGE 6
+
+// A defect in Graft itself.
+#define GRAFT_ERROR_INTERNAL 7
+
+// The caller asked for the work to end.
+#define GRAFT_ERROR_CANCELLED 8
+
+// The handle is in use: by another thread, or by the call whose callback this is.
+#define GRAFT_ERROR_BUSY 9
+
+// The handle is NULL, was freed, or is of another kind.
+#define GRAFT_ERROR_HANDLE 10
+
+// A defect ended an earlier call in the middle: the handle can only be freed.
+#define GRAFT_ERROR_POISONED 11
+
+// The name of a status, such as "mismatch"; "unknown" for a number that is none. Never NULL, never freed.
+const char *graft_status_name(graft_status status);
+
+/* ------------------------------------------------------------------------
+ * Errors: what went wrong, and where.
+ *
+ * A function that can fail has a last parameter `graft_error **error`. It may be NULL. Otherwise `*error` is written by every call:
+ * NULL where it succeeded, an error to be freed with `graft_error_free` where it did not.
+ */
+
+// What went wrong, and where. Any thread.
+typedef struct graft_error graft_error;
+
+// The status that the call returned; `GRAFT_ERROR_HANDLE` for NULL.
+graft_status graft_error_status(const struct graft_error *error);
+
+// Everything in one line: file, item, what is wrong, what was expected and what was found. Valid until the error is freed; NULL only for
+// what is no error.
+const char *graft_error_message(const struct graft_error *error);
+
+// The file at fault, or NULL. Valid until the error is freed.
+const char *graft_error_file(const struct graft_error *error);
+
+// The tensor, key, field or argument at fault, or NULL. Valid until the error is freed.
+const char *graft_error_item(const struct graft_error *error);
+
+// What would have been right, or NULL. Valid until the error is freed.
+const char *graft_error_expected(const struct graft_error *error);
+
+// What was there instead, or NULL. Valid until the error is freed.
+const char *graft_error_found(const struct graft_error *error);
+
+// Frees an error. NULL is allowed.
+void graft_error_free(struct graft_error *error);
+
+/* ------------------------------------------------------------------------
+ * The library itself.
+ */
+
+// The version of the interface that the library has: to be compared with `GRAFT_ABI_VERSION`, which the program was compiled with.
+uint32_t graft_abi_version(void);
+
+// The library's version, such as "0.1.0". Never freed.
+const char *graft_version(void);
+
+/* ------------------------------------------------------------------------
+ * What a function gives out for good: texts, lists of tokens, bytes.
+ */
+
+// Frees a text, a list of tokens or bytes that a function gave out. NULL, and what is not (or no longer) given out, is passed over.
+// Any thread.
+void graft_free(void *memory);
+
+/* ------------------------------------------------------------------------
+ * Log: what the library has to say beside errors, a line at a time. Off until it is set.
+ */
+
+// How important a line is.
+typedef int32_t graft_log_level;
+
+// Is given a line, not NUL-terminated and valid during the call. Comes from whichever thread has something to say, also from several
+// at a time.
+typedef void (*graft_log_callback)(graft_log_level level,
+                                   const char *message,
+                                   size_t len,
+                                   void *user_data);
+
+// Nothing.
+#define GRAFT_LOG_OFF 0
+
+// A defect in Graft.
+#define GRAFT_LOG_ERROR 1
+
+// Something was used wrongly that a call could not say: a handle freed twice.
+#define GRAFT_LOG_WARNING 2
+
+// A model or an adapter was opened or made.
+#define GRAFT_LOG_INFO 3
+
+// Sends lines up to the level `most` to `callback`, for the whole process; NULL sends them nowhere. A line that another thread has begun
+// may still come after the call has returned.
+void graft_log_set(graft_log_callback callback,
+                   void *user_data,
+                   graft_log_level most);
+
+/* ------------------------------------------------------------------------
+ * Cancelling work from elsewhere. (`graft_session_cancel` is the short form for one session.)
+ */
+
+// A flag that ends work: handed to it in its options, set by any thread at any time. One may serve several pieces of work.
+typedef struct graft_cancel graft_cancel;
+
+// A flag that is not set.
+graft_status graft_cancel_new(struct graft_cancel **cancel, graft_error **error);
+
+// Asks the work that has this flag to end, now and later: until it is cleared. Any thread; also a signal handler.
+graft_status graft_cancel_set(const struct graft_cancel *cancel);
+
+// Takes it back. Any thread.
+graft_status graft_cancel_clear(const struct graft_cancel *cancel);
+
+// Frees a flag; work that has it goes on without. NULL is allowed.
+void graft_cancel_free(struct graft_cancel *cancel);
+
+/* ------------------------------------------------------------------------
+ * Threads that several models share. A model that is given none has a team of its own.
+ */
+
+// Threads that share the work of models. Any thread; models keep what they were given.
+typedef struct graft_team graft_team;
+
+// A piece of work: to be called with `data` and a number.
+typedef void (*graft_work)(void *data, size_t number);
+
+// Calls `work(data, 0)`, ..., `work(data, n - 1)`, each exactly once, in any order, on any threads, and returns when all have returned.
+// What they wrote must then be visible to the caller. (`dispatch_apply_f` on Apple's systems does this.) It is called from several
+// threads at a time, and from inside `work`.
+typedef void (*graft_run_callback)(size_t n, graft_work work, void *data, void *user_data);
+
+// A team of `threads` threads, the calling one included (1 to 1024; 0 for one a physical core).
+graft_status graft_team_new(uint32_t threads, struct graft_team **team, graft_error **error);
+
+// The application's own threads: `run` shares work among about `threads` of them. `run` and `user_data` must be good until the team and
+// all models that were given it are gone.
+graft_status graft_team_of_callback(uint32_t threads,
+                                    graft_run_callback run,
+                                    void *user_data,
+                                    struct graft_team **team,
+                                    graft_error **error);
+
+// Frees a team; models that were given it keep its threads. NULL is allowed.
+void graft_team_free(struct graft_team *team);
+
+/* ------------------------------------------------------------------------
+ * Models: a file, mapped and shared. Any thread may use a model, several at a time.
+ */
+
+// A loaded model. Sessions and adapters keep what they need of it: it may be freed before them.
+typedef struct graft_model graft_model;
+
+// How the bytes of a file come into memory.
+typedef int32_t graft_load_mode;
+
+// Is told the share of the work that is done, 0 to 1. Not 0 ends the work: the call then fails with `GRAFT_ERROR_CANCELLED`. It is
+// called by the thread that made the call.
+typedef int32_t (*graft_progress_callback)(float share, void *user_data);
+
+// How to open a model.
+typedef struct graft_model_options {
+  // `sizeof(graft_model_options)`.
+  size_t struct_size;
+  // Threads of the model's own team, the calling one included; 0 for one a physical core. Not looked at where there is a team.
+  uint32_t threads;
+  // `GRAFT_LOAD_MAP` or `GRAFT_LOAD_READ`.
+  graft_load_mode load_mode;
+  // Threads to use instead of an own team, or NULL.
+  const graft_team *team;
+  // The path of a `tokenizer.json` to use instead of the tokenizer in the model, or NULL.
+  const char *tokenizer;
+  // Its length.
+  size_t tokenizer_len;
+  // Called while loading, or NULL.
+  graft_progress_callback progress;
+  // Handed to `progress`.
+  void *progress_user_data;
+} graft_model_options;
+
+// Is told that memory is no longer used.
+typedef void (*graft_release_callback)(void *user_data);
+
+// Mapped: nothing is copied, processes share the pages. The file must not be changed or shortened while it is in use.
+#define GRAFT_LOAD_MAP 0
+
+// Read: safe against a file that changes.
+#define GRAFT_LOAD_READ 1
+
+// Sets the defaults; `struct_size` is `sizeof(graft_model_options)`.
+void graft_model_options_init(struct graft_model_options *options, size_t struct_size);
+
+// Opens the GGUF file at a path (any part of a split one).
+graft_status graft_model_open(const char *path,
+                              size_t path_len,
+                              const struct graft_model_options *options,
+                              struct graft_model **model,
+                              graft_error **error);
+
+// Opens the GGUF file that is the `len` bytes of an opened file from `offset` on (`len` 0: all up to its end): apps have models in their
+// bundles. `fd` stays the caller's, and may be closed when the call has returned. `GRAFT_ERROR_UNSUPPORTED` on Windows.
+graft_status graft_model_open_fd(int32_t fd,
+                                 uint64_t offset,
+                                 uint64_t len,
+                                 const struct graft_model_options *options,
+                                 struct graft_model **model,
+                                 graft_error **error);
+
+// Opens the GGUF file that lies in memory, `len` bytes at `data`, which are not copied: they must stay and not change until `release` is
+// called (by any thread, once, also where this call fails), when the model and all that came of it are freed. `release` may be NULL.
+graft_status graft_model_open_memory(const void *data,
+                                     size_t len,
+                                     graft_release_callback release,
+                                     void *release_user_data,
+                                     const struct graft_model_options *options,
+                                     struct graft_model **model,
+                                     graft_error **error);
+
+// Frees a model. NULL is allowed.
+void graft_model_free(struct graft_model *model);
+
+/* ------------------------------------------------------------------------
+ * Facts about models: sizes, metadata, tensors. Any thread.
+ */
+
+// Facts about a model. Texts are valid until it is freed.
+typedef struct graft_model_info {
+  // `sizeof(graft_model_info)`, set by the caller.
+  size_t struct_size;
+  // Such as "llama".
+  const char *architecture;
+  // What the file calls it, or NULL.
+  const char *name;
+  // The instruction set level that runs it, such as "avx2" or "neon-i8mm".
+  const char *isa;
+  // Numbers in the file.
+  uint64_t parameters;
+  // Bytes of them.
+  uint64_t weight_bytes;
+  // Entries of the vocabulary.
+  uint32_t vocab_size;
+  // The most tokens that a session can hold.
+  uint32_t context_length;
+  // Layers.
+  uint32_t n_layers;
+  // Numbers in a hidden state.
+  uint32_t hidden_size;
+  // Heads of attention.
+  uint32_t n_heads;
+  // Heads of keys and values.
+  uint32_t n_kv_heads;
+  // Numbers in a head.
+  uint32_t head_dim;
+  // Width of the MLP.
+  uint32_t ffn_size;
+  // Threads that work for it, the calling one included.
+  uint32_t threads;
+  // Whether it has a chat template: 1 or 0.
+  int32_t has_chat_template;
+  // The token that begins a text, or -1.
+  int64_t bos;
+  // The token that ends a text, or -1.
+  int64_t eos;
+} graft_model_info;
+
+// A tensor of the file. Texts are valid until the model is freed.
+typedef struct graft_tensor_info {
+  // `sizeof(graft_tensor_info)`, set by the caller.
+  size_t struct_size;
+  // Its name in GGUF.
+  const char *name;
+  // Its block format, such as "Q4_K".
+  const char *format;
+  // Its dimensions, the fastest first; those that it has not are 1.
+  uint64_t dims[4];
+  // Its bytes.
+  uint64_t bytes;
+} graft_tensor_info;
+
+// Writes the facts about a model to `*info`, whose `struct_size` is set.
+graft_status graft_model_get_info(const graft_model *model,
+                                  struct graft_model_info *info,
+                                  graft_error **error);
+
+// How many metadata keys the model's file has.
+graft_status graft_model_metadata_count(const graft_model *model,
+                                        size_t *count,
+                                        graft_error **error);
+
+// The key number `index`, in the file's order. `*key` is valid until the model is freed.
+graft_status graft_model_metadata_key(const graft_model *model,
+                                      size_t index,
+                                      const char **key,
+                                      graft_error **error);
+
+// A key's value as JSON: a number, a text, `true`, a list. `*json` is NUL-terminated and to be freed with `graft_free`; `json_len` may be
+// NULL. `GRAFT_ERROR_USAGE` where there is no such key.
+graft_status graft_model_metadata(const graft_model *model,
+                                  const char *key,
+                                  size_t key_len,
+                                  char **json,
+                                  size_t *json_len,
+                                  graft_error **error);
+
+// How many tensors the model's file has.
+graft_status graft_model_tensor_count(const graft_model *model, size_t *count, graft_error **error);
+
+// Writes the facts about the tensor number `index`, in the file's order, to `*info`, whose `struct_size` is set.
+graft_status graft_model_tensor(const graft_model *model,
+                                size_t index,
+                                struct graft_tensor_info *info,
+                                graft_error **error);
+
+/* ------------------------------------------------------------------------
+ * Tokens: text to numbers and back. Any thread.
+ */
+
+// For `graft_tokenize`: add the begin and end tokens that the model's own rules ask for.
+#define GRAFT_TOKENIZE_BOS_EOS 1
+
+// For `graft_tokenize`: recognise control tokens written out in the text, such as `<|im_start|>`; without it they are plain text.
+#define GRAFT_TOKENIZE_SPECIAL 2
+
+// The tokens of a text. `*tokens` is to be freed with `graft_free`. `flags`: `GRAFT_TOKENIZE_...`, added up.
+graft_status graft_tokenize(const graft_model *model,
+                            const char *text,
+                            size_t text_len,
+                            uint32_t flags,
+                            uint32_t **tokens,
+                            size_t *n_tokens,
+                            graft_error **error);
+
+// The text of tokens; `skip_special` not 0 leaves control tokens out. `*text` is NUL-terminated and to be freed with `graft_free`;
+// `text_len` may be NULL.
+graft_status graft_detokenize(const graft_model *model,
+                              const uint32_t *tokens,
+                              size_t n_tokens,
+                              int32_t skip_special,
+                              char **text,
+                              size_t *text_len,
+                              graft_error **error);
+
+// The bytes of one token: perhaps the middle of a character. `*bytes` is not NUL-terminated and valid until the model is freed.
+graft_status graft_token_bytes(const graft_model *model,
+                               uint32_t token,
+                               const char **bytes,
+                               size_t *n_bytes,
+                               graft_error **error);
+
+// The number of the token that is written so, control tokens too; `*token` is -1 where there is none.
+graft_status graft_token_find(const graft_model *model,
+                              const char *text,
+                              size_t text_len,
+                              int64_t *token,
+                              graft_error **error);
+
+// Whether the model says by this token that it is done: `*ends` is 1 or 0.
+graft_status graft_token_ends(const graft_model *model,
+                              uint32_t token,
+                              int32_t *ends,
+                              graft_error **error);
+
+/* ------------------------------------------------------------------------
+ * Chat: messages to the text that the model was trained on. Any thread.
+ */
+
+// How to write a conversation.
+typedef struct graft_chat_options {
+  // `sizeof(graft_chat_options)`.
+  size_t struct_size;
+  // A Jinja template to use instead of the model's, or NULL.
+  const char *template_source;
+  // Its length.
+  size_t template_source_len;
+  // The tools that the model may call: a JSON list, or NULL.
+  const char *tools;
+  // Its length.
+  size_t tools_len;
+  // Not 0: the text ends where the assistant's answer begins. 1 by default.
+  int32_t add_generation_prompt;
+} graft_chat_options;
+
+// One message of a conversation. This struct never changes.
+typedef struct graft_message {
+  // "system", "user", "assistant", "tool", ...
+  const char *role;
+  // Its length.
+  size_t role_len;
+  // What it says.
+  const char *content;
+  // Its length.
+  size_t content_len;
+  // What else the template is to see (`tool_calls`, `name`, ...): a JSON object, or NULL.
+  const char *extra;
+  // Its length.
+  size_t extra_len;
+} graft_message;
+
+// Sets the defaults; `struct_size` is `sizeof(graft_chat_options)`.
+void graft_chat_options_init(struct graft_chat_options *options, size_t struct_size);
+
+// A conversation as the model's chat template writes it. `*text` is NUL-terminated and to be freed with `graft_free`; `text_len` may be
+// NULL. `GRAFT_ERROR_UNSUPPORTED` where the model has no template, `GRAFT_ERROR_INVALID` for messages that it refuses.
+graft_status graft_chat_render(const graft_model *model,
+                               const struct graft_message *messages,
+                               size_t n_messages,
+                               const struct graft_chat_options *options,
+                               char **text,
+                               size_t *text_len,
+                               graft_error **error);
+
+/* ------------------------------------------------------------------------
+ * Adapters: what PEFT's `save_pretrained` wrote, put on a model. Any thread.
+ */
+
+// An adapter on a model. Sessions keep what they need of it: it may be freed while they use it.
+typedef struct graft_adapter graft_adapter;
+
+// How to open an adapter.
+typedef struct graft_adapter_options {
+  // `sizeof(graft_adapter_options)`.
+  size_t struct_size;
+  // Which task's prompt to take from a folder that holds several (multitask prompt tuning); -1, the default, where there is one.
+  int64_t task_id;
+} graft_adapter_options;
+
+// Facts about an adapter. Texts are valid until it is freed.
+typedef struct graft_adapter_info {
+  // `sizeof(graft_adapter_info)`, set by the caller.
+  size_t struct_size;
+  // Its `peft_type`, such as "LORA".
+  const char *method;
+  // Modules that it changes.
+  uint64_t sites;
+  // Trained numbers.
+  uint64_t parameters;
+  // Bytes of memory that it takes.
+  uint64_t bytes;
+  // The smallest and the largest rank of its low-rank updates; 0 where there are none.
+  uint32_t min_rank;
+  // See `min_rank`.
+  uint32_t max_rank;
+} graft_adapter_info;
+
+// Sets the defaults; `struct_size` is `sizeof(graft_adapter_options)`.
+void graft_adapter_options_init(struct graft_adapter_options *options, size_t struct_size);
+
+// Opens the folder that PEFT's `save_pretrained` wrote (or a GGUF file of a LoRA) and puts it on `model`. Every tensor of it is applied,
+// or the call fails: `GRAFT_ERROR_UNSUPPORTED` for a method or option that Graft does not do, `GRAFT_ERROR_MISMATCH` for a module or shape
+// that the model does not have.
+graft_status graft_adapter_open(const graft_model *model,
+                                const char *path,
+                                size_t path_len,
+                                const struct graft_adapter_options *options,
+                                struct graft_adapter **adapter,
+                                graft_error **error);
+
+// As `graft_adapter_open`, of files that lie in memory: the folder's `adapter_config.json` and `adapter_model.safetensors`. They are
+// copied.
+graft_status graft_adapter_open_memory(const graft_model *model,
+                                       const void *config,
+                                       size_t config_len,
+                                       const void *tensors,
+                                       size_t tensors_len,
+                                       const struct graft_adapter_options *options,
+                                       struct graft_adapter **adapter,
+                                       graft_error **error);
+
+// Frees an adapter; sessions that have it on go on with it. NULL is allowed.
+void graft_adapter_free(struct graft_adapter *adapter);
+
+// Writes the facts about an adapter to `*info`, whose `struct_size` is set.
+graft_status graft_adapter_get_info(const struct graft_adapter *adapter,
+                                    struct graft_adapter_info *info,
+                                    graft_error **error);
+
+/* ------------------------------------------------------------------------
+ * Sessions: conversations with a model: tokens, cache, active adapters. One thread at a time may use a session: a second one gets
+ * `GRAFT_ERROR_BUSY`. Sessions of one model run side by side.
+ */
+
+// A conversation with a model.
+typedef struct graft_session graft_session;
+
+// How exactly to compute.
+typedef int32_t graft_precision;
+
+// What a session is made with.
+typedef struct graft_session_options {
+  // `sizeof(graft_session_options)`.
+  size_t struct_size;
+  // The most tokens that it can hold; 0 for the model's own context length. The cache takes memory as it fills.
+  uint64_t context;
+  // Tokens of a prompt that run through the layers together; 512 by default. More need more memory.
+  uint32_t chunk;
+  // `GRAFT_PRECISION_FAST` or `GRAFT_PRECISION_EXACT`.
+  graft_precision precision;
+} graft_session_options;
+
+// Is given the logits that follow the token number `index` of the call: `n_logits` of them, valid during the call. Not 0 ends the work.
+typedef int32_t (*graft_logits_callback)(size_t index,
+                                         const float *logits,
+                                         size_t n_logits,
+                                         void *user_data);
+
+// Facts about a session.
+typedef struct graft_session_info {
+  // `sizeof(graft_session_info)`, set by the caller.
+  size_t struct_size;
+  // Tokens that it holds.
+  uint64_t position;
+  // Tokens that it can hold.
+  uint64_t context;
+  // Entries of the vocabulary: the model's, or those of an adapter with an embedding and a head of its own.
+  uint32_t vocab_size;
+  // How exactly it computes.
+  graft_precision precision;
+} graft_session_info;
+
+// With 8-bit activations: the default.
+#define GRAFT_PRECISION_FAST 0
+
+// With f32 activations: for comparisons.
+#define GRAFT_PRECISION_EXACT 1
+
+// Sets the defaults; `struct_size` is `sizeof(graft_session_options)`.
+void graft_session_options_init(struct graft_session_options *options, size_t struct_size);
+
+// Starts a conversation.
+graft_status graft_session_new(const graft_model *model,
+                               const struct graft_session_options *options,
+                               struct graft_session **session,
+                               graft_error **error);
+
+// Ends a conversation and frees its memory. NULL is allowed. From a callback of a call on this session: when that call returns.
+void graft_session_free(struct graft_session *session);
+
+// Makes these `n` adapters, each with its weight (`weights` NULL: 1 each), the active ones from the next token on; none for the model
+// alone. Takes well under a microsecond for one adapter at weight 1. The cache of earlier tokens is kept. On failure the adapters from
+// before stay: `GRAFT_ERROR_MISMATCH` for one of another model, `GRAFT_ERROR_USAGE` for weights or adapters that cannot be used so.
+graft_status graft_session_set_adapters(struct graft_session *session,
+                                        const graft_adapter *const *adapters,
+                                        const float *weights,
+                                        size_t n,
+                                        graft_error **error);
+
+// Appends tokens and computes the logits that follow the last of them. `GRAFT_ERROR_LIMIT` where the context has no room: nothing is then
+// changed.
+graft_status graft_session_eval(struct graft_session *session,
+                                const uint32_t *tokens,
+                                size_t n_tokens,
+                                graft_error **error);
+
+// As `graft_session_eval`; `callback` is given the logits behind each token.
+graft_status graft_session_eval_each(struct graft_session *session,
+                                     const uint32_t *tokens,
+                                     size_t n_tokens,
+                                     graft_logits_callback callback,
+                                     void *user_data,
+                                     graft_error **error);
+
+// The logits that follow the last token, one an entry of the vocabulary; none (`*n_logits` 0) before the first evaluation. `*logits` is
+// valid until the next call on the session.
+graft_status graft_session_logits(struct graft_session *session,
+                                  const float **logits,
+                                  size_t *n_logits,
+                                  graft_error **error);
+
+// Chooses the next token from the logits; the session is not changed: `graft_session_eval` appends it.
+graft_status graft_session_sample(struct graft_session *session,
+                                  graft_sampler *sampler,
+                                  uint32_t *token,
+                                  graft_error **error);
+
+// The tokens that the session holds. `*tokens` is valid until the next call on the session.
+graft_status graft_session_tokens(struct graft_session *session,
+                                  const uint32_t **tokens,
+                                  size_t *n_tokens,
+                                  graft_error **error);
+
+// Writes the facts about a session to `*info`, whose `struct_size` is set.
+graft_status graft_session_get_info(struct graft_session *session,
+                                    struct graft_session_info *info,
+                                    graft_error **error);
+
+// Forgets all but the first `n` tokens.
+graft_status graft_session_truncate(struct graft_session *session, uint64_t n, graft_error **error);
+
+// Makes room in a full context: keeps the first `keep` tokens and the later half of the others, and evaluates them again.
+graft_status graft_session_slide(struct graft_session *session,
+                                 uint64_t keep,
+                                 graft_error **error);
+
+// Forgets all tokens; adapters stay active.
+graft_status graft_session_reset(struct graft_session *session, graft_error **error);
+
+// Ends the generation that is under way in this session, within a token (in a prompt: within 512); where none is, nothing happens. Any
+// thread at any time; also a signal handler.
+graft_status graft_session_cancel(const struct graft_session *session);
+
+/* ------------------------------------------------------------------------
+ * Sampling: how the next token is chosen. One thread at a time may use a sampler.
+ */
+
+// Chooses tokens; has the random numbers.
+typedef struct graft_sampler graft_sampler;
+
+// Is added to the logit of a token; `-INFINITY` bans it. This struct never changes.
+typedef struct graft_logit_bias {
+  // The token.
+  uint32_t token;
+  // What is added.
+  float bias;
+} graft_logit_bias;
+
+// How to choose the next token. The default is greedy: always the most likely one.
+typedef struct graft_sampler_options {
+  // `sizeof(graft_sampler_options)`.
+  size_t struct_size;
+  // 0 takes the most likely token; 1 is the model's own distribution; above 1 flattens it.
+  float temperature;
+  // Keeps the most likely tokens whose mass reaches this; 1 keeps all.
+  float top_p;
+  // Keeps tokens at least this times as likely as the most likely one; 0 keeps all.
+  float min_p;
+  // Keeps so many of the most likely tokens; 0 keeps all.
+  uint32_t top_k;
+  // Divides positive and multiplies negative logits of tokens seen before; 1 is off.
+  float repeat_penalty;
+  // How many of the last tokens count as seen; 64 by default, `UINT32_MAX` for all.
+  uint32_t repeat_last_n;
+  // Subtracted from a seen token's logit once per occurrence.
+  float frequency_penalty;
+  // Subtracted from a seen token's logit once.
+  float presence_penalty;
+  // Starts the random numbers: the same seed gives the same tokens.
+  uint64_t seed;
+  // `n_logit_bias` of them, or NULL.
+  const struct graft_logit_bias *logit_bias;
+  // How many.
+  size_t n_logit_bias;
+} graft_sampler_options;
+
+// Sets the defaults; `struct_size` is `sizeof(graft_sampler_options)`.
+void graft_sampler_options_init(struct graft_sampler_options *options, size_t struct_size);
+
+// A sampler for the vocabulary that `session` has now. Sessions of the same vocabulary may use it too, one after the other.
+graft_status graft_sampler_new(graft_session *session,
+                               const struct graft_sampler_options *options,
+                               struct graft_sampler **sampler,
+                               graft_error **error);
+
+// Starts the random numbers again from the seed.
+graft_status graft_sampler_reset(struct graft_sampler *sampler, graft_error **error);
+
+// Frees a sampler. NULL is allowed.
+void graft_sampler_free(struct graft_sampler *sampler);
+
+/* ------------------------------------------------------------------------
+ * Generating: a prompt in, text out through a callback. The prompt is appended to what the session holds; afterwards it holds the prompt and
+ * all new tokens but the last.
+ */
+
+// A text that stays the caller's. This struct never changes.
+typedef struct graft_text {
+  // Its bytes.
+  const char *data;
+  // How many, or `GRAFT_NUL`.
+  size_t len;
+} graft_text;
+
+// When to end, and how to choose tokens.
+typedef struct graft_generate_options {
+  // `sizeof(graft_generate_options)`.
+  size_t struct_size;
+  // The most tokens to generate; 0 goes on until the model or the context ends.
+  uint64_t max_tokens;
+  // `n_stop` texts: generation ends before the first of them to appear. Or NULL.
+  const struct graft_text *stop;
+  // How many.
+  size_t n_stop;
+  // How to choose tokens; NULL for the most likely ones.
+  graft_sampler *sampler;
+  // Ends the work when it is set, or NULL.
+  const graft_cancel *cancel;
+  // When the context is full: drop half of the tokens after the first `keep` and go on; -1, the default, ends there.
+  int64_t keep;
+  // Not 0: go on after the model's end tokens.
+  int32_t ignore_eos;
+  // Not 0: show the text of control tokens.
+  int32_t show_special;
+} graft_generate_options;
+
+// Is given each piece of text as soon as it is certain, whole characters, often none, with the token that brought it. `text` is not
+// NUL-terminated and valid during the call. Not 0 ends the generation. The session is busy meanwhile; all other handles may be used.
+typedef int32_t (*graft_text_callback)(const char *text, size_t len, uint32_t token, void *user_data);
+
+// Why a generation ended.
+typedef int32_t graft_finish;
+
+// What a generation did.
+typedef struct graft_report {
+  // `sizeof(graft_report)`, set by the caller.
+  size_t struct_size;
+  // Tokens of the prompt that were evaluated.
+  uint64_t prompt_tokens;
+  // Tokens of the prompt that the session had already (of messages only).
+  uint64_t reused_tokens;
+  // New tokens.
+  uint64_t tokens;
+  // Time for the prompt.
+  double prompt_seconds;
+  // Time for the new tokens.
+  double generation_seconds;
+  // Why it ended: `GRAFT_FINISH_...`.
+  graft_finish finish;
+} graft_report;
+
+// It has not ended.
+#define GRAFT_FINISH_NONE 0
+
+// The model said so.
+#define GRAFT_FINISH_EOS 1
+
+// A stop text was reached.
+#define GRAFT_FINISH_STOP 2
+
+// `max_tokens` were generated.
+#define GRAFT_FINISH_LENGTH 3
+
+// The callback, a `graft_cancel` or `graft_session_cancel` said so.
+#define GRAFT_FINISH_CANCELLED 4
+
+// The context is full.
+#define GRAFT_FINISH_CONTEXT 5
+
+// Sets the defaults; `struct_size` is `sizeof(graft_generate_options)`.
+void graft_generate_options_init(struct graft_generate_options *options, size_t struct_size);
+
+// Appends a text and generates. At the beginning of a session the model's begin token is put before it. `callback` and `report` may be
+// NULL. Being cancelled is no error: `finish` says it.
+graft_status graft_generate_text(graft_session *session,
+                                 const char *text,
+                                 size_t text_len,
+                                 const struct graft_generate_options *options,
+                                 graft_text_callback callback,
+                                 void *user_data,
+                                 struct graft_report *report,
+                                 graft_error **error);
+
+// Appends tokens (none: goes on from the logits that are there) and generates, as `graft_generate_text`.
+graft_status graft_generate_tokens(graft_session *session,
+                                   const uint32_t *tokens,
+                                   size_t n_tokens,
+                                   const struct graft_generate_options *options,
+                                   graft_text_callback callback,
+                                   void *user_data,
+                                   struct graft_report *report,
+                                   graft_error **error);
+
+// Makes the session hold a whole conversation, written by the model's chat template, and generates the answer, as `graft_generate_text`.
+// What the session holds already is kept as far as it is the beginning of the conversation, and not evaluated again; the rest of it is
+// forgotten. `chat` may be NULL.
+graft_status graft_generate_messages(graft_session *session,
+                                     const graft_message *messages,
+                                     size_t n_messages,
+                                     const graft_chat_options *chat,
+                                     const struct graft_generate_options *options,
+                                     graft_text_callback callback,
+                                     void *user_data,
+                                     struct graft_report *report,
+                                     graft_error **error);
+
+/* ------------------------------------------------------------------------
+ * Generating a token at a time, for callers that rather ask than be called.
+ */
+
+// A generation under way. One thread at a time; each call uses its session, which must not have been freed.
+typedef struct graft_generation graft_generation;
+
+// A generation that appends a text, as `graft_generate_text` does; nothing is evaluated yet.
+graft_status graft_generation_of_text(graft_session *session,
+                                      const char *text,
+                                      size_t text_len,
+                                      const graft_generate_options *options,
+                                      struct graft_generation **generation,
+                                      graft_error **error);
+
+// A generation that appends tokens, as `graft_generate_tokens` does; nothing is evaluated yet.
+graft_status graft_generation_of_tokens(graft_session *session,
+                                        const uint32_t *tokens,
+                                        size_t n_tokens,
+                                        const graft_generate_options *options,
+                                        struct graft_generation **generation,
+                                        graft_error **error);
+
+// A generation of the answer to a conversation, as `graft_generate_messages` does; nothing is evaluated yet.
+graft_status graft_generation_of_messages(graft_session *session,
+                                          const graft_message *messages,
+                                          size_t n_messages,
+                                          const graft_chat_options *chat,
+                                          const graft_generate_options *options,
+                                          struct graft_generation **generation,
+                                          graft_error **error);
+
+// The next piece of text, as a `graft_text_callback` is given it; `*more` is 0 where there is none any more, else 1. `*text` is
+// NUL-terminated and valid until the next call; `text_len` and `token` may be NULL.
+graft_status graft_generation_next(struct graft_generation *generation,
+                                   const char **text,
+                                   size_t *text_len,
+                                   uint32_t *token,
+                                   int32_t *more,
+                                   graft_error **error);
+
+// Ends it before its time; text that was held back still comes.
+graft_status graft_generation_cancel(struct graft_generation *generation, graft_error **error);
+
+// Writes what it has done so far to `*report`, whose `struct_size` is set.
+graft_status graft_generation_report(struct graft_generation *generation,
+                                     graft_report *report,
+                                     graft_error **error);
+
+// Frees a generation. NULL is allowed.
+void graft_generation_free(struct graft_generation *generation);
+
+/* ------------------------------------------------------------------------
+ * Merging adapters into a model, making one adapter of several, and writing adapters for other programs. These read files, compute for
+ * seconds, and write files that are whole or not there.
+ */
+
+// How to merge.
+typedef struct graft_merge_options {
+  // `sizeof(graft_merge_options)`.
+  size_t struct_size;
+  // The block format of what is merged, such as "Q8_0"; NULL keeps each tensor's own.
+  const char *format;
+  // Its length.
+  size_t format_len;
+  // Above 0, and without a `format`: larger formats where they are needed, until the merged model's predictions are within this mean
+  // divergence (in nats) of those of the adapters put on live.
+  double within;
+  // A text like those that the model will read, on which packing is tuned; NULL for short texts of the library's own.
+  const char *text;
+  // Its length.
+  size_t text_len;
+  // Not 0: pack without regard to what the model reads.
+  int32_t plain;
+  // Called while merging, or NULL.
+  graft_progress_callback progress;
+  // Handed to `progress`.
+  void *progress_user_data;
+  // Ends the work when it is set, or NULL.
+  const graft_cancel *cancel;
+} graft_merge_options;
+
+// How to make one adapter of several.
+typedef struct graft_combine_options {
+  // `sizeof(graft_combine_options)`.
+  size_t struct_size;
+  // PEFT's `combination_type`: "linear" (the default), "svd", "cat", "ties", "ties_svd", "dare_linear", "dare_ties", "dare_linear_svd",
+  // "dare_ties_svd", "magnitude_prune", "magnitude_prune_svd".
+  const char *kind;
+  // Its length.
+  size_t kind_len;
+  // The share of entries that pruning keeps; types that prune need it. 0 where the type has no use for it.
+  double density;
+  // Limits the result's entries to this quantile, for types with svd; 0 does not.
+  double svd_clamp;
+  // The rank of the result, for types with svd; 0 for the largest of the adapters'.
+  uint32_t svd_rank;
+  // For types that elect a sign: 0 by the sum, 1 by the number of adapters.
+  int32_t majority_by_count;
+  // Of the random numbers, for the dare types.
+  uint64_t seed;
+  // Called while combining, or NULL.
+  graft_progress_callback progress;
+  // Handed to `progress`.
+  void *progress_user_data;
+} graft_combine_options;
+
+// Sets the defaults; `struct_size` is `sizeof(graft_merge_options)`.
+void graft_merge_options_init(struct graft_merge_options *options, size_t struct_size);
+
+// A model with `n` adapters, each with its weight (`weights` NULL: 1 each), merged into its weights: a model of its own, which shares the
+// tensors that did not change.
+graft_status graft_merge(const graft_model *model,
+                         const graft_adapter *const *adapters,
+                         const float *weights,
+                         size_t n,
+                         const struct graft_merge_options *options,
+                         graft_model **merged,
+                         graft_error **error);
+
+// As `graft_merge`, to a GGUF file that other programs load too. The file appears when it is complete.
+graft_status graft_merge_to(const graft_model *model,
+                            const graft_adapter *const *adapters,
+                            const float *weights,
+                            size_t n,
+                            const struct graft_merge_options *options,
+                            const char *path,
+                            size_t path_len,
+                            graft_error **error);
+
+// Sets the defaults; `struct_size` is `sizeof(graft_combine_options)`.
+void graft_combine_options_init(struct graft_combine_options *options, size_t struct_size);
+
+// Makes one adapter of the `n` that lie in `folders`, each with its weight (`weights` NULL: 1 each), as PEFT's `add_weighted_adapter`, and
+// writes it to the folder `path`, which PEFT loads too.
+graft_status graft_combine(const graft_text *folders,
+                           const float *weights,
+                           size_t n,
+                           const struct graft_combine_options *options,
+                           const char *path,
+                           size_t path_len,
+                           graft_error **error);
+
+// Writes the LoRA at `adapter`, a folder of PEFT's for this model, as the GGUF file `path` that llama.cpp loads, its factors in `format`:
+// "F32", "F16" or "BF16".
+graft_status graft_export_lora(const graft_model *model,
+                               const char *adapter,
+                               size_t adapter_len,
+                               const char *format,
+                               size_t format_len,
+                               const char *path,
+                               size_t path_len,
+                               graft_error **error);
+
+// Writes what the adapter at `adapter` adds to this model's weights as a plain LoRA, to the folder `path` that PEFT loads. `rank` above 0:
+// that rank; 0: the smallest that keeps the share `energy` of each module's squared singular values, above 0 to 1.
+graft_status graft_to_lora(const graft_model *model,
+                           const char *adapter,
+                           size_t adapter_len,
+                           const graft_adapter_options *options,
+                           uint32_t rank,
+                           double energy,
+                           const char *path,
+                           size_t path_len,
+                           graft_error **error);
+
+#ifdef __cplusplus
+} /* extern "C" */
+#endif
+
+#endif /* GRAFT_H */

@@ -1,0 +1,93 @@
+//! `include/graft.h` is what `src/capi` says: this makes it again and compares. `GRAFT_WRITE=1 cargo test --features capi --test header`
+//! writes it, after a change.
+//!
+//! cbindgen would put all types before all functions. Here each file is made alone, under a heading, so that the header reads object by object.
+
+use std::fmt::Write;
+use std::path::Path;
+
+use cbindgen::{Builder, Config, DocumentationStyle, ExportConfig, Language};
+
+const HEAD: &str = r#"/* Graft: an embedded runtime for quantized language models with PEFT adapters.
+ *
+ * Made from src/capi by `GRAFT_WRITE=1 cargo test --features capi --test header`: do not edit.
+ *
+ * What holds for every function:
+ *
+ * Handles     graft_model, graft_adapter, graft_session, ... are opaque. Who makes one frees it with its `_free`, which takes NULL, in any
+ *             order: what still needs an object keeps it. A handle that is NULL, was freed, or is of another kind is found out:
+ *             GRAFT_ERROR_HANDLE. (One that was freed stays known as such until some thousand others were freed.)
+ * Errors      A function that can fail returns a graft_status, and has a last parameter `error`, which may be NULL. `*error` is written by
+ *             every call: NULL, or an error to be freed. On failure no other result is written, and what was there is as it was before, unless
+ *             the function says otherwise. A crash or a panic never crosses: a defect is GRAFT_ERROR_INTERNAL, and a session, sampler or
+ *             generation that it left half done is GRAFT_ERROR_POISONED from then on.
+ * Threads     Models, adapters, teams, cancel flags and errors may be used by any threads at the same time. A session, a sampler or a
+ *             generation by one at a time: a second one gets GRAFT_ERROR_BUSY at once. No function waits for another thread's call.
+ * Callbacks   are called by the thread that made the call, unless they say otherwise, with the `user_data` that was given beside them.
+ *             They may call every function; the handles of the call they come from are busy. They must not unwind (longjmp, exceptions).
+ * Texts       are UTF-8, a pointer and a length in bytes; as the length GRAFT_NUL says that it ends with a NUL. Paths are UTF-8; on Unix any
+ *             bytes. They are copied, unless the function says otherwise. A pointer may be NULL where its length is 0.
+ * Options     A struct of options starts with its size: set it and the defaults with its `_init`. NULL stands for all defaults. New fields come
+ *             only at the end; a library that does not know a field accepts it as long as it is 0.
+ * Results     of type char ** and uint32_t ** are to be freed with graft_free; const ones belong to the handle, for as long as is said.
+ */
+"#;
+
+/// What stands in front of the first declaration of `file`: its `//!`, as a heading.
+fn heading(source: &str) -> String {
+    let lines = source.lines().take_while(|l| l.starts_with("//!"));
+    let text: Vec<_> = lines.map(|l| l.trim_start_matches("//!").trim()).collect();
+    let mut out = String::from("\n/* ------------------------------------------------------------------------\n");
+    for line in text {
+        let _ = writeln!(out, "{}", format!(" * {line}").trim_end());
+    }
+    out.push_str(" */\n\n");
+    out
+}
+
+/// The declarations of one file.
+fn declarations(path: &Path, export: &ExportConfig) -> String {
+    let config = Config {
+        language: Language::C,
+        documentation_style: DocumentationStyle::C99,
+        line_length: 100,
+        export: export.clone(),
+        no_includes: true,
+        usize_is_size_t: true,
+        ..Config::default()
+    };
+    let bindings = Builder::new()
+        .with_config(config)
+        .with_src(path)
+        .generate()
+        .unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    let mut bytes = Vec::new();
+    bindings.write(&mut bytes);
+    String::from_utf8(bytes).unwrap()
+}
+
+#[test]
+fn the_header_is_what_the_source_says() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut header = String::from(HEAD);
+    header.push_str("\n#ifndef GRAFT_H\n#define GRAFT_H\n\n#include <stddef.h>\n#include <stdint.h>\n\n");
+    header.push_str("#ifdef __cplusplus\nextern \"C\" {\n#endif\n");
+    for name in graft::capi::HEADER {
+        let path = root.join("src/capi").join(format!("{name}.rs"));
+        let source = std::fs::read_to_string(&path).unwrap();
+        header.push_str(&heading(&source));
+        header.push_str(declarations(&path, &ExportConfig::default()).trim());
+        header.push('\n');
+    }
+    header.push_str("\n#ifdef __cplusplus\n} /* extern \"C\" */\n#endif\n\n#endif /* GRAFT_H */\n");
+    let path = root.join("include/graft.h");
+    if std::env::var_os("GRAFT_WRITE").is_some() {
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, &header).unwrap();
+    }
+    let there = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(
+        there == header,
+        "include/graft.h is not what src/capi says: GRAFT_WRITE=1 cargo test --features capi --test header"
+    );
+}
