@@ -28,6 +28,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* As the length of a text: it ends at its first NUL byte. */
+#define GRAFT_NUL ((size_t)-1)
+
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -95,26 +98,26 @@ const char *graft_status_name(graft_status status);
 typedef struct graft_error graft_error;
 
 // The status that the call returned; `GRAFT_ERROR_HANDLE` for NULL.
-graft_status graft_error_status(const struct graft_error *error);
+graft_status graft_error_status(const graft_error *error);
 
 // Everything in one line: file, item, what is wrong, what was expected and what was found. Valid until the error is freed; NULL only for
 // what is no error.
-const char *graft_error_message(const struct graft_error *error);
+const char *graft_error_message(const graft_error *error);
 
 // The file at fault, or NULL. Valid until the error is freed.
-const char *graft_error_file(const struct graft_error *error);
+const char *graft_error_file(const graft_error *error);
 
 // The tensor, key, field or argument at fault, or NULL. Valid until the error is freed.
-const char *graft_error_item(const struct graft_error *error);
+const char *graft_error_item(const graft_error *error);
 
 // What would have been right, or NULL. Valid until the error is freed.
-const char *graft_error_expected(const struct graft_error *error);
+const char *graft_error_expected(const graft_error *error);
 
 // What was there instead, or NULL. Valid until the error is freed.
-const char *graft_error_found(const struct graft_error *error);
+const char *graft_error_found(const graft_error *error);
 
 // Frees an error. NULL is allowed.
-void graft_error_free(struct graft_error *error);
+void graft_error_free(graft_error *error);
 
 /* ------------------------------------------------------------------------
  * The library itself.
@@ -174,16 +177,16 @@ void graft_log_set(graft_log_callback callback,
 typedef struct graft_cancel graft_cancel;
 
 // A flag that is not set.
-graft_status graft_cancel_new(struct graft_cancel **cancel, graft_error **error);
+graft_status graft_cancel_new(graft_cancel **cancel, graft_error **error);
 
 // Asks the work that has this flag to end, now and later: until it is cleared. Any thread; also a signal handler.
-graft_status graft_cancel_set(const struct graft_cancel *cancel);
+graft_status graft_cancel_set(const graft_cancel *cancel);
 
 // Takes it back. Any thread.
-graft_status graft_cancel_clear(const struct graft_cancel *cancel);
+graft_status graft_cancel_clear(const graft_cancel *cancel);
 
 // Frees a flag; work that has it goes on without. NULL is allowed.
-void graft_cancel_free(struct graft_cancel *cancel);
+void graft_cancel_free(graft_cancel *cancel);
 
 /* ------------------------------------------------------------------------
  * Threads that several models share. A model that is given none has a team of its own.
@@ -201,18 +204,18 @@ typedef void (*graft_work)(void *data, size_t number);
 typedef void (*graft_run_callback)(size_t n, graft_work work, void *data, void *user_data);
 
 // A team of `threads` threads, the calling one included (1 to 1024; 0 for one a physical core).
-graft_status graft_team_new(uint32_t threads, struct graft_team **team, graft_error **error);
+graft_status graft_team_new(uint32_t threads, graft_team **team, graft_error **error);
 
 // The application's own threads: `run` shares work among about `threads` of them. `run` and `user_data` must be good until the team and
 // all models that were given it are gone.
 graft_status graft_team_of_callback(uint32_t threads,
                                     graft_run_callback run,
                                     void *user_data,
-                                    struct graft_team **team,
+                                    graft_team **team,
                                     graft_error **error);
 
 // Frees a team; models that were given it keep its threads. NULL is allowed.
-void graft_team_free(struct graft_team *team);
+void graft_team_free(graft_team *team);
 
 /* ------------------------------------------------------------------------
  * Models: a file, mapped and shared. Any thread may use a model, several at a time.
@@ -229,7 +232,7 @@ typedef int32_t graft_load_mode;
 typedef int32_t (*graft_progress_callback)(float share, void *user_data);
 
 // How to open a model.
-typedef struct graft_model_options {
+typedef struct {
   // `sizeof(graft_model_options)`.
   size_t struct_size;
   // Threads of the model's own team, the calling one included; 0 for one a physical core. Not looked at where there is a team.
@@ -258,13 +261,13 @@ typedef void (*graft_release_callback)(void *user_data);
 #define GRAFT_LOAD_READ 1
 
 // Sets the defaults; `struct_size` is `sizeof(graft_model_options)`.
-void graft_model_options_init(struct graft_model_options *options, size_t struct_size);
+void graft_model_options_init(graft_model_options *options, size_t struct_size);
 
 // Opens the GGUF file at a path (any part of a split one).
 graft_status graft_model_open(const char *path,
                               size_t path_len,
-                              const struct graft_model_options *options,
-                              struct graft_model **model,
+                              const graft_model_options *options,
+                              graft_model **model,
                               graft_error **error);
 
 // Opens the GGUF file that is the `len` bytes of an opened file from `offset` on (`len` 0: all up to its end): apps have models in their
@@ -272,8 +275,8 @@ graft_status graft_model_open(const char *path,
 graft_status graft_model_open_fd(int32_t fd,
                                  uint64_t offset,
                                  uint64_t len,
-                                 const struct graft_model_options *options,
-                                 struct graft_model **model,
+                                 const graft_model_options *options,
+                                 graft_model **model,
                                  graft_error **error);
 
 // Opens the GGUF file that lies in memory, `len` bytes at `data`, which are not copied: they must stay and not change until `release` is
@@ -282,19 +285,19 @@ graft_status graft_model_open_memory(const void *data,
                                      size_t len,
                                      graft_release_callback release,
                                      void *release_user_data,
-                                     const struct graft_model_options *options,
-                                     struct graft_model **model,
+                                     const graft_model_options *options,
+                                     graft_model **model,
                                      graft_error **error);
 
 // Frees a model. NULL is allowed.
-void graft_model_free(struct graft_model *model);
+void graft_model_free(graft_model *model);
 
 /* ------------------------------------------------------------------------
  * Facts about models: sizes, metadata, tensors. Any thread.
  */
 
 // Facts about a model. Texts are valid until it is freed.
-typedef struct graft_model_info {
+typedef struct {
   // `sizeof(graft_model_info)`, set by the caller.
   size_t struct_size;
   // Such as "llama".
@@ -334,7 +337,7 @@ typedef struct graft_model_info {
 } graft_model_info;
 
 // A tensor of the file. Texts are valid until the model is freed.
-typedef struct graft_tensor_info {
+typedef struct {
   // `sizeof(graft_tensor_info)`, set by the caller.
   size_t struct_size;
   // Its name in GGUF.
@@ -349,7 +352,7 @@ typedef struct graft_tensor_info {
 
 // Writes the facts about a model to `*info`, whose `struct_size` is set.
 graft_status graft_model_get_info(const graft_model *model,
-                                  struct graft_model_info *info,
+                                  graft_model_info *info,
                                   graft_error **error);
 
 // How many metadata keys the model's file has.
@@ -378,7 +381,7 @@ graft_status graft_model_tensor_count(const graft_model *model, size_t *count, g
 // Writes the facts about the tensor number `index`, in the file's order, to `*info`, whose `struct_size` is set.
 graft_status graft_model_tensor(const graft_model *model,
                                 size_t index,
-                                struct graft_tensor_info *info,
+                                graft_tensor_info *info,
                                 graft_error **error);
 
 /* ------------------------------------------------------------------------
@@ -435,7 +438,7 @@ graft_status graft_token_ends(const graft_model *model,
  */
 
 // How to write a conversation.
-typedef struct graft_chat_options {
+typedef struct {
   // `sizeof(graft_chat_options)`.
   size_t struct_size;
   // A Jinja template to use instead of the model's, or NULL.
@@ -451,7 +454,7 @@ typedef struct graft_chat_options {
 } graft_chat_options;
 
 // One message of a conversation. This struct never changes.
-typedef struct graft_message {
+typedef struct {
   // "system", "user", "assistant", "tool", ...
   const char *role;
   // Its length.
@@ -467,14 +470,14 @@ typedef struct graft_message {
 } graft_message;
 
 // Sets the defaults; `struct_size` is `sizeof(graft_chat_options)`.
-void graft_chat_options_init(struct graft_chat_options *options, size_t struct_size);
+void graft_chat_options_init(graft_chat_options *options, size_t struct_size);
 
 // A conversation as the model's chat template writes it. `*text` is NUL-terminated and to be freed with `graft_free`; `text_len` may be
 // NULL. `GRAFT_ERROR_UNSUPPORTED` where the model has no template, `GRAFT_ERROR_INVALID` for messages that it refuses.
 graft_status graft_chat_render(const graft_model *model,
-                               const struct graft_message *messages,
+                               const graft_message *messages,
                                size_t n_messages,
-                               const struct graft_chat_options *options,
+                               const graft_chat_options *options,
                                char **text,
                                size_t *text_len,
                                graft_error **error);
@@ -487,7 +490,7 @@ graft_status graft_chat_render(const graft_model *model,
 typedef struct graft_adapter graft_adapter;
 
 // How to open an adapter.
-typedef struct graft_adapter_options {
+typedef struct {
   // `sizeof(graft_adapter_options)`.
   size_t struct_size;
   // Which task's prompt to take from a folder that holds several (multitask prompt tuning); -1, the default, where there is one.
@@ -495,7 +498,7 @@ typedef struct graft_adapter_options {
 } graft_adapter_options;
 
 // Facts about an adapter. Texts are valid until it is freed.
-typedef struct graft_adapter_info {
+typedef struct {
   // `sizeof(graft_adapter_info)`, set by the caller.
   size_t struct_size;
   // Its `peft_type`, such as "LORA".
@@ -513,7 +516,7 @@ typedef struct graft_adapter_info {
 } graft_adapter_info;
 
 // Sets the defaults; `struct_size` is `sizeof(graft_adapter_options)`.
-void graft_adapter_options_init(struct graft_adapter_options *options, size_t struct_size);
+void graft_adapter_options_init(graft_adapter_options *options, size_t struct_size);
 
 // Opens the folder that PEFT's `save_pretrained` wrote (or a GGUF file of a LoRA) and puts it on `model`. Every tensor of it is applied,
 // or the call fails: `GRAFT_ERROR_UNSUPPORTED` for a method or option that Graft does not do, `GRAFT_ERROR_MISMATCH` for a module or shape
@@ -521,8 +524,8 @@ void graft_adapter_options_init(struct graft_adapter_options *options, size_t st
 graft_status graft_adapter_open(const graft_model *model,
                                 const char *path,
                                 size_t path_len,
-                                const struct graft_adapter_options *options,
-                                struct graft_adapter **adapter,
+                                const graft_adapter_options *options,
+                                graft_adapter **adapter,
                                 graft_error **error);
 
 // As `graft_adapter_open`, of files that lie in memory: the folder's `adapter_config.json` and `adapter_model.safetensors`. They are
@@ -532,16 +535,16 @@ graft_status graft_adapter_open_memory(const graft_model *model,
                                        size_t config_len,
                                        const void *tensors,
                                        size_t tensors_len,
-                                       const struct graft_adapter_options *options,
-                                       struct graft_adapter **adapter,
+                                       const graft_adapter_options *options,
+                                       graft_adapter **adapter,
                                        graft_error **error);
 
 // Frees an adapter; sessions that have it on go on with it. NULL is allowed.
-void graft_adapter_free(struct graft_adapter *adapter);
+void graft_adapter_free(graft_adapter *adapter);
 
 // Writes the facts about an adapter to `*info`, whose `struct_size` is set.
-graft_status graft_adapter_get_info(const struct graft_adapter *adapter,
-                                    struct graft_adapter_info *info,
+graft_status graft_adapter_get_info(const graft_adapter *adapter,
+                                    graft_adapter_info *info,
                                     graft_error **error);
 
 /* ------------------------------------------------------------------------
@@ -556,7 +559,7 @@ typedef struct graft_session graft_session;
 typedef int32_t graft_precision;
 
 // What a session is made with.
-typedef struct graft_session_options {
+typedef struct {
   // `sizeof(graft_session_options)`.
   size_t struct_size;
   // The most tokens that it can hold; 0 for the model's own context length. The cache takes memory as it fills.
@@ -574,7 +577,7 @@ typedef int32_t (*graft_logits_callback)(size_t index,
                                          void *user_data);
 
 // Facts about a session.
-typedef struct graft_session_info {
+typedef struct {
   // `sizeof(graft_session_info)`, set by the caller.
   size_t struct_size;
   // Tokens that it holds.
@@ -594,21 +597,21 @@ typedef struct graft_session_info {
 #define GRAFT_PRECISION_EXACT 1
 
 // Sets the defaults; `struct_size` is `sizeof(graft_session_options)`.
-void graft_session_options_init(struct graft_session_options *options, size_t struct_size);
+void graft_session_options_init(graft_session_options *options, size_t struct_size);
 
 // Starts a conversation.
 graft_status graft_session_new(const graft_model *model,
-                               const struct graft_session_options *options,
-                               struct graft_session **session,
+                               const graft_session_options *options,
+                               graft_session **session,
                                graft_error **error);
 
 // Ends a conversation and frees its memory. NULL is allowed. From a callback of a call on this session: when that call returns.
-void graft_session_free(struct graft_session *session);
+void graft_session_free(graft_session *session);
 
 // Makes these `n` adapters, each with its weight (`weights` NULL: 1 each), the active ones from the next token on; none for the model
 // alone. Takes well under a microsecond for one adapter at weight 1. The cache of earlier tokens is kept. On failure the adapters from
 // before stay: `GRAFT_ERROR_MISMATCH` for one of another model, `GRAFT_ERROR_USAGE` for weights or adapters that cannot be used so.
-graft_status graft_session_set_adapters(struct graft_session *session,
+graft_status graft_session_set_adapters(graft_session *session,
                                         const graft_adapter *const *adapters,
                                         const float *weights,
                                         size_t n,
@@ -616,13 +619,13 @@ graft_status graft_session_set_adapters(struct graft_session *session,
 
 // Appends tokens and computes the logits that follow the last of them. `GRAFT_ERROR_LIMIT` where the context has no room: nothing is then
 // changed.
-graft_status graft_session_eval(struct graft_session *session,
+graft_status graft_session_eval(graft_session *session,
                                 const uint32_t *tokens,
                                 size_t n_tokens,
                                 graft_error **error);
 
 // As `graft_session_eval`; `callback` is given the logits behind each token.
-graft_status graft_session_eval_each(struct graft_session *session,
+graft_status graft_session_eval_each(graft_session *session,
                                      const uint32_t *tokens,
                                      size_t n_tokens,
                                      graft_logits_callback callback,
@@ -631,42 +634,36 @@ graft_status graft_session_eval_each(struct graft_session *session,
 
 // The logits that follow the last token, one an entry of the vocabulary; none (`*n_logits` 0) before the first evaluation. `*logits` is
 // valid until the next call on the session.
-graft_status graft_session_logits(struct graft_session *session,
+graft_status graft_session_logits(graft_session *session,
                                   const float **logits,
                                   size_t *n_logits,
                                   graft_error **error);
 
-// Chooses the next token from the logits; the session is not changed: `graft_session_eval` appends it.
-graft_status graft_session_sample(struct graft_session *session,
-                                  graft_sampler *sampler,
-                                  uint32_t *token,
-                                  graft_error **error);
-
 // The tokens that the session holds. `*tokens` is valid until the next call on the session.
-graft_status graft_session_tokens(struct graft_session *session,
+graft_status graft_session_tokens(graft_session *session,
                                   const uint32_t **tokens,
                                   size_t *n_tokens,
                                   graft_error **error);
 
 // Writes the facts about a session to `*info`, whose `struct_size` is set.
-graft_status graft_session_get_info(struct graft_session *session,
-                                    struct graft_session_info *info,
+graft_status graft_session_get_info(graft_session *session,
+                                    graft_session_info *info,
                                     graft_error **error);
 
 // Forgets all but the first `n` tokens.
-graft_status graft_session_truncate(struct graft_session *session, uint64_t n, graft_error **error);
+graft_status graft_session_truncate(graft_session *session, uint64_t n, graft_error **error);
 
 // Makes room in a full context: keeps the first `keep` tokens and the later half of the others, and evaluates them again.
-graft_status graft_session_slide(struct graft_session *session,
+graft_status graft_session_slide(graft_session *session,
                                  uint64_t keep,
                                  graft_error **error);
 
 // Forgets all tokens; adapters stay active.
-graft_status graft_session_reset(struct graft_session *session, graft_error **error);
+graft_status graft_session_reset(graft_session *session, graft_error **error);
 
 // Ends the generation that is under way in this session, within a token (in a prompt: within 512); where none is, nothing happens. Any
 // thread at any time; also a signal handler.
-graft_status graft_session_cancel(const struct graft_session *session);
+graft_status graft_session_cancel(const graft_session *session);
 
 /* ------------------------------------------------------------------------
  * Sampling: how the next token is chosen. One thread at a time may use a sampler.
@@ -676,7 +673,7 @@ graft_status graft_session_cancel(const struct graft_session *session);
 typedef struct graft_sampler graft_sampler;
 
 // Is added to the logit of a token; `-INFINITY` bans it. This struct never changes.
-typedef struct graft_logit_bias {
+typedef struct {
   // The token.
   uint32_t token;
   // What is added.
@@ -684,7 +681,7 @@ typedef struct graft_logit_bias {
 } graft_logit_bias;
 
 // How to choose the next token. The default is greedy: always the most likely one.
-typedef struct graft_sampler_options {
+typedef struct {
   // `sizeof(graft_sampler_options)`.
   size_t struct_size;
   // 0 takes the most likely token; 1 is the model's own distribution; above 1 flattens it.
@@ -706,25 +703,31 @@ typedef struct graft_sampler_options {
   // Starts the random numbers: the same seed gives the same tokens.
   uint64_t seed;
   // `n_logit_bias` of them, or NULL.
-  const struct graft_logit_bias *logit_bias;
+  const graft_logit_bias *logit_bias;
   // How many.
   size_t n_logit_bias;
 } graft_sampler_options;
 
 // Sets the defaults; `struct_size` is `sizeof(graft_sampler_options)`.
-void graft_sampler_options_init(struct graft_sampler_options *options, size_t struct_size);
+void graft_sampler_options_init(graft_sampler_options *options, size_t struct_size);
 
 // A sampler for the vocabulary that `session` has now. Sessions of the same vocabulary may use it too, one after the other.
 graft_status graft_sampler_new(graft_session *session,
-                               const struct graft_sampler_options *options,
-                               struct graft_sampler **sampler,
+                               const graft_sampler_options *options,
+                               graft_sampler **sampler,
                                graft_error **error);
 
 // Starts the random numbers again from the seed.
-graft_status graft_sampler_reset(struct graft_sampler *sampler, graft_error **error);
+graft_status graft_sampler_reset(graft_sampler *sampler, graft_error **error);
+
+// Chooses the next token from the logits; the session is not changed: `graft_session_eval` appends it.
+graft_status graft_session_sample(graft_session *session,
+                                  graft_sampler *sampler,
+                                  uint32_t *token,
+                                  graft_error **error);
 
 // Frees a sampler. NULL is allowed.
-void graft_sampler_free(struct graft_sampler *sampler);
+void graft_sampler_free(graft_sampler *sampler);
 
 /* ------------------------------------------------------------------------
  * Generating: a prompt in, text out through a callback. The prompt is appended to what the session holds; afterwards it holds the prompt and
@@ -732,7 +735,7 @@ void graft_sampler_free(struct graft_sampler *sampler);
  */
 
 // A text that stays the caller's. This struct never changes.
-typedef struct graft_text {
+typedef struct {
   // Its bytes.
   const char *data;
   // How many, or `GRAFT_NUL`.
@@ -740,13 +743,13 @@ typedef struct graft_text {
 } graft_text;
 
 // When to end, and how to choose tokens.
-typedef struct graft_generate_options {
+typedef struct {
   // `sizeof(graft_generate_options)`.
   size_t struct_size;
   // The most tokens to generate; 0 goes on until the model or the context ends.
   uint64_t max_tokens;
   // `n_stop` texts: generation ends before the first of them to appear. Or NULL.
-  const struct graft_text *stop;
+  const graft_text *stop;
   // How many.
   size_t n_stop;
   // How to choose tokens; NULL for the most likely ones.
@@ -769,7 +772,7 @@ typedef int32_t (*graft_text_callback)(const char *text, size_t len, uint32_t to
 typedef int32_t graft_finish;
 
 // What a generation did.
-typedef struct graft_report {
+typedef struct {
   // `sizeof(graft_report)`, set by the caller.
   size_t struct_size;
   // Tokens of the prompt that were evaluated.
@@ -805,27 +808,27 @@ typedef struct graft_report {
 #define GRAFT_FINISH_CONTEXT 5
 
 // Sets the defaults; `struct_size` is `sizeof(graft_generate_options)`.
-void graft_generate_options_init(struct graft_generate_options *options, size_t struct_size);
+void graft_generate_options_init(graft_generate_options *options, size_t struct_size);
 
 // Appends a text and generates. At the beginning of a session the model's begin token is put before it. `callback` and `report` may be
 // NULL. Being cancelled is no error: `finish` says it.
 graft_status graft_generate_text(graft_session *session,
                                  const char *text,
                                  size_t text_len,
-                                 const struct graft_generate_options *options,
+                                 const graft_generate_options *options,
                                  graft_text_callback callback,
                                  void *user_data,
-                                 struct graft_report *report,
+                                 graft_report *report,
                                  graft_error **error);
 
 // Appends tokens (none: goes on from the logits that are there) and generates, as `graft_generate_text`.
 graft_status graft_generate_tokens(graft_session *session,
                                    const uint32_t *tokens,
                                    size_t n_tokens,
-                                   const struct graft_generate_options *options,
+                                   const graft_generate_options *options,
                                    graft_text_callback callback,
                                    void *user_data,
-                                   struct graft_report *report,
+                                   graft_report *report,
                                    graft_error **error);
 
 // Makes the session hold a whole conversation, written by the model's chat template, and generates the answer, as `graft_generate_text`.
@@ -835,10 +838,10 @@ graft_status graft_generate_messages(graft_session *session,
                                      const graft_message *messages,
                                      size_t n_messages,
                                      const graft_chat_options *chat,
-                                     const struct graft_generate_options *options,
+                                     const graft_generate_options *options,
                                      graft_text_callback callback,
                                      void *user_data,
-                                     struct graft_report *report,
+                                     graft_report *report,
                                      graft_error **error);
 
 /* ------------------------------------------------------------------------
@@ -853,7 +856,7 @@ graft_status graft_generation_of_text(graft_session *session,
                                       const char *text,
                                       size_t text_len,
                                       const graft_generate_options *options,
-                                      struct graft_generation **generation,
+                                      graft_generation **generation,
                                       graft_error **error);
 
 // A generation that appends tokens, as `graft_generate_tokens` does; nothing is evaluated yet.
@@ -861,7 +864,7 @@ graft_status graft_generation_of_tokens(graft_session *session,
                                         const uint32_t *tokens,
                                         size_t n_tokens,
                                         const graft_generate_options *options,
-                                        struct graft_generation **generation,
+                                        graft_generation **generation,
                                         graft_error **error);
 
 // A generation of the answer to a conversation, as `graft_generate_messages` does; nothing is evaluated yet.
@@ -870,12 +873,12 @@ graft_status graft_generation_of_messages(graft_session *session,
                                           size_t n_messages,
                                           const graft_chat_options *chat,
                                           const graft_generate_options *options,
-                                          struct graft_generation **generation,
+                                          graft_generation **generation,
                                           graft_error **error);
 
 // The next piece of text, as a `graft_text_callback` is given it; `*more` is 0 where there is none any more, else 1. `*text` is
 // NUL-terminated and valid until the next call; `text_len` and `token` may be NULL.
-graft_status graft_generation_next(struct graft_generation *generation,
+graft_status graft_generation_next(graft_generation *generation,
                                    const char **text,
                                    size_t *text_len,
                                    uint32_t *token,
@@ -883,15 +886,15 @@ graft_status graft_generation_next(struct graft_generation *generation,
                                    graft_error **error);
 
 // Ends it before its time; text that was held back still comes.
-graft_status graft_generation_cancel(struct graft_generation *generation, graft_error **error);
+graft_status graft_generation_cancel(graft_generation *generation, graft_error **error);
 
 // Writes what it has done so far to `*report`, whose `struct_size` is set.
-graft_status graft_generation_report(struct graft_generation *generation,
+graft_status graft_generation_report(graft_generation *generation,
                                      graft_report *report,
                                      graft_error **error);
 
 // Frees a generation. NULL is allowed.
-void graft_generation_free(struct graft_generation *generation);
+void graft_generation_free(graft_generation *generation);
 
 /* ------------------------------------------------------------------------
  * Merging adapters into a model, making one adapter of several, and writing adapters for other programs. These read files, compute for
@@ -899,7 +902,7 @@ void graft_generation_free(struct graft_generation *generation);
  */
 
 // How to merge.
-typedef struct graft_merge_options {
+typedef struct {
   // `sizeof(graft_merge_options)`.
   size_t struct_size;
   // The block format of what is merged, such as "Q8_0"; NULL keeps each tensor's own.
@@ -924,7 +927,7 @@ typedef struct graft_merge_options {
 } graft_merge_options;
 
 // How to make one adapter of several.
-typedef struct graft_combine_options {
+typedef struct {
   // `sizeof(graft_combine_options)`.
   size_t struct_size;
   // PEFT's `combination_type`: "linear" (the default), "svd", "cat", "ties", "ties_svd", "dare_linear", "dare_ties", "dare_linear_svd",
@@ -949,7 +952,7 @@ typedef struct graft_combine_options {
 } graft_combine_options;
 
 // Sets the defaults; `struct_size` is `sizeof(graft_merge_options)`.
-void graft_merge_options_init(struct graft_merge_options *options, size_t struct_size);
+void graft_merge_options_init(graft_merge_options *options, size_t struct_size);
 
 // A model with `n` adapters, each with its weight (`weights` NULL: 1 each), merged into its weights: a model of its own, which shares the
 // tensors that did not change.
@@ -957,7 +960,7 @@ graft_status graft_merge(const graft_model *model,
                          const graft_adapter *const *adapters,
                          const float *weights,
                          size_t n,
-                         const struct graft_merge_options *options,
+                         const graft_merge_options *options,
                          graft_model **merged,
                          graft_error **error);
 
@@ -966,20 +969,20 @@ graft_status graft_merge_to(const graft_model *model,
                             const graft_adapter *const *adapters,
                             const float *weights,
                             size_t n,
-                            const struct graft_merge_options *options,
+                            const graft_merge_options *options,
                             const char *path,
                             size_t path_len,
                             graft_error **error);
 
 // Sets the defaults; `struct_size` is `sizeof(graft_combine_options)`.
-void graft_combine_options_init(struct graft_combine_options *options, size_t struct_size);
+void graft_combine_options_init(graft_combine_options *options, size_t struct_size);
 
 // Makes one adapter of the `n` that lie in `folders`, each with its weight (`weights` NULL: 1 each), as PEFT's `add_weighted_adapter`, and
 // writes it to the folder `path`, which PEFT loads too.
 graft_status graft_combine(const graft_text *folders,
                            const float *weights,
                            size_t n,
-                           const struct graft_combine_options *options,
+                           const graft_combine_options *options,
                            const char *path,
                            size_t path_len,
                            graft_error **error);

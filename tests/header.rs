@@ -6,7 +6,7 @@
 use std::fmt::Write;
 use std::path::Path;
 
-use cbindgen::{Builder, Config, DocumentationStyle, ExportConfig, Language};
+use cbindgen::{Builder, Config, DocumentationStyle, Language, Style};
 
 const HEAD: &str = r#"/* Graft: an embedded runtime for quantized language models with PEFT adapters.
  *
@@ -46,12 +46,12 @@ fn heading(source: &str) -> String {
 }
 
 /// The declarations of one file.
-fn declarations(path: &Path, export: &ExportConfig) -> String {
+fn declarations(path: &Path) -> String {
     let config = Config {
         language: Language::C,
         documentation_style: DocumentationStyle::C99,
         line_length: 100,
-        export: export.clone(),
+        style: Style::Type,
         no_includes: true,
         usize_is_size_t: true,
         ..Config::default()
@@ -71,12 +71,15 @@ fn the_header_is_what_the_source_says() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut header = String::from(HEAD);
     header.push_str("\n#ifndef GRAFT_H\n#define GRAFT_H\n\n#include <stddef.h>\n#include <stdint.h>\n\n");
+    // cbindgen knows no name of C's for usize::MAX.
+    header
+        .push_str("/* As the length of a text: it ends at its first NUL byte. */\n#define GRAFT_NUL ((size_t)-1)\n\n");
     header.push_str("#ifdef __cplusplus\nextern \"C\" {\n#endif\n");
     for name in graft::capi::HEADER {
         let path = root.join("src/capi").join(format!("{name}.rs"));
         let source = std::fs::read_to_string(&path).unwrap();
         header.push_str(&heading(&source));
-        header.push_str(declarations(&path, &ExportConfig::default()).trim());
+        header.push_str(declarations(&path).trim());
         header.push('\n');
     }
     header.push_str("\n#ifdef __cplusplus\n} /* extern \"C\" */\n#endif\n\n#endif /* GRAFT_H */\n");

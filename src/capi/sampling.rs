@@ -8,6 +8,7 @@ use super::input::{self, Extensible, out};
 use super::session::graft_session;
 use super::status::graft_status;
 use super::{Outcome, call, quiet};
+use crate::error::Error;
 use crate::runtime::{Sampler, SamplerOptions};
 
 /// Chooses tokens; has the random numbers.
@@ -147,6 +148,30 @@ pub unsafe extern "C" fn graft_sampler_reset(
     unsafe {
         call(error, || {
             handle::exclusive(sampler)?.reset();
+            Ok(())
+        })
+    }
+}
+
+/// Chooses the next token from the logits; the session is not changed: `graft_session_eval` appends it.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn graft_session_sample(
+    session: *mut graft_session,
+    sampler: *mut graft_sampler,
+    token: *mut u32,
+    error: *mut *mut graft_error,
+) -> graft_status {
+    // SAFETY: as the caller promises.
+    unsafe {
+        call(error, || {
+            let token = out(token, "token")?;
+            let (session, mut sampler) = (handle::exclusive(session)?, handle::exclusive(sampler)?);
+            if session.logits().is_empty() {
+                return Err(Error::usage("there are no logits yet")
+                    .expected("an evaluated token")
+                    .into());
+            }
+            token.put(sampler.sample(session.logits(), session.tokens())?);
             Ok(())
         })
     }

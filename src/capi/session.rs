@@ -9,7 +9,6 @@ use super::error::graft_error;
 use super::handle::{self, Handle};
 use super::input::{self, Extensible, out};
 use super::model::graft_model;
-use super::sampling::graft_sampler;
 use super::status::graft_status;
 use super::{Outcome, call, quiet};
 use crate::error::{Error, ErrorKind};
@@ -219,30 +218,6 @@ pub unsafe extern "C" fn graft_session_logits(
             let session = handle::exclusive(session)?;
             logits.put(session.logits().as_ptr());
             n_logits.put(session.logits().len());
-            Ok(())
-        })
-    }
-}
-
-/// Chooses the next token from the logits; the session is not changed: `graft_session_eval` appends it.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn graft_session_sample(
-    session: *mut graft_session,
-    sampler: *mut graft_sampler,
-    token: *mut u32,
-    error: *mut *mut graft_error,
-) -> graft_status {
-    // SAFETY: as the caller promises.
-    unsafe {
-        call(error, || {
-            let token = out(token, "token")?;
-            let (session, mut sampler) = (handle::exclusive(session)?, handle::exclusive(sampler)?);
-            if session.logits().is_empty() {
-                return Err(Error::usage("there are no logits yet")
-                    .expected("an evaluated token")
-                    .into());
-            }
-            token.put(sampler.sample(session.logits(), session.tokens())?);
             Ok(())
         })
     }
