@@ -2,6 +2,7 @@
 
 pub mod count;
 pub mod divergence;
+mod fingerprint;
 pub mod generate;
 pub mod merge;
 pub mod model;
@@ -9,6 +10,7 @@ mod sample;
 pub mod sampler;
 mod scan;
 pub mod session;
+mod state;
 pub mod stop;
 
 pub use count::ParameterCount;

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use crate::adapter::Active;
 use crate::error::{Error, Result};
 use crate::kernels::{Cpu, Precision};
-use crate::model::decoder::{Pass, State, ring_capacity};
+use crate::model::cache::ring_capacity;
+use crate::model::decoder::{Pass, State};
 use crate::model::moments::Moments;
 
 use super::model::{Adapter, Model};
@@ -38,18 +39,21 @@ const LOGIT_ROWS: usize = 8;
 
 /// One conversation with a model. It is used by one thread at a time; sessions of one model share everything but this.
 pub struct Session {
-    model: Model,
-    state: State<Cpu>,
-    active: Arc<Active<Cpu>>,
-    tokens: Vec<u32>,
+    pub(super) model: Model,
+    pub(super) state: State<Cpu>,
+    pub(super) active: Arc<Active<Cpu>>,
+    pub(super) tokens: Vec<u32>,
     /// Positions of the cache that an adapter's prompt or prefix takes, before the first token.
-    before: usize,
+    pub(super) before: usize,
+    /// Rings of sliding windows have nothing from before this position: what was forgotten took its place, or it was not
+    /// restored.
+    pub(super) held_from: usize,
     /// Positions of the cache.
-    capacity: usize,
-    context: usize,
+    pub(super) capacity: usize,
+    pub(super) context: usize,
     chunk: usize,
-    precision: Precision,
-    logits: Vec<f32>,
+    pub(super) precision: Precision,
+    pub(super) logits: Vec<f32>,
 }
 
 impl Session {
@@ -70,6 +74,7 @@ impl Session {
             active,
             tokens: Vec::new(),
             before: 0,
+            held_from: 0,
             capacity: context,
             context,
             chunk,
@@ -300,7 +305,7 @@ impl Session {
     pub fn reset(&mut self) {
         self.tokens.clear();
         self.logits.clear();
-        self.before = 0;
+        (self.before, self.held_from) = (0, 0);
     }
 
     /// Forgets all but the first `n` tokens. Where a sliding window's ring no longer holds what stood before them, they
@@ -316,11 +321,14 @@ impl Session {
                 .found(n));
         }
         let (first, end) = (self.before + n, self.before + had);
-        let lost = self.model.spec().windows.iter().flatten().any(|&window| {
+        // The ring of a window holds the last `capacity` positions, or less where something was forgotten or restored.
+        let held = |window| {
             let capacity = ring_capacity(Some(window), self.capacity, self.chunk);
-            // The next token, at `first`, reads from first - window + 1 on; the ring holds the last `capacity` positions.
-            end > capacity && first + 1 < (end - capacity) + window
-        });
+            end.saturating_sub(capacity).max(self.held_from)
+        };
+        let windows = || self.model.spec().windows.iter().flatten().copied();
+        // The next token, at `first`, reads from first - window + 1 on.
+        let lost = windows().any(|window| held(window) > 0 && first + 1 < held(window) + window);
         if (lost || n == 0) && n < had {
             let tokens = self.tokens[..n].to_vec();
             self.reset();
@@ -328,6 +336,7 @@ impl Session {
                 self.eval(&tokens)?;
             }
         } else if n < had {
+            self.held_from = windows().map(held).max().unwrap_or(0);
             self.tokens.truncate(n);
             self.logits.clear();
         }
