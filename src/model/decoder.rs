@@ -200,6 +200,11 @@ impl<B: Backend> Pass<'_, B> {
         b.rms_norm(&st.x, norm, spec.norm_eps, &mut st.normed);
     }
 
+    /// The hidden states `[m][hidden_size]`, normed, of the last [`Pass::forward`].
+    pub fn hidden<'s>(&self, st: &'s State<B>) -> Cow<'s, [f32]> {
+        self.backend.read(&st.normed)
+    }
+
     /// Logits `[n][vocab]` of rows `first..first + n` of the last [`Pass::forward`].
     pub fn logits<'s>(&self, st: &'s mut State<B>, first: usize, n: usize) -> Cow<'s, [f32]> {
         let (b, spec) = (self.backend, self.spec);

@@ -2,6 +2,7 @@
 
 pub mod count;
 pub mod divergence;
+pub mod embed;
 mod fingerprint;
 pub mod generate;
 pub mod merge;
@@ -15,6 +16,7 @@ pub mod stop;
 
 pub use count::ParameterCount;
 pub use divergence::Divergence;
+pub use embed::Pooling;
 pub use generate::{Finish, GenerateOptions, Generated, Timings, generate};
 pub use merge::{MergeOptions, MergeReport, MergeType, MergedTensor};
 pub use model::{Adapter, LoadOptions, Model};

@@ -171,7 +171,7 @@ impl Session {
         })
     }
 
-    fn check(&self, tokens: &[u32]) -> Result<()> {
+    pub(super) fn check(&self, tokens: &[u32]) -> Result<()> {
         let vocab = self.active.vocab.0;
         if let Some((i, id)) = tokens.iter().enumerate().find(|(_, id)| **id as usize >= vocab) {
             return Err(Error::usage("token id outside the vocabulary")
@@ -192,7 +192,7 @@ impl Session {
     /// Runs checked tokens chunk by chunk; `after` gets each chunk's first index and length. A panic (a defect, in
     /// whichever thread) becomes an error; tokens of chunks that were done stay part of the session.
     #[allow(clippy::type_complexity)]
-    fn run(
+    pub(super) fn run(
         &mut self,
         tokens: &[u32],
         after: &mut dyn FnMut(usize, usize, &Pass<Cpu>, &mut State<Cpu>, &mut Vec<f32>) -> ControlFlow<()>,
@@ -272,7 +272,7 @@ impl Session {
         self.state.take_moments()
     }
 
-    /// The logits of the last evaluation; empty before the first.
+    /// The logits of the last evaluation; empty before the first, and after one that computed none.
     pub fn logits(&self) -> &[f32] {
         &self.logits
     }
