@@ -3,6 +3,7 @@
 //! A backend owns its buffers and weights; the decoder only passes them around. Activations are row-major
 //! `[tokens][features]`. Lengths that do not belong together are defects of the caller and may panic.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::adapter::forms::{Blocks, Pairs};
@@ -215,6 +216,10 @@ pub trait Backend: Send + Sync + Sized + 'static {
     fn gated(&self, act: Act, gate: &mut Self::Buf, up: &Self::Buf);
     /// Writes rows `x` of `width` at position `pos` on.
     fn kv_write(&self, x: &Self::Buf, width: usize, pos: usize, capacity: usize, kv: &mut Self::Kv);
+    /// Appends these numbers of the ring to `out`, as little-endian bytes of its own type.
+    fn kv_save(&self, kv: &Self::Kv, numbers: Range<usize>, out: &mut Vec<u8>);
+    /// Takes these numbers of the ring from such bytes.
+    fn kv_load(&self, bytes: &[u8], numbers: Range<usize>, kv: &mut Self::Kv);
     /// Attention of `q` over the ring.
     fn attention(&self, a: &Attention, q: &Self::Buf, k: &Self::Kv, v: &Self::Kv, out: &mut Self::Buf);
     /// x = cap * tanh(x / cap).

@@ -65,6 +65,11 @@ impl CpuWeight {
         self.format
     }
 
+    /// Whether it lies in the model's file.
+    pub fn is_mapped(&self) -> bool {
+        matches!(self.place, Place::Mapped(..))
+    }
+
     fn view(&self) -> Weight<'_> {
         Weight {
             format: self.format,
@@ -429,6 +434,27 @@ impl Backend for Cpu {
         let work = Work::elements("kv_write", x.len() * (size_of::<f32>() + kv.value_size()));
         self.times()
             .time(work, || Cpu::kv_write(self, x, width, pos, capacity, kv));
+    }
+
+    fn kv_save(&self, kv: &KvBuf, numbers: Range<usize>, out: &mut Vec<u8>) {
+        match kv {
+            KvBuf::F16(kv) => out.extend(kv[numbers].iter().flat_map(|v| v.to_le_bytes())),
+            KvBuf::F32(kv) => out.extend(kv[numbers].iter().flat_map(|v| v.to_le_bytes())),
+        }
+    }
+
+    fn kv_load(&self, bytes: &[u8], numbers: Range<usize>, kv: &mut KvBuf) {
+        assert_eq!(bytes.len(), numbers.len() * kv.value_size(), "kv_load: lengths");
+        match kv {
+            KvBuf::F16(kv) => {
+                let values = bytes.as_chunks().0.iter().map(|v| u16::from_le_bytes(*v));
+                kv[numbers].iter_mut().zip(values).for_each(|(to, v)| *to = v);
+            }
+            KvBuf::F32(kv) => {
+                let values = bytes.as_chunks().0.iter().map(|v| f32::from_le_bytes(*v));
+                kv[numbers].iter_mut().zip(values).for_each(|(to, v)| *to = v);
+            }
+        }
     }
 
     fn attention(&self, a: &Attention, q: &Vec<f32>, k: &KvBuf, v: &KvBuf, out: &mut Vec<f32>) {

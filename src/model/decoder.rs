@@ -14,17 +14,11 @@ use crate::kernels::Precision;
 use crate::kernels::cpu::Attention;
 
 use super::backend::{Backend, Epilogue};
+use super::cache::{LayerKv, ring_capacity};
 use super::moments::Moments;
 use super::sites::{Part, Site};
 use super::spec::Spec;
 use super::weights::{Layer, Linear, Weights};
-
-/// One layer's cache: rings of K and V rows.
-struct LayerKv<B: Backend> {
-    k: B::Kv,
-    v: B::Kv,
-    capacity: usize,
-}
 
 /// What linear maps need beside input and output.
 struct Work<B: Backend> {
@@ -61,11 +55,6 @@ pub struct State<B: Backend> {
     logits: B::Buf,
 }
 
-/// Slots of a layer's ring: all positions, or the window and what a chunk may write before it is read.
-pub fn ring_capacity(window: Option<usize>, context: usize, chunk: usize) -> usize {
-    window.map_or(context, |w| context.min(w.saturating_add(chunk)))
-}
-
 impl<B: Backend> State<B> {
     /// An empty cache for `context` positions, written at most `chunk` at a time, of layers that are these of the base.
     ///
@@ -84,12 +73,7 @@ impl<B: Backend> State<B> {
             .iter()
             .map(|&layer| {
                 let capacity = ring_capacity(spec.windows[layer], context, chunk);
-                let ring = || backend.kv(capacity, width, precision);
-                Ok(LayerKv {
-                    k: ring()?,
-                    v: ring()?,
-                    capacity,
-                })
+                LayerKv::new(backend, capacity, width, precision)
             })
             .collect::<Result<_>>()?;
         Ok(State {
@@ -116,6 +100,16 @@ impl<B: Backend> State<B> {
             rows: B::Buf::default(),
             logits: B::Buf::default(),
         })
+    }
+
+    /// The cache of each layer.
+    pub fn cache(&self) -> &[LayerKv<B>] {
+        &self.kv
+    }
+
+    /// The same, to change it.
+    pub fn cache_mut(&mut self) -> &mut [LayerKv<B>] {
+        &mut self.kv
     }
 
     /// From now on records what the linear maps of a model with `n_layers` are given.
@@ -204,6 +198,11 @@ impl<B: Backend> Pass<'_, B> {
         b.resize(&mut st.normed, m * spec.hidden_size);
         let norm = self.active.norm(Site::OutputNorm, &self.weights.output_norm);
         b.rms_norm(&st.x, norm, spec.norm_eps, &mut st.normed);
+    }
+
+    /// The hidden states `[m][hidden_size]`, normed, of the last [`Pass::forward`].
+    pub fn hidden<'s>(&self, st: &'s State<B>) -> Cow<'s, [f32]> {
+        self.backend.read(&st.normed)
     }
 
     /// Logits `[n][vocab]` of rows `first..first + n` of the last [`Pass::forward`].

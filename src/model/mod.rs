@@ -7,6 +7,7 @@
 
 pub mod arch;
 pub mod backend;
+pub mod cache;
 pub mod cpu;
 pub mod decoder;
 pub mod gemma2;

@@ -3,6 +3,8 @@
 pub mod cancel;
 pub mod count;
 pub mod divergence;
+pub mod embed;
+mod fingerprint;
 pub mod generate;
 pub mod merge;
 pub mod model;
@@ -10,11 +12,13 @@ mod sample;
 pub mod sampler;
 mod scan;
 pub mod session;
+mod state;
 pub mod stop;
 
 pub use cancel::Cancel;
 pub use count::ParameterCount;
 pub use divergence::Divergence;
+pub use embed::Pooling;
 pub use generate::{Finish, GenerateOptions, Generated, Generation, Timings, generate};
 pub use merge::{MergeOptions, MergeReport, MergeType, MergedTensor};
 pub use model::{Adapter, LoadOptions, Model};

@@ -12,13 +12,14 @@ use crate::format::{Gguf, LoadMode};
 use crate::kernels::Cpu;
 use crate::kernels::cpu::KvBuf;
 use crate::model::arch_of;
-use crate::model::decoder::ring_capacity;
+use crate::model::cache::ring_capacity;
 use crate::model::spec::Spec;
 use crate::model::weights::Weights;
 use crate::pool::Executor;
 use crate::quant::BlockFormat;
 use crate::tokenizer::{ChatTemplate, Tokenizer};
 
+use super::fingerprint;
 use super::session::{Session, SessionOptions};
 
 /// Is told the share of the work that is done, 0 to 1.
@@ -51,6 +52,7 @@ struct Inner {
     tokenizer_file: Option<PathBuf>,
     tokenizer: OnceLock<Tokenizer>,
     chat_template: OnceLock<Option<ChatTemplate>>,
+    fingerprint: OnceLock<u64>,
 }
 
 impl Model {
@@ -118,6 +120,7 @@ impl Model {
             tokenizer_file: options.tokenizer.clone(),
             tokenizer: OnceLock::new(),
             chat_template: OnceLock::new(),
+            fingerprint: OnceLock::new(),
         })))
     }
 
@@ -139,6 +142,11 @@ impl Model {
     /// The weights on the device.
     pub(super) fn weights(&self) -> &Weights<Cpu> {
         &self.0.weights
+    }
+
+    /// What tells this model's numbers from another's, made at the first call.
+    pub(super) fn fingerprint(&self) -> u64 {
+        *self.0.fingerprint.get_or_init(|| fingerprint::of(self))
     }
 
     /// Whether the output head is the embedding.
@@ -271,6 +279,7 @@ impl Model {
             tokenizer_file: self.0.tokenizer_file.clone(),
             tokenizer: OnceLock::new(),
             chat_template: OnceLock::new(),
+            fingerprint: OnceLock::new(),
         })))
     }
 

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use crate::adapter::Active;
 use crate::error::{Error, Result};
 use crate::kernels::{Cpu, Precision};
-use crate::model::decoder::{Pass, State, ring_capacity};
+use crate::model::cache::ring_capacity;
+use crate::model::decoder::{Pass, State};
 use crate::model::moments::Moments;
 
 use super::model::{Adapter, Model};
@@ -38,18 +39,21 @@ const LOGIT_ROWS: usize = 8;
 
 /// One conversation with a model. It is used by one thread at a time; sessions of one model share everything but this.
 pub struct Session {
-    model: Model,
-    state: State<Cpu>,
-    active: Arc<Active<Cpu>>,
-    tokens: Vec<u32>,
+    pub(super) model: Model,
+    pub(super) state: State<Cpu>,
+    pub(super) active: Arc<Active<Cpu>>,
+    pub(super) tokens: Vec<u32>,
     /// Positions of the cache that an adapter's prompt or prefix takes, before the first token.
-    before: usize,
+    pub(super) before: usize,
+    /// Rings of sliding windows have nothing from before this position: what was forgotten took its place, or it was not
+    /// restored.
+    pub(super) held_from: usize,
     /// Positions of the cache.
-    capacity: usize,
-    context: usize,
+    pub(super) capacity: usize,
+    pub(super) context: usize,
     chunk: usize,
-    precision: Precision,
-    logits: Vec<f32>,
+    pub(super) precision: Precision,
+    pub(super) logits: Vec<f32>,
 }
 
 impl Session {
@@ -70,6 +74,7 @@ impl Session {
             active,
             tokens: Vec::new(),
             before: 0,
+            held_from: 0,
             capacity: context,
             context,
             chunk,
@@ -166,7 +171,7 @@ impl Session {
         })
     }
 
-    fn check(&self, tokens: &[u32]) -> Result<()> {
+    pub(super) fn check(&self, tokens: &[u32]) -> Result<()> {
         let vocab = self.active.vocab.0;
         if let Some((i, id)) = tokens.iter().enumerate().find(|(_, id)| **id as usize >= vocab) {
             return Err(Error::usage("token id outside the vocabulary")
@@ -187,7 +192,7 @@ impl Session {
     /// Runs checked tokens chunk by chunk; `after` gets each chunk's first index and length. A panic (a defect, in
     /// whichever thread) becomes an error; tokens of chunks that were done stay part of the session.
     #[allow(clippy::type_complexity)]
-    fn run(
+    pub(super) fn run(
         &mut self,
         tokens: &[u32],
         after: &mut dyn FnMut(usize, usize, &Pass<Cpu>, &mut State<Cpu>, &mut Vec<f32>) -> ControlFlow<()>,
@@ -265,7 +270,7 @@ impl Session {
         self.state.take_moments()
     }
 
-    /// The logits of the last evaluation; empty before the first.
+    /// The logits of the last evaluation; empty before the first, and after one that computed none.
     pub fn logits(&self) -> &[f32] {
         &self.logits
     }
@@ -298,7 +303,7 @@ impl Session {
     pub fn reset(&mut self) {
         self.tokens.clear();
         self.logits.clear();
-        self.before = 0;
+        (self.before, self.held_from) = (0, 0);
     }
 
     /// Forgets all but the first `n` tokens. Where a sliding window's ring no longer holds what stood before them, they
@@ -314,11 +319,14 @@ impl Session {
                 .found(n));
         }
         let (first, end) = (self.before + n, self.before + had);
-        let lost = self.model.spec().windows.iter().flatten().any(|&window| {
+        // The ring of a window holds the last `capacity` positions, or less where something was forgotten or restored.
+        let held = |window| {
             let capacity = ring_capacity(Some(window), self.capacity, self.chunk);
-            // The next token, at `first`, reads from first - window + 1 on; the ring holds the last `capacity` positions.
-            end > capacity && first + 1 < (end - capacity) + window
-        });
+            end.saturating_sub(capacity).max(self.held_from)
+        };
+        let windows = || self.model.spec().windows.iter().flatten().copied();
+        // The next token, at `first`, reads from first - window + 1 on.
+        let lost = windows().any(|window| held(window) > 0 && first + 1 < held(window) + window);
         if (lost || n == 0) && n < had {
             let tokens = self.tokens[..n].to_vec();
             self.reset();
@@ -326,6 +334,7 @@ impl Session {
                 self.eval(&tokens)?;
             }
         } else if n < had {
+            self.held_from = windows().map(held).max().unwrap_or(0);
             self.tokens.truncate(n);
             self.logits.clear();
         }
