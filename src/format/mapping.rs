@@ -16,11 +16,16 @@ pub enum LoadMode {
     ///
     /// The file must not be changed while it is open: one that is shortened ends the process with SIGBUS at the
     /// first touch of a lost page, and one that is rewritten changes the weights under the model.
+    ///
+    /// On a platform without memory maps (WASI) this is the same as [`Read`](Self::Read).
     #[default]
     Map,
     /// Read the file into memory (`--no-mmap`): safe against a file that is changed or shortened while in use.
     Read,
 }
+
+/// Whether this platform maps files.
+const MAPS: bool = cfg!(any(unix, windows));
 
 /// The bytes of one file, shared and immutable. Cloning is cheap. No alignment of the start is promised.
 #[derive(Clone)]
@@ -64,8 +69,8 @@ impl Mapping {
                 .found(len)
         })?;
         let bytes = match mode {
-            LoadMode::Map => Bytes::Map(map(&file, len).map_err(|e| Error::io(path, "cannot map", &e))?),
-            LoadMode::Read => Bytes::Heap(read(&mut file, len).map_err(|e| e.file(path))?),
+            LoadMode::Map if MAPS => Bytes::Map(map(&file, len).map_err(|e| Error::io(path, "cannot map", &e))?),
+            LoadMode::Map | LoadMode::Read => Bytes::Heap(read(&mut file, len).map_err(|e| e.file(path))?),
         };
         Ok(Mapping(Arc::new(Inner {
             path: path.to_owned(),
@@ -110,7 +115,7 @@ fn read(file: &mut File, len: usize) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     bytes
         .try_reserve_exact(len)
-        .map_err(|_| Error::limit("not enough memory to read the file (without --no-mmap it is mapped)").found(len))?;
+        .map_err(|_| Error::limit("not enough memory to read the file").found(len))?;
     let limit = u64::try_from(len).unwrap_or(u64::MAX);
     file.take(limit)
         .read_to_end(&mut bytes)
