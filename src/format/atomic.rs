@@ -174,7 +174,11 @@ impl Drop for AtomicFolder {
 fn unused<R>(target: &Path, make: impl Fn(&Path) -> io::Result<R>) -> Result<(PathBuf, R)> {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     // WASI has no processes to number, and asking for the number panics.
-    let process = if cfg!(target_os = "wasi") { 0 } else { std::process::id() };
+    let process = if cfg!(target_os = "wasi") {
+        0
+    } else {
+        std::process::id()
+    };
     let mut last = io::Error::from(io::ErrorKind::AlreadyExists);
     for _ in 0..ATTEMPTS {
         // Not made of the target's name, which may be as long as the file system allows.
