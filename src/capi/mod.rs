@@ -28,6 +28,7 @@ pub mod mix;
 pub mod model;
 pub mod sampling;
 pub mod session;
+pub mod state;
 pub mod status;
 pub mod team;
 pub mod tokens;
@@ -53,6 +54,7 @@ pub const HEADER: &[&str] = &[
     "chat",
     "adapter",
     "session",
+    "state",
     "sampling",
     "generate",
     "generation",

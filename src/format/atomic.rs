@@ -49,7 +49,11 @@ impl AtomicFile {
             file: Some(BufWriter::with_capacity(BUFFER, file)),
         };
         if let Some(old) = old {
-            fs::set_permissions(&new.temporary, old.permissions()).map_err(|e| new.error(&e))?;
+            match fs::set_permissions(&new.temporary, old.permissions()) {
+                // A system without permissions (WASI) has none to hand on.
+                Err(e) if e.kind() != io::ErrorKind::Unsupported => return Err(new.error(&e)),
+                _ => {}
+            }
         }
         Ok(new)
     }
@@ -169,11 +173,17 @@ impl Drop for AtomicFolder {
 /// Makes, by `make`, something under a name in the folder of `target` that nothing else has.
 fn unused<R>(target: &Path, make: impl Fn(&Path) -> io::Result<R>) -> Result<(PathBuf, R)> {
     static NEXT: AtomicU32 = AtomicU32::new(0);
+    // WASI has no processes to number, and asking for the number panics.
+    let process = if cfg!(target_os = "wasi") {
+        0
+    } else {
+        std::process::id()
+    };
     let mut last = io::Error::from(io::ErrorKind::AlreadyExists);
     for _ in 0..ATTEMPTS {
         // Not made of the target's name, which may be as long as the file system allows.
         let n = NEXT.fetch_add(1, Ordering::Relaxed);
-        let path = target.with_file_name(format!(".graft-{}-{n}.part", std::process::id()));
+        let path = target.with_file_name(format!(".graft-{process}-{n}.part"));
         match make(&path) {
             Ok(made) => return Ok((path, made)),
             Err(e) => last = e,

@@ -17,11 +17,16 @@ pub enum LoadMode {
     ///
     /// The file must not be changed while it is open: one that is shortened ends the process with SIGBUS at the
     /// first touch of a lost page, and one that is rewritten changes the weights under the model.
+    ///
+    /// On a platform without memory maps (WASI) this is the same as [`Read`](Self::Read).
     #[default]
     Map,
     /// Read the file into memory (`--no-mmap`): safe against a file that is changed or shortened while in use.
     Read,
 }
+
+/// Whether this platform maps files.
+const MAPS: bool = cfg!(any(unix, windows));
 
 /// The bytes of one file, shared and immutable. Cloning is cheap. No alignment of the start is promised.
 #[derive(Clone)]
@@ -62,11 +67,13 @@ impl Mapping {
         check_is_file(&meta).map_err(|e| e.file(path))?;
         let len = checked_len(meta.len(), offset, len).map_err(|e| e.file(path))?;
         match mode {
-            LoadMode::Map => {
+            LoadMode::Map if MAPS => {
                 let map = map(&file, offset, len).map_err(|e| Error::io(path, "cannot map", &e))?;
                 Self::from_bytes(path, map)
             }
-            LoadMode::Read => Self::from_bytes(path, read(&mut file, offset, len).map_err(|e| e.file(path))?),
+            LoadMode::Map | LoadMode::Read => {
+                Self::from_bytes(path, read(&mut file, offset, len).map_err(|e| e.file(path))?)
+            }
         }
     }
 
@@ -140,7 +147,7 @@ fn read(file: &mut File, offset: u64, len: usize) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     bytes
         .try_reserve_exact(len)
-        .map_err(|_| Error::limit("not enough memory to read the file (without --no-mmap it is mapped)").found(len))?;
+        .map_err(|_| Error::limit("not enough memory to read the file").found(len))?;
     let limit = u64::try_from(len).unwrap_or(u64::MAX);
     file.seek(SeekFrom::Start(offset))
         .and_then(|_| file.take(limit).read_to_end(&mut bytes))

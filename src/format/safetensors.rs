@@ -229,8 +229,11 @@ fn check_entry(t: &Entry, begin: usize, data_len: usize) -> Result<()> {
         let e = Error::invalid("the tensor lies past the end of the file, or is reversed (a cut download?)");
         return bad(e.expected(format_args!("an end from {start} to {data_len}")).found(end));
     }
-    let bits = t.shape.iter().try_fold(t.dtype.bitsize(), |n, &dim| n.checked_mul(dim));
-    if bits != (end - start).checked_mul(8) {
+    // In 64 bits: a tensor of half a gigabyte has more bits than a 32-bit machine has addresses.
+    let wide = |n: usize| u64::try_from(n).ok();
+    let product = |n: u64, dim: &usize| n.checked_mul(wide(*dim)?);
+    let bits = wide(t.dtype.bitsize()).and_then(|bits| t.shape.iter().try_fold(bits, product));
+    if bits.is_none() || bits != wide(end - start).and_then(|n| n.checked_mul(8)) {
         let e = Error::invalid("shape and type do not match the length of the data");
         let expected = match bits {
             Some(bits) if bits % 8 == 0 => format!("{} bytes", bits / 8),

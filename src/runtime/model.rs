@@ -324,7 +324,8 @@ impl Model {
             .iter()
             .map(|&w| ring_capacity(w, context, options.chunk))
             .sum();
-        rows * 2 * spec.kv_width() * KvBuf::value_bytes(options.precision)
+        let row = 2 * spec.kv_width() * KvBuf::value_bytes(options.precision);
+        rows.saturating_mul(row)
     }
 
     fn same(&self, other: &Model) -> bool {

@@ -7,8 +7,10 @@
 //! A template comes with the model file and is not trusted: steps, recursion and the memory that it may take are
 //! limited. One thing minijinja does not charge for: it joins lists lazily, so a template that doubles a list by `x + x`
 //! some forty times over has it walk for hours. Such a rendering is given up after [`PATIENCE`]; its thread is
-//! left behind.
+//! left behind. A platform without threads (WASI) renders where it is called: there the limits on time and stack
+//! are those of the WebAssembly runtime, which the embedder sets.
 
+use std::io;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
@@ -131,12 +133,15 @@ impl ChatTemplate {
             rendered.map_err(|e| jinja("the chat template cannot render these messages", &e))
         };
         let (give, take) = mpsc::channel();
+        let in_thread = render.clone();
         let thread = std::thread::Builder::new().stack_size(STACK);
-        let thread = thread
-            .spawn(move || {
-                let _ = give.send(render());
-            })
-            .map_err(|e| Error::new(ErrorKind::Io, format!("cannot start a thread: {e}")))?;
+        let thread = match thread.spawn(move || {
+            let _ = give.send(in_thread());
+        }) {
+            Ok(thread) => thread,
+            Err(e) if e.kind() == io::ErrorKind::Unsupported => return render(),
+            Err(e) => return Err(Error::new(ErrorKind::Io, format!("cannot start a thread: {e}"))),
+        };
         let rendered = match take.recv_timeout(PATIENCE) {
             Ok(rendered) => rendered,
             Err(RecvTimeoutError::Timeout) => {

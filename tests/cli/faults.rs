@@ -1,7 +1,5 @@
 //! Bad input: one line that names the place, exit code 1 for data and 2 for usage, nothing on stdout.
 
-use std::os::unix::fs::PermissionsExt;
-use std::os::unix::process::CommandExt;
 use std::process::Stdio;
 
 use super::tools::*;
@@ -193,8 +191,11 @@ fn a_full_disk_is_an_error() {
 }
 
 /// As a user who may not read the file: root may read everything.
+#[cfg(unix)]
 #[test]
 fn no_permission_is_an_error() {
+    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::process::CommandExt;
     let folder = tempfile::tempdir().expect("a temporary folder");
     let forbid = |path: &str, mode| std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).expect("chmod");
     forbid(&text(folder.path()), 0o755);
@@ -209,8 +210,12 @@ fn no_permission_is_an_error() {
         .status();
     assert!(copied.expect("cp runs").success());
     forbid(&program, 0o755);
-    let mut command = std::process::Command::new(&program);
-    command.args(["run", "-m", &model, "-p", "x"]).current_dir("/");
+    let words = words(&program);
+    let mut command = std::process::Command::new(&words[0]);
+    command
+        .args(&words[1..])
+        .args(["run", "-m", &model, "-p", "x"])
+        .current_dir("/");
     if std::fs::File::open(&model).is_ok() {
         // This is root. 65534 is nobody.
         command.uid(65534).gid(65534);

@@ -225,6 +225,7 @@ fn endless() -> Command {
     command
 }
 
+#[cfg(unix)] // by a signal
 #[test]
 fn ctrl_c_ends_with_130() {
     let mut child = endless().spawn().expect("the program starts");

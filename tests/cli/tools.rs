@@ -40,9 +40,18 @@ impl Ran {
     }
 }
 
+/// The words that start `program`, a build of graft: before it, where it is for another machine than this, those of
+/// `GRAFT_TEST_RUNNER`, an emulator and its arguments between spaces.
+pub fn words(program: &str) -> Vec<String> {
+    let runner = std::env::var("GRAFT_TEST_RUNNER").unwrap_or_default();
+    let runner = runner.split_whitespace().map(str::to_string);
+    runner.chain([program.to_string()]).collect()
+}
+
 pub fn command(args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_graft"));
-    command.args(args);
+    let words = words(env!("CARGO_BIN_EXE_graft"));
+    let mut command = Command::new(&words[0]);
+    command.args(&words[1..]).args(args);
     command
 }
 

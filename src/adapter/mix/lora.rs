@@ -10,7 +10,7 @@ use crate::linalg;
 use crate::rng::Rng;
 
 /// Bytes that the updates of one module may take while they are mixed, and that the result may take.
-const MAX_BYTES: usize = 4 << 30;
+const MAX_BYTES: u64 = 4 << 30;
 
 pub(super) fn combine(
     folders: &[&PeftFolder],
@@ -97,7 +97,7 @@ fn check(sites: &[Site], rank: usize, options: &Combine) -> Result<()> {
             .expected(format!("at most {MAX_BYTES} bytes"))
             .found(found)
     };
-    let fits = |bytes: &Option<usize>| bytes.is_some_and(|b| b <= MAX_BYTES);
+    let fits = |bytes: &Option<usize>| bytes.is_some_and(|b| u64::try_from(b).is_ok_and(|b| b <= MAX_BYTES));
     let mut total = Some(0usize);
     for site in sites {
         let (inputs, outputs) = site.shape();

@@ -8,8 +8,9 @@ use graft::runtime::Cancel;
 static ASKED: LazyLock<Cancel> = LazyLock::new(Cancel::new);
 static CATCH: AtomicBool = AtomicBool::new(false);
 
-/// Installs the handler. Without one (an odd system), Ctrl-C kills the program as ever.
+/// Installs the handler. Without one (WASI, an odd system), Ctrl-C kills the program as ever.
 pub fn install() {
+    #[cfg(any(unix, windows))]
     let _ = ctrlc::set_handler(|| {
         // The second Ctrl-C in a row ends the program even where the first was to stop something.
         if !CATCH.load(Ordering::SeqCst) || ASKED.is_set() {

@@ -86,10 +86,12 @@ fn best_rate<W: FnMut()>(threads: usize, unit: f64, start: impl Fn(usize) -> W +
     };
     let rates: Vec<[f64; WINDOWS]> = std::thread::scope(|scope| {
         let run = &run;
-        let team: Vec<_> = (0..threads).map(|thread| scope.spawn(move || run(thread))).collect();
-        team.into_iter()
-            .map(|member| member.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
-            .collect()
+        // The caller is one of them: one thread needs no other, on platforms that have none.
+        let team: Vec<_> = (1..threads).map(|thread| scope.spawn(move || run(thread))).collect();
+        let own = run(0);
+        let others = team.into_iter();
+        let others = others.map(|member| member.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+        std::iter::once(own).chain(others).collect()
     });
     let windows = (0..WINDOWS).map(|w| rates.iter().map(|thread| thread[w]).sum::<f64>());
     windows.fold(0.0, f64::max) * unit / 1e9

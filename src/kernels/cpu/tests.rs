@@ -2,7 +2,6 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::rc::Rc;
 
 use super::*;
 
@@ -42,17 +41,18 @@ impl Random {
 }
 
 thread_local! {
-    /// The backends of a test, by threads: starting threads for each product would cost more than the products.
-    static LEVELS: RefCell<HashMap<usize, Rc<[Cpu]>>> = RefCell::default();
+    /// The backends of a test, by threads: starting threads for each product would cost more than the products. They are never dropped:
+    /// a thread-local's destructor that joins threads waits for ever on Windows.
+    static LEVELS: RefCell<HashMap<usize, &'static [Cpu]>> = RefCell::default();
 }
 
 /// One backend a level, on a team of `threads`.
-pub(super) fn levels(threads: usize) -> Rc<[Cpu]> {
-    let start = || {
+pub(super) fn levels(threads: usize) -> &'static [Cpu] {
+    let start = || -> &'static [Cpu] {
         let start = |isa| Cpu::with_isa(Some(threads), isa).unwrap();
-        Cpu::levels().into_iter().map(start).collect()
+        Vec::leak(Cpu::levels().into_iter().map(start).collect())
     };
-    LEVELS.with_borrow_mut(|levels| levels.entry(threads).or_insert_with(start).clone())
+    LEVELS.with_borrow_mut(|levels| *levels.entry(threads).or_insert_with(start))
 }
 
 /// Largest |a - b| / scale, and panics with `what` if it is above `bound`.

@@ -78,7 +78,7 @@ impl Cpu {
             1
         };
         let jobs = tiles * a.kv_heads / together;
-        let keys = ((last - first) * jobs / ENOUGH)
+        let keys = ((last - first).saturating_mul(jobs) / ENOUGH)
             .next_multiple_of(LEAST_KEYS)
             .clamp(LEAST_KEYS, MOST_KEYS);
         let splits = if jobs >= ENOUGH {
