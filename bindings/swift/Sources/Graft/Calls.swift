@@ -1,6 +1,5 @@
-// How Swift calls the C interface: handles that free themselves, errors that are thrown, strings in and out, work off the pool.
+// How Swift calls the C interface: handles that free themselves, errors that are thrown, strings in and out.
 import CGraft
-import Dispatch
 
 /// Owns one object of the C interface and frees it when its last user is gone.
 ///
@@ -81,27 +80,4 @@ func takeArray<Element>(
     try check { call(&out, &length, $0) }
     defer { graft_free(out) }
     return Array(UnsafeBufferPointer(start: out, count: length))
-}
-
-extension DispatchQueue {
-    /// Runs `work`, which blocks, on this queue and not on the threads that Swift's tasks share.
-    func result<Value: Sendable>(of work: @escaping @Sendable () throws -> Value) async throws -> Value {
-        try await withCheckedThrowingContinuation { continuation in
-            self.async { continuation.resume(with: Swift.Result { try work() }) }
-        }
-    }
-}
-
-/// Where models and adapters are opened.
-let openingQueue = DispatchQueue(label: "graft.open", attributes: .concurrent)
-
-/// A flag that any thread can set to end work that is under way, or that has not begun.
-final class CancelFlag: Sendable {
-    let handle: Handle
-
-    init() throws {
-        handle = try Handle(freedBy: graft_cancel_free) { graft_cancel_new($0, $1) }
-    }
-
-    func set() { graft_cancel_set(handle.pointer) }
 }

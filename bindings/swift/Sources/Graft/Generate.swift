@@ -173,7 +173,7 @@ public struct SamplingOptions: Hashable, Sendable {
 public struct GenerateOptions: Hashable, Sendable {
     /// How to choose the next token.
     public var sampling = SamplingOptions()
-    /// The most tokens to generate; `nil` goes on until the model or the context ends.
+    /// The most tokens to generate, at least 1; `nil` goes on until the model or the context ends.
     public var maxTokens: Int?
     /// Ends where the text holds one of these; the text ends before it.
     public var stop: [String] = []
@@ -199,7 +199,7 @@ public struct GenerateOptions: Hashable, Sendable {
         try withTexts(stop) { stop in
             var options = graft_generate_options()
             graft_generate_options_init(&options, MemoryLayout<graft_generate_options>.stride)
-            if let maxTokens { options.max_tokens = UInt64(clamping: maxTokens) }
+            if let maxTokens { options.max_tokens = UInt64(max(maxTokens, 1)) } // 0 is no limit there
             (options.stop, options.n_stop) = (stop.baseAddress, stop.count)
             options.ignore_eos = ignoresEnd ? 1 : 0
             options.show_special = showsSpecial ? 1 : 0
@@ -222,7 +222,7 @@ public struct Answer: Sendable {
 /// What was done and how long it took.
 public struct Report: Hashable, Sendable {
     /// Why it ended.
-    public enum Finish: Int32, Sendable {
+    public enum Finish: Sendable {
         /// The model said so.
         case end
         /// A stop string was reached.

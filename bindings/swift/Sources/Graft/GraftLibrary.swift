@@ -1,26 +1,20 @@
 import CGraft
-import Foundation
 
 /// The library that is linked.
 public enum GraftLibrary {
     /// Its version, such as `0.1.0`.
     public static var version: String { string(graft_version()) ?? "" }
 
-    /// The instruction set level whose kernels it chose for this processor, such as `neon-dotprod`.
-    public static var instructionSet: String { string(graft_isa()) ?? "" }
-
     /// How important a message is; a higher one includes all lower ones.
     public enum LogLevel: Int32, Sendable {
         /// Nothing is logged.
         case off = 0
-        /// What failed.
+        /// A defect in Graft.
         case error
-        /// What may surprise.
+        /// Something was used wrongly that a call could not say.
         case warning
-        /// What is going on.
+        /// A model or an adapter was opened or made.
         case info
-        /// Details for who develops Graft.
-        case debug
     }
 
     /// Sends the library's messages up to `level` to `receive`, which any thread may call; `nil` ends it. There is one receiver in a
@@ -31,20 +25,9 @@ public enum GraftLibrary {
     }
 
     private static let forward: graft_log_callback = { level, message, length, _ in
-        receiver.get()?(LogLevel(rawValue: level) ?? .debug, string(message, length))
+        receiver.get()?(LogLevel(rawValue: level) ?? .info, string(message, length))
     }
 
     /// Kept here and not behind the callback's pointer: a call may be under way while another receiver is set.
     private static let receiver = Locked<(@Sendable (LogLevel, String) -> Void)?>(nil)
-}
-
-/// A value behind a lock.
-final class Locked<Value: Sendable>: @unchecked Sendable {
-    private let lock = NSLock()
-    private var value: Value
-
-    init(_ value: Value) { self.value = value }
-
-    func get() -> Value { lock.withLock { value } }
-    func set(_ new: Value) { lock.withLock { value = new } }
 }

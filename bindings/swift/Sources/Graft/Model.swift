@@ -1,5 +1,4 @@
 import CGraft
-import Dispatch
 import Foundation
 
 /// A model that is loaded: its weights, its tokenizer, its chat template. Immutable; every task may use it, and its sessions and
@@ -54,15 +53,10 @@ public final class Model: Sendable {
     private static func open(
         _ options: ModelOptions, _ call: @escaping @Sendable (UnsafePointer<graft_model_options>, Out, Out) -> graft_status
     ) async throws -> Model {
-        let progress = Progress(options.progress)
-        return try await withTaskCancellationHandler {
-            try await openingQueue.result {
-                try Model(Handle(freedBy: graft_model_free) { out, error in
-                    options.withC(progress) { call($0, out, error) }
-                })
-            }
-        } onCancel: {
-            progress.cancel()
+        try await Monitor.run(options.progress) { monitor in
+            try Model(Handle(freedBy: graft_model_free) { out, error in
+                options.withC(monitor) { call($0, out, error) }
+            })
         }
     }
 
@@ -70,7 +64,7 @@ public final class Model: Sendable {
     ///
     /// - Throws: `GraftError` that names the file, the tensor or field, what was expected and what was found.
     public func openAdapter(path: String, options: AdapterOptions = AdapterOptions()) async throws -> Adapter {
-        try await openingQueue.result { [handle] in
+        try await workQueue.result { [handle] in
             try Adapter(Handle(freedBy: graft_adapter_free) { out, error in
                 withText(path) { path in
                     options.withC { graft_adapter_open(handle.pointer, path.data, path.len, $0, out, error) }
@@ -83,7 +77,7 @@ public final class Model: Sendable {
     ///
     /// - Throws: as ``openAdapter(path:options:)``.
     public func openAdapter(config: String, tensors: Data, options: AdapterOptions = AdapterOptions()) async throws -> Adapter {
-        try await openingQueue.result { [handle] in
+        try await workQueue.result { [handle] in
             try Adapter(Handle(freedBy: graft_adapter_free) { out, error in
                 withText(config) { config in
                     tensors.withUnsafeBytes { tensors in
@@ -144,39 +138,18 @@ public struct ModelOptions: Sendable {
     /// What suits most models.
     public init() {}
 
-    func withC<Result>(_ progress: Progress, _ body: (UnsafePointer<graft_model_options>) -> Result) -> Result {
+    func withC<Result>(_ monitor: Monitor, _ body: (UnsafePointer<graft_model_options>) -> Result) -> Result {
         withText(tokenizer ?? "") { text in
             var options = graft_model_options()
             graft_model_options_init(&options, MemoryLayout<graft_model_options>.stride)
             options.load_mode = loading == .map ? GRAFT_LOAD_MAP : GRAFT_LOAD_READ
             if let threads { options.threads = UInt32(clamping: threads) }
             if tokenizer != nil { (options.tokenizer, options.tokenizer_len) = (text.data, text.len) }
-            options.progress = Progress.report
-            return progress.withPointer {
+            options.progress = Monitor.report
+            return monitor.withPointer {
                 options.progress_user_data = $0
                 return body(&options)
             }
         }
-    }
-}
-
-/// Tells how far work is and carries the word that it is to end.
-final class Progress: Sendable {
-    private let tell: (@Sendable (Float) -> Void)?
-    private let cancelled = Locked(false)
-
-    init(_ tell: (@Sendable (Float) -> Void)?) { self.tell = tell }
-
-    func cancel() { cancelled.set(true) }
-
-    /// For the C interface, with what `withPointer` lends.
-    static let report: graft_progress_callback = { share, user in
-        let progress = Unmanaged<Progress>.fromOpaque(user!).takeUnretainedValue()
-        progress.tell?(share)
-        return progress.cancelled.get() ? 1 : 0
-    }
-
-    func withPointer<Result>(_ body: (UnsafeMutableRawPointer) -> Result) -> Result {
-        withExtendedLifetime(self) { body(Unmanaged.passUnretained(self).toOpaque()) }
     }
 }

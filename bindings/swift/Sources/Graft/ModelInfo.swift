@@ -6,6 +6,10 @@ public struct ModelInfo: Hashable, Sendable {
     public let architecture: String
     /// The name in the file, where it has one.
     public let name: String?
+    /// The instruction set level that runs it, such as `avx2` or `neon-i8mm`.
+    public let instructionSet: String
+    /// Threads that work for it.
+    public let threads: Int
     /// Values in all weights.
     public let parameters: UInt64
     /// Bytes of all weights.
@@ -22,8 +26,6 @@ public struct ModelInfo: Hashable, Sendable {
     public let beginToken: UInt32?
     /// The token that ends a text, where there is one.
     public let endToken: UInt32?
-    /// Whether text can be made to tokens.
-    public let hasTokenizer: Bool
     /// Whether a conversation can be made to text.
     public let hasChatTemplate: Bool
 
@@ -33,6 +35,8 @@ public struct ModelInfo: Hashable, Sendable {
         try check { graft_model_get_info(model.pointer, &info, $0) }
         architecture = string(info.architecture) ?? ""
         name = string(info.name)
+        instructionSet = string(info.isa) ?? ""
+        threads = Int(info.threads)
         parameters = info.parameters
         weightBytes = info.weight_bytes
         vocabularySize = Int(info.vocab_size)
@@ -41,7 +45,6 @@ public struct ModelInfo: Hashable, Sendable {
         hiddenSize = Int(info.hidden_size)
         beginToken = UInt32(exactly: info.bos)
         endToken = UInt32(exactly: info.eos)
-        hasTokenizer = info.has_tokenizer != 0
         hasChatTemplate = info.has_chat_template != 0
     }
 }
@@ -62,10 +65,14 @@ public struct MemoryPlan: Hashable, Sendable {
 extension Model {
     /// The keys of the file's metadata, in its order.
     public var metadataKeys: [String] {
-        (0..<graft_model_metadata_count(handle.pointer)).compactMap { index in
-            var (key, length): (UnsafePointer<CChar>?, Int) = (nil, 0)
-            let status = graft_model_metadata_key(handle.pointer, index, &key, &length, nil)
-            return status == GRAFT_OK ? string(key, length) : nil
+        get throws {
+            var count = 0
+            try check { graft_model_metadata_count(handle.pointer, &count, $0) }
+            return try (0..<count).map { index in
+                var key: UnsafePointer<CChar>?
+                try check { graft_model_metadata_key(handle.pointer, index, &key, $0) }
+                return string(key) ?? ""
+            }
         }
     }
 

@@ -88,14 +88,14 @@ public final class Session: Sendable {
     ///
     /// - Throws: `GraftError` where there are fewer.
     public func truncate(to count: Int) async throws {
-        try await run { session in try check { graft_session_truncate(session, count, $0) } }
+        try await run { session in try check { graft_session_truncate(session, UInt64(clamping: count), $0) } }
     }
 
     /// Makes room in a full context: keeps the first `count` tokens and the later half of the others.
     ///
     /// - Throws: `GraftError` where that leaves no room.
     public func slide(keeping count: Int) async throws {
-        try await run { session in try check { graft_session_slide(session, count, $0) } }
+        try await run { session in try check { graft_session_slide(session, UInt64(clamping: count), $0) } }
     }
 
     /// Writes the tokens and their cache to a file, whole or not at all.

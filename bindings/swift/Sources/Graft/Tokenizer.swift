@@ -1,15 +1,16 @@
 import CGraft
 
 extension Model {
-    /// Text to tokens. `parsingSpecial`: control tokens that are written out (`<|im_end|>`) become these tokens; leave it off for text
-    /// that a user wrote.
+    /// Text to tokens.
     ///
+    /// - Parameters:
+    ///   - parsingSpecial: Control tokens that are written out (`<|im_end|>`) become these tokens. Leave it off for text that a user wrote.
+    ///   - addingEnds: The begin and end tokens that the model's own rules ask for are added.
     /// - Throws: `GraftError` for a model without a tokenizer.
-    public func tokenize(_ text: String, parsingSpecial: Bool = false) throws -> [UInt32] {
-        try withText(text) { text in
-            try takeArray {
-                graft_tokenize(handle.pointer, text.data, text.len, parsingSpecial ? UInt32(GRAFT_TOKENIZE_SPECIAL) : 0, $0, $1, $2)
-            }
+    public func tokenize(_ text: String, parsingSpecial: Bool = false, addingEnds: Bool = false) throws -> [UInt32] {
+        let flags = (parsingSpecial ? UInt32(GRAFT_TOKENIZE_SPECIAL) : 0) | (addingEnds ? UInt32(GRAFT_TOKENIZE_BOS_EOS) : 0)
+        return try withText(text) { text in
+            try takeArray { graft_tokenize(handle.pointer, text.data, text.len, flags, $0, $1, $2) }
         }
     }
 
@@ -58,6 +59,8 @@ public struct ChatMessage: Hashable, Sendable {
 
 /// How a conversation becomes text.
 public struct ChatOptions: Hashable, Sendable {
+    /// A Jinja template to use instead of the model's.
+    public var template: String?
     /// Whether the text ends with the beginning of the assistant's next turn.
     public var addingGenerationPrompt = true
     /// A JSON array of the tools that the model may call.
@@ -67,11 +70,12 @@ public struct ChatOptions: Hashable, Sendable {
     public init() {}
 
     func withC<Result>(_ body: (UnsafePointer<graft_chat_options>) throws -> Result) rethrows -> Result {
-        try withText(tools ?? "") { text in
+        try withTexts([tools ?? "", template ?? ""]) { texts in
             var options = graft_chat_options()
             graft_chat_options_init(&options, MemoryLayout<graft_chat_options>.stride)
             options.add_generation_prompt = addingGenerationPrompt ? 1 : 0
-            if tools != nil { (options.tools, options.tools_len) = (text.data, text.len) }
+            if tools != nil { (options.tools, options.tools_len) = (texts[0].data, texts[0].len) }
+            if template != nil { (options.template_source, options.template_source_len) = (texts[1].data, texts[1].len) }
             return try body(&options)
         }
     }

@@ -12,6 +12,7 @@ struct Chat {
         /off            answer with the model alone
         /reset          begin a new conversation
         /quit           end
+
         """
 
     static func main() async {
@@ -51,10 +52,10 @@ struct Chat {
                 if let adapter = words.last.flatMap({ adapters[$0] }) {
                     try await session.setAdapter(adapter)
                 } else {
-                    print("there are: \(adapters.keys.sorted().joined(separator: ", "))")
+                    write("there are: \(adapters.keys.sorted().joined(separator: ", "))\n")
                 }
             case let word? where word.hasPrefix("/"):
-                print(help)
+                write(help)
             default:
                 messages.append(.user(line))
                 messages.append(.assistant(try await say(session.generate(.chat(messages), options: options))))
@@ -67,10 +68,10 @@ struct Chat {
         let printing = Task {
             var said = ""
             for try await piece in text {
-                FileHandle.standardOutput.write(Data(piece.utf8))
+                write(piece)
                 said += piece
             }
-            print()
+            write("\n")
             return said
         }
         signal(SIGINT, SIG_IGN)
@@ -85,8 +86,13 @@ struct Chat {
     }
 
     static func ask() -> String? {
-        FileHandle.standardOutput.write(Data("> ".utf8))
+        write("> ")
         return readLine()
+    }
+
+    /// At once: what `print` writes waits for the end of a line.
+    static func write(_ text: String) {
+        FileHandle.standardOutput.write(Data(text.utf8))
     }
 
     static func fail(_ message: String) -> Never {
