@@ -35,7 +35,7 @@ public final class Model: Sendable {
         }
     }
 
-    /// Opens the bytes of a GGUF file. They are not copied where they are aligned as in the file.
+    /// Opens the bytes of a GGUF file. They are not copied.
     ///
     /// - Throws: as ``open(path:options:)``.
     public static func open(memory: Data, options: ModelOptions = ModelOptions()) async throws -> Model {
@@ -99,20 +99,6 @@ public final class Model: Sendable {
             options.withC { graft_session_new(handle.pointer, $0, out, error) }
         }
         return Session(session, model: self)
-    }
-
-    /// Memory that a session with a model file will take, before it is loaded.
-    ///
-    /// - Throws: `GraftError` for a file that is no model, and options that do not fit it.
-    public static func memoryPlan(path: String, options: SessionOptions = SessionOptions()) throws -> MemoryPlan {
-        try withText(path) { path in
-            try options.withC { options in
-                var plan = graft_memory_plan()
-                plan.struct_size = MemoryLayout<graft_memory_plan>.stride
-                try check { graft_plan_memory(path.data, path.len, options, &plan, $0) }
-                return MemoryPlan(plan)
-            }
-        }
     }
 }
 

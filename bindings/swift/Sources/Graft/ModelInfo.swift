@@ -49,19 +49,6 @@ public struct ModelInfo: Hashable, Sendable {
     }
 }
 
-/// Memory that a session with a model file takes.
-public struct MemoryPlan: Hashable, Sendable {
-    /// Bytes of the file.
-    public let fileBytes: UInt64
-    /// Bytes in all.
-    public let totalBytes: UInt64
-
-    init(_ plan: graft_memory_plan) {
-        fileBytes = plan.file_bytes
-        totalBytes = plan.total_bytes
-    }
-}
-
 extension Model {
     /// The keys of the file's metadata, in its order.
     public var metadataKeys: [String] {

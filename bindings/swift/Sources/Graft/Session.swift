@@ -1,6 +1,5 @@
 import CGraft
 import Dispatch
-import Foundation
 
 /// One conversation with a model: its tokens, its cache, its active adapters.
 ///
@@ -18,7 +17,7 @@ public final class Session: Sendable {
     }
 
     /// Carries out `work` when all that was asked for before is done.
-    private func run<Value: Sendable>(_ work: @escaping @Sendable (OpaquePointer) throws -> Value) async throws -> Value {
+    func run<Value: Sendable>(_ work: @escaping @Sendable (OpaquePointer) throws -> Value) async throws -> Value {
         try await queue.result { [handle] in try work(handle.pointer) }
     }
 
@@ -54,18 +53,6 @@ public final class Session: Sendable {
         }
     }
 
-    /// The embedding of a text of its own: `model.info.hiddenSize` values. The conversation's tokens are forgotten.
-    ///
-    /// - Throws: as ``evaluate(_:)``.
-    public func embed(_ tokens: [UInt32], pooling: Pooling = .mean) async throws -> [Float] {
-        let size = model.info.hiddenSize
-        return try await run { session in
-            var values = [Float](repeating: 0, count: size)
-            try check { graft_session_embed(session, tokens, tokens.count, pooling.rawValue, &values, size, $0) }
-            return values
-        }
-    }
-
     /// The tokens so far.
     public var tokens: [UInt32] {
         get async throws {
@@ -97,47 +84,6 @@ public final class Session: Sendable {
     public func slide(keeping count: Int) async throws {
         try await run { session in try check { graft_session_slide(session, UInt64(clamping: count), $0) } }
     }
-
-    /// Writes the tokens and their cache to a file, whole or not at all.
-    ///
-    /// - Throws: `GraftError` where it cannot be written.
-    public func save(to path: String) async throws {
-        try await run { session in
-            try withText(path) { path in try check { graft_session_save(session, path.data, path.len, $0) } }
-        }
-    }
-
-    /// Goes on from what ``save(to:)`` wrote, with the same model and adapters.
-    ///
-    /// - Throws: `GraftError` for a file that is broken or of another model; the session is then as before.
-    public func restore(from path: String) async throws {
-        try await run { session in
-            try withText(path) { path in try check { graft_session_restore(session, path.data, path.len, $0) } }
-        }
-    }
-
-    /// The tokens and their cache as bytes.
-    ///
-    /// - Throws: `GraftError` after a defect in Graft only.
-    public func state() async throws -> Data {
-        try await run { session in
-            var (bytes, length): (UnsafeMutablePointer<UInt8>?, Int) = (nil, 0)
-            try check { graft_session_save_memory(session, &bytes, &length, $0) }
-            guard let bytes else { return Data() }
-            return Data(bytesNoCopy: bytes, count: length, deallocator: .custom { memory, _ in graft_free(memory) })
-        }
-    }
-
-    /// Goes on from what ``state()`` gave, with the same model and adapters.
-    ///
-    /// - Throws: as ``restore(from:)-(String)``.
-    public func restore(from state: Data) async throws {
-        try await run { session in
-            try state.withUnsafeBytes { bytes in
-                try check { graft_session_restore_memory(session, bytes.baseAddress, bytes.count, $0) }
-            }
-        }
-    }
 }
 
 /// What a session is made with.
@@ -167,23 +113,5 @@ public struct SessionOptions: Hashable, Sendable {
         options.precision = precision == .fast ? GRAFT_PRECISION_FAST : GRAFT_PRECISION_EXACT
         if let chunk { options.chunk = UInt32(clamping: chunk) }
         return try body(&options)
-    }
-}
-
-/// Which of a text's vectors become its embedding.
-public enum Pooling: Sendable {
-    /// Their mean.
-    case mean
-    /// That of the last token.
-    case last
-    /// That of the first token.
-    case first
-
-    var rawValue: Int32 {
-        switch self {
-        case .mean: GRAFT_POOLING_MEAN
-        case .last: GRAFT_POOLING_LAST
-        case .first: GRAFT_POOLING_FIRST
-        }
     }
 }

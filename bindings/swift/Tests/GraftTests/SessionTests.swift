@@ -149,40 +149,6 @@ final class SessionTests: XCTestCase {
         XCTAssertGreaterThan(second.report.reusedTokens, 0)
     }
 
-    func testAStateIsSavedAndRestored() async throws {
-        let model = try await Model.open(path: tinyModel)
-        let session = try model.makeSession()
-        let options = GenerateOptions(maxTokens: 10)
-        _ = try await session.answer(.text("Once upon a time"), options: options)
-        let state = try await session.state()
-        let path = FileManager.default.temporaryDirectory.appendingPathComponent("graft-\(UUID().uuidString)").path
-        defer { try? FileManager.default.removeItem(atPath: path) }
-        try await session.save(to: path)
-        let expected = try await session.answer(.text(" there was"), options: options).text
-
-        let fromMemory = try model.makeSession()
-        try await fromMemory.restore(from: state)
-        let one = try await fromMemory.answer(.text(" there was"), options: options).text
-        let fromFile = try model.makeSession()
-        try await fromFile.restore(from: path)
-        let other = try await fromFile.answer(.text(" there was"), options: options).text
-        XCTAssertEqual(one, expected)
-        XCTAssertEqual(other, expected)
-        let broken = await graftError { try await fromFile.restore(from: state.prefix(20)) }
-        XCTAssertEqual(broken?.status, .invalid)
-    }
-
-    func testEmbeddings() async throws {
-        let model = try await Model.open(path: tinyModel)
-        let session = try model.makeSession()
-        let tokens = try model.tokenize("Once upon a time")
-        let mean = try await session.embed(tokens)
-        let last = try await session.embed(tokens, pooling: .last)
-        XCTAssertEqual(mean.count, model.info.hiddenSize)
-        XCTAssertNotEqual(mean, last)
-        XCTAssertTrue(mean.allSatisfy(\.isFinite))
-    }
-
     func testARealModelWithItsDemoAdapters() async throws {
         let path = try realModel()
         let model = try await Model.open(path: path)
