@@ -1,0 +1,2 @@
+// The installed header, wherever it is.
+#include <graft.h>
