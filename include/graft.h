@@ -666,6 +666,60 @@ graft_status graft_session_reset(graft_session *session, graft_error **error);
 graft_status graft_session_cancel(const graft_session *session);
 
 /* ------------------------------------------------------------------------
+ * What a session knows, saved and restored; a text as a vector.
+ */
+
+// Which hidden states make the vector of a text.
+typedef int32_t graft_pooling;
+
+// That of the last token.
+#define GRAFT_POOLING_LAST 0
+
+// The mean of all.
+#define GRAFT_POOLING_MEAN 1
+
+// That of the first token.
+#define GRAFT_POOLING_FIRST 2
+
+// Writes what the session holds (tokens and cache, not adapters) to a file, whole or not at all, so that a conversation goes on after the
+// app was ended.
+graft_status graft_session_save(graft_session *session,
+                                const char *path,
+                                size_t path_len,
+                                graft_error **error);
+
+// Makes the session hold what `graft_session_save` wrote, from any session of the same model, of any size that has room for it.
+// `GRAFT_ERROR_MISMATCH` for a file of another model or precision, `GRAFT_ERROR_INVALID` for a broken one; the session is then as before.
+// Adapters are not switched: those that were on when the state was made should be on.
+graft_status graft_session_restore(graft_session *session,
+                                   const char *path,
+                                   size_t path_len,
+                                   graft_error **error);
+
+// As `graft_session_save`, to memory. `*bytes` is to be freed with `graft_free`.
+graft_status graft_session_save_memory(graft_session *session,
+                                       uint8_t **bytes,
+                                       size_t *n_bytes,
+                                       graft_error **error);
+
+// As `graft_session_restore`, from memory.
+graft_status graft_session_restore_memory(graft_session *session,
+                                          const uint8_t *bytes,
+                                          size_t n_bytes,
+                                          graft_error **error);
+
+// Evaluates tokens and writes their vector to `vector`: `n_vector` numbers, which must be the model's `hidden_size`. Hidden states are
+// those behind the last norm, with the active adapters; they are not scaled to length 1. The tokens are read after what the session holds
+// already, and added to it: reset it before, for a text of its own. There are no logits afterwards.
+graft_status graft_session_embed(graft_session *session,
+                                 const uint32_t *tokens,
+                                 size_t n_tokens,
+                                 graft_pooling pooling,
+                                 float *vector,
+                                 size_t n_vector,
+                                 graft_error **error);
+
+/* ------------------------------------------------------------------------
  * Sampling: how the next token is chosen. One thread at a time may use a sampler.
  */
 
