@@ -174,6 +174,11 @@ impl Backend for Cpu {
     }
 
     fn resize(&self, buf: &mut Vec<f32>, len: usize) {
+        if buf.capacity() < len {
+            // Never two of them, and no larger than it must be: `MemoryPlan` says how much that is.
+            *buf = Vec::new();
+            *buf = vec![0.0; len];
+        }
         buf.resize(len, 0.0);
     }
 

@@ -10,17 +10,15 @@ use crate::adapter::{Active, AdapterFile, AdapterOptions, Attached, Each, gguf};
 use crate::error::{Error, Result};
 use crate::format::{Gguf, LoadMode};
 use crate::kernels::Cpu;
-use crate::kernels::cpu::KvBuf;
 use crate::model::arch_of;
-use crate::model::cache::ring_capacity;
 use crate::model::spec::Spec;
 use crate::model::weights::Weights;
 use crate::pool::Executor;
 use crate::quant::BlockFormat;
 use crate::tokenizer::{ChatTemplate, Tokenizer};
 
-use super::fingerprint;
 use super::session::{Session, SessionOptions};
+use super::{fingerprint, plan};
 
 /// Is told the share of the work that is done, 0 to 1.
 pub type Progress = Box<dyn Fn(f32)>;
@@ -317,15 +315,7 @@ impl Model {
 
     /// Bytes of the KV cache of a session with these options, when its context is full.
     pub fn kv_bytes(&self, options: &SessionOptions) -> usize {
-        let spec = self.spec();
-        let context = options.context.unwrap_or(spec.context_length);
-        let rows: usize = spec
-            .windows
-            .iter()
-            .map(|&w| ring_capacity(w, context, options.chunk))
-            .sum();
-        let row = 2 * spec.kv_width() * KvBuf::value_bytes(options.precision);
-        rows.saturating_mul(row)
+        plan::kv_bytes(self.spec(), options)
     }
 
     fn same(&self, other: &Model) -> bool {

@@ -10,6 +10,7 @@ use crate::kernels::{Cpu, Precision};
 use crate::model::cache::ring_capacity;
 use crate::model::decoder::{Pass, State};
 use crate::model::moments::Moments;
+use crate::model::spec::Spec;
 
 use super::model::{Adapter, Model};
 
@@ -31,6 +32,20 @@ impl Default for SessionOptions {
             precision: Precision::default(),
             chunk: 512,
         }
+    }
+}
+
+impl SessionOptions {
+    /// Positions of a session with a model of `spec`.
+    pub(super) fn context_of(&self, spec: &Spec) -> Result<usize> {
+        let context = self.context.unwrap_or(spec.context_length);
+        if context == 0 || context > spec.context_length {
+            return Err(Error::usage("context size out of range")
+                .item("context")
+                .expected(format!("1 to {}, the model's context length", spec.context_length))
+                .found(context));
+        }
+        Ok(context)
     }
 }
 
@@ -59,13 +74,7 @@ pub struct Session {
 impl Session {
     pub(super) fn new(model: Model, options: &SessionOptions) -> Result<Self> {
         let spec = model.spec();
-        let context = options.context.unwrap_or(spec.context_length);
-        if context == 0 || context > spec.context_length {
-            return Err(Error::usage("context size out of range")
-                .item("context")
-                .expected(format!("1 to {}, the model's context length", spec.context_length))
-                .found(context));
-        }
+        let context = options.context_of(spec)?;
         let chunk = options.chunk.clamp(1, context);
         let active = Arc::new(Active::none(spec));
         let state = State::new(model.backend(), spec, &active.layers, context, chunk, options.precision)?;

@@ -7,6 +7,7 @@ use std::path::Path;
 use graft::adapter::gguf::is_adapter;
 use graft::format::{Gguf, LoadMode};
 use graft::kernels::Precision;
+use graft::runtime::MemoryPlan;
 use graft::{Error, Model, Result, SessionOptions};
 use serde_json::{Map, Value, json};
 
@@ -120,8 +121,18 @@ fn model(path: &Path, gguf: &Gguf) -> Result<(String, Value)> {
                 let precision = if *exact { " (--exact)" } else { "" };
                 let _ = writeln!(text, "  KV cache of {context} tokens{precision}: {}", bytes(*size));
             }
+            let plan = MemoryPlan::of(gguf, &SessionOptions::default())?;
+            let _ = writeln!(
+                text,
+                "  a session's buffers, reading its prompt {} tokens at a time: {}, and {} for each thread",
+                SessionOptions::default().chunk,
+                bytes(plan.activations),
+                bytes(plan.per_thread)
+            );
             document["memory"] = json!({
                 "weights": weights,
+                "activations": plan.activations,
+                "per_thread": plan.per_thread,
                 "kv": sizes.iter().map(|(c, e, n)| json!({"context": c, "exact": e, "bytes": n})).collect::<Vec<_>>(),
             });
         }

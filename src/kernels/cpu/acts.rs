@@ -182,9 +182,64 @@ pub(crate) fn f32_tile(m: usize) -> usize {
     if m < PANELS_FROM { 1 } else { F32_TILE }
 }
 
+/// What the buffers of [`Acts`] have room for.
+#[derive(Clone, Copy, Default)]
+pub struct ActsSize {
+    x: usize,
+    i8: usize,
+    i16: usize,
+    outliers: usize,
+    outlier_counts: usize,
+}
+
+impl ActsSize {
+    /// For `m` rows of `k`, as these readers need them.
+    pub fn of(m: usize, k: usize, readers: Readers) -> Self {
+        Self::of_forms(m, k, readers.forms(k))
+    }
+
+    fn of_forms(m: usize, k: usize, has: Has) -> Self {
+        let (tiles, blocks) = (m.div_ceil(tile(m)), k / BLOCK);
+        let words = |lines: usize| tiles.saturating_mul(tile(m) * lines).saturating_mul(blocks);
+        let f32_rows = m.div_ceil(f32_tile(m)) * f32_tile(m);
+        let wanted = |wanted: bool, len: usize| if wanted { len } else { 0 };
+        ActsSize {
+            x: wanted(has.x, f32_rows.saturating_mul(k)),
+            i8: wanted(has.i8, words(I8_LINES)),
+            i16: wanted(has.i16, words(I16_LINES)),
+            outliers: wanted(has.i8, words(OUTLIERS)),
+            outlier_counts: wanted(has.i8, tiles),
+        }
+    }
+
+    /// Room for either.
+    pub fn max(self, other: Self) -> Self {
+        ActsSize {
+            x: self.x.max(other.x),
+            i8: self.i8.max(other.i8),
+            i16: self.i16.max(other.i16),
+            outliers: self.outliers.max(other.outliers),
+            outlier_counts: self.outlier_counts.max(other.outlier_counts),
+        }
+    }
+
+    /// Bytes of that.
+    pub fn bytes(&self) -> usize {
+        let words = [self.x, self.i8, self.i16, self.outlier_counts];
+        let words = words
+            .into_iter()
+            .fold(0, usize::saturating_add)
+            .saturating_mul(size_of::<u32>());
+        words.saturating_add(self.outliers.saturating_mul(size_of::<Outlier>()))
+    }
+}
+
+/// Room for `len` elements. Old contents are lost where more is needed: there are never two buffers, and none is larger than it must be
+/// (see `MemoryPlan`).
 fn grow<T: Default + Clone>(buffer: &mut Vec<T>, len: usize) {
     if buffer.len() < len {
-        buffer.resize(len, T::default());
+        *buffer = Vec::new();
+        *buffer = vec![T::default(); len];
     }
 }
 
@@ -224,27 +279,19 @@ impl Acts {
     /// for narrower rows would cost more than packing.
     pub(crate) fn reserve(&mut self, m: usize, k: usize, has: Has) {
         (self.m, self.k, self.has) = (m, k, has);
-        let tiles = m.div_ceil(self.tile());
-        let words = tiles * self.tile() * (k / BLOCK);
-        if has.x {
-            self.reserve_f32();
-        }
-        if has.i8 {
-            grow(&mut self.i8, words * I8_LINES);
-            let room = tiles * self.outlier_room();
-            grow(&mut self.outliers, room);
-            grow(&mut self.outlier_counts, tiles);
-        }
-        if has.i16 {
-            grow(&mut self.i16, words * I16_LINES);
-        }
+        let size = ActsSize::of_forms(m, k, has);
+        grow(&mut self.x, size.x);
+        grow(&mut self.i8, size.i8);
+        grow(&mut self.i16, size.i16);
+        grow(&mut self.outliers, size.outliers);
+        grow(&mut self.outlier_counts, size.outlier_counts);
     }
 
     /// Makes room for the f32 form beside the others.
     pub(crate) fn reserve_f32(&mut self) {
         self.has.x = true;
-        let tile = self.f32_tile();
-        grow(&mut self.x, self.m.div_ceil(tile) * tile * self.k);
+        let size = ActsSize::of_forms(self.m, self.k, self.has);
+        grow(&mut self.x, size.x);
     }
 
     /// Tile `index` in f32: element c of row t at `c * f32_tile() + t`.

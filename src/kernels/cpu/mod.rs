@@ -32,7 +32,7 @@ mod types;
 use std::ops::Range;
 use std::sync::Arc;
 
-pub use acts::{Acts, PARTNERS, Partner, Readers, partner};
+pub use acts::{Acts, ActsSize, PARTNERS, Partner, Readers, partner};
 use adapters::Fetched;
 pub use adapters::{Finish, Updates};
 pub use panels::Panels;

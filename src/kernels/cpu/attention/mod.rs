@@ -15,6 +15,81 @@ const MOST_KEYS: usize = 256;
 /// So many parts keep the threads of a small machine equally busy.
 const ENOUGH: usize = 8;
 
+/// How attention is cut into parts.
+struct Split {
+    /// Query heads of a kv head.
+    group: usize,
+    /// Query rows of a part.
+    tile: usize,
+    /// Kv heads of a part.
+    together: usize,
+    /// Parts of the queries and heads.
+    jobs: usize,
+    /// Keys of a part where they are split, and into how many.
+    keys: usize,
+    splits: usize,
+}
+
+impl Split {
+    /// All that decides is shapes, never threads, so that results do not depend on those. Few queries: parts have all heads of some keys,
+    /// which memory has side by side. Many: parts have a head, and all keys if that makes enough parts.
+    fn of(a: &Attention, m: usize) -> Self {
+        let seen = a.pos + m - a.visible(0).start;
+        let group = a.heads / a.kv_heads;
+        let tile = (UNITS / group).clamp(1, m);
+        let tiles = m.div_ceil(tile);
+        let together = if tile * group < TRANSPOSED_KEYS_FROM {
+            a.kv_heads
+        } else {
+            1
+        };
+        let jobs = tiles * a.kv_heads / together;
+        let keys = (seen.saturating_mul(jobs) / ENOUGH)
+            .clamp(LEAST_KEYS, MOST_KEYS)
+            .next_multiple_of(LEAST_KEYS);
+        let splits = if jobs >= ENOUGH { 1 } else { seen.div_ceil(keys) };
+        Split {
+            group,
+            tile,
+            together,
+            jobs,
+            keys,
+            splits,
+        }
+    }
+}
+
+impl Attention {
+    /// Bytes that attention of at most `m` rows, of which the last has position `pos + m - 1`, needs for a moment: once, and in each
+    /// thread. The heads must be such as the operation takes.
+    pub fn scratch_bytes(&self, m: usize) -> (usize, usize) {
+        let end = self.pos + m;
+        // Of more rows keys are not split.
+        let few = 1..=m.min(UNITS * ENOUGH);
+        few.chain([m]).fold((0, 0), |(once, each), rows| {
+            let pos = end - rows;
+            let (more, more_each) = Attention { pos, ..self.clone() }.scratch_of(rows);
+            (once.max(more), each.max(more_each))
+        })
+    }
+
+    fn scratch_of(&self, m: usize) -> (usize, usize) {
+        let split = Split::of(self, m);
+        let units = split.tile.saturating_mul(split.group);
+        let result = units.saturating_mul(split.together).saturating_mul(self.head_dim + 2);
+        let part = part::buffers(units, split.together, self.head_dim);
+        let part = part.iter().fold(0usize, |sum, len| sum.saturating_add(*len));
+        let (once, each) = match split.splits {
+            1 => (0, part.saturating_add(result)),
+            splits => (result.saturating_mul(split.jobs).saturating_mul(splits), part),
+        };
+        (
+            once.saturating_mul(size_of::<f32>()),
+            each.saturating_mul(size_of::<f32>()),
+        )
+    }
+}
+
 impl Cpu {
     /// Writes rows `x` (`[m][width]`) at positions pos.. of the ring.
     pub fn kv_write(&self, x: &[f32], width: usize, pos: usize, capacity: usize, kv: &mut KvBuf) {
@@ -67,25 +142,14 @@ impl Cpu {
             last - a.capacity.min(last)
         );
 
-        // All that decides the split is shapes, never threads, so that results do not depend on those. Few queries: parts have all heads of
-        // some keys, which memory has side by side. Many: parts have a head, and all keys if that makes enough parts.
-        let group = a.heads / a.kv_heads;
-        let tile = (UNITS / group).clamp(1, m);
-        let tiles = m.div_ceil(tile);
-        let together = if tile * group < TRANSPOSED_KEYS_FROM {
-            a.kv_heads
-        } else {
-            1
-        };
-        let jobs = tiles * a.kv_heads / together;
-        let keys = ((last - first).saturating_mul(jobs) / ENOUGH)
-            .next_multiple_of(LEAST_KEYS)
-            .clamp(LEAST_KEYS, MOST_KEYS);
-        let splits = if jobs >= ENOUGH {
-            1
-        } else {
-            (last - first).div_ceil(keys)
-        };
+        let Split {
+            group,
+            tile,
+            together,
+            jobs,
+            keys,
+            splits,
+        } = Split::of(a, m);
         let unit = a.head_dim + 2;
         let out = Out::new(out, width);
         let rows_of = |t: usize| t * tile..((t + 1) * tile).min(m);

@@ -106,6 +106,30 @@ fn copies(rows: &[f32], wide: usize, count: usize) -> Rows {
     }
 }
 
+/// Whether a part of so many units transposes its keys, and whether it copies its values: in place they are read only if they are whole
+/// tiles.
+fn forms(units: usize, dim: usize) -> (bool, bool) {
+    let many = units >= TRANSPOSED_KEYS_FROM;
+    (many, many || !dim.is_multiple_of(COLUMNS))
+}
+
+/// Floats of each buffer of a part with `units` query rows of each of `n` kv heads.
+pub(super) fn buffers(units: usize, n: usize, dim: usize) -> [usize; 9] {
+    let (wide, padded) = (dim.next_multiple_of(COLUMNS), units.next_multiple_of(TILE));
+    let (many, copied) = forms(units, dim);
+    [
+        n * padded * wide,
+        if many { n * padded * wide } else { 0 },
+        if many { wide * KEYS } else { 0 },
+        if copied && !many { KEYS * wide } else { 0 },
+        if copied { KEYS * wide } else { 0 },
+        padded * KEYS,
+        n * units * wide,
+        n * units,
+        n * units,
+    ]
+}
+
 /// One part with V's vectors.
 ///
 /// # Safety
@@ -139,9 +163,7 @@ unsafe fn blocks<V: Vectors, const HALF: bool>(part: AttentionPart, k: *const u8
     let (group, dim) = (a.heads / a.kv_heads, a.head_dim);
     let wide = dim.next_multiple_of(COLUMNS);
     let units = rows.len() * group;
-    let many = units >= TRANSPOSED_KEYS_FROM;
-    // In place only if it is whole tiles.
-    let copied = many || dim < wide;
+    let (many, copied) = forms(units, dim);
     let padded = units.next_multiple_of(TILE);
     let tile = if many {
         TILE
@@ -152,17 +174,7 @@ unsafe fn blocks<V: Vectors, const HALF: bool>(part: AttentionPart, k: *const u8
     let size = if HALF { 2 } else { 4 };
     let pitch = a.kv_heads * dim * size;
     let n = kv_heads.len();
-    let sizes = [
-        n * padded * wide,
-        if many { n * padded * wide } else { 0 },
-        if many { wide * KEYS } else { 0 },
-        if copied && !many { KEYS * wide } else { 0 },
-        if copied { KEYS * wide } else { 0 },
-        padded * KEYS,
-        n * units * wide,
-        n * units,
-        n * units,
-    ];
+    let sizes = buffers(units, n, dim);
     scratch::with_f32(sizes.iter().sum(), |buffer| {
         let mut rest = buffer;
         let [queries, tiles, turned, key, value, p, acc, top, total] = sizes.map(|len| {
