@@ -293,98 +293,6 @@ graft_status graft_model_open_memory(const void *data,
 void graft_model_free(graft_model *model);
 
 /* ------------------------------------------------------------------------
- * Facts about models: sizes, metadata, tensors. Any thread.
- */
-
-// Facts about a model. Texts are valid until it is freed.
-typedef struct {
-  // `sizeof(graft_model_info)`, set by the caller.
-  size_t struct_size;
-  // Such as "llama".
-  const char *architecture;
-  // What the file calls it, or NULL.
-  const char *name;
-  // The instruction set level that runs it, such as "avx2" or "neon-i8mm".
-  const char *isa;
-  // Numbers in the file.
-  uint64_t parameters;
-  // Bytes of them.
-  uint64_t weight_bytes;
-  // Entries of the vocabulary.
-  uint32_t vocab_size;
-  // The most tokens that a session can hold.
-  uint32_t context_length;
-  // Layers.
-  uint32_t n_layers;
-  // Numbers in a hidden state.
-  uint32_t hidden_size;
-  // Heads of attention.
-  uint32_t n_heads;
-  // Heads of keys and values.
-  uint32_t n_kv_heads;
-  // Numbers in a head.
-  uint32_t head_dim;
-  // Width of the MLP.
-  uint32_t ffn_size;
-  // Threads that work for it, the calling one included.
-  uint32_t threads;
-  // Whether it has a chat template: 1 or 0.
-  int32_t has_chat_template;
-  // The token that begins a text, or -1.
-  int64_t bos;
-  // The token that ends a text, or -1.
-  int64_t eos;
-} graft_model_info;
-
-// A tensor of the file. Texts are valid until the model is freed.
-typedef struct {
-  // `sizeof(graft_tensor_info)`, set by the caller.
-  size_t struct_size;
-  // Its name in GGUF.
-  const char *name;
-  // Its block format, such as "Q4_K".
-  const char *format;
-  // Its dimensions, the fastest first; those that it has not are 1.
-  uint64_t dims[4];
-  // Its bytes.
-  uint64_t bytes;
-} graft_tensor_info;
-
-// Writes the facts about a model to `*info`, whose `struct_size` is set.
-graft_status graft_model_get_info(const graft_model *model,
-                                  graft_model_info *info,
-                                  graft_error **error);
-
-// How many metadata keys the model's file has.
-graft_status graft_model_metadata_count(const graft_model *model,
-                                        size_t *count,
-                                        graft_error **error);
-
-// The key number `index`, in the file's order. `*key` is valid until the model is freed.
-graft_status graft_model_metadata_key(const graft_model *model,
-                                      size_t index,
-                                      const char **key,
-                                      graft_error **error);
-
-// A key's value as JSON: a number, a text, `true`, a list. `*json` is NUL-terminated and to be freed with `graft_free`; `json_len` may be
-// NULL. `GRAFT_ERROR_USAGE` where there is no such key.
-graft_status graft_model_metadata(const graft_model *model,
-                                  const char *key,
-                                  size_t key_len,
-                                  char **json,
-                                  size_t *json_len,
-                                  graft_error **error);
-
-// How many tensors the model's file has.
-graft_status graft_model_tensor_count(const graft_model *model, size_t *count, graft_error **error);
-
-// Writes the facts about the tensor number `index`, in the file's order, to `*info`, whose `struct_size` is set.
-graft_status graft_model_tensor(const graft_model *model,
-                                size_t index,
-                                graft_tensor_info *info,
-                                graft_error **error);
-
-/* ------------------------------------------------------------------------
  * Tokens: text to numbers and back. Any thread.
  */
 
@@ -664,6 +572,122 @@ graft_status graft_session_reset(graft_session *session, graft_error **error);
 // Ends the generation that is under way in this session, within a token (in a prompt: within 512); where none is, nothing happens. Any
 // thread at any time; also a signal handler.
 graft_status graft_session_cancel(const graft_session *session);
+
+/* ------------------------------------------------------------------------
+ * Facts about models: sizes, metadata, tensors. Any thread.
+ */
+
+// Facts about a model. Texts are valid until it is freed.
+typedef struct {
+  // `sizeof(graft_model_info)`, set by the caller.
+  size_t struct_size;
+  // Such as "llama".
+  const char *architecture;
+  // What the file calls it, or NULL.
+  const char *name;
+  // The instruction set level that runs it, such as "avx2" or "neon-i8mm".
+  const char *isa;
+  // Numbers in the file.
+  uint64_t parameters;
+  // Bytes of them.
+  uint64_t weight_bytes;
+  // Entries of the vocabulary.
+  uint32_t vocab_size;
+  // The most tokens that a session can hold.
+  uint32_t context_length;
+  // Layers.
+  uint32_t n_layers;
+  // Numbers in a hidden state.
+  uint32_t hidden_size;
+  // Heads of attention.
+  uint32_t n_heads;
+  // Heads of keys and values.
+  uint32_t n_kv_heads;
+  // Numbers in a head.
+  uint32_t head_dim;
+  // Width of the MLP.
+  uint32_t ffn_size;
+  // Threads that work for it, the calling one included.
+  uint32_t threads;
+  // Whether it has a chat template: 1 or 0.
+  int32_t has_chat_template;
+  // The token that begins a text, or -1.
+  int64_t bos;
+  // The token that ends a text, or -1.
+  int64_t eos;
+} graft_model_info;
+
+// A tensor of the file. Texts are valid until the model is freed.
+typedef struct {
+  // `sizeof(graft_tensor_info)`, set by the caller.
+  size_t struct_size;
+  // Its name in GGUF.
+  const char *name;
+  // Its block format, such as "Q4_K".
+  const char *format;
+  // Its dimensions, the fastest first; those that it has not are 1.
+  uint64_t dims[4];
+  // Its bytes.
+  uint64_t bytes;
+} graft_tensor_info;
+
+// Bytes that a model and a session will take. Adapters and the tokenizer come on top.
+typedef struct {
+  // `sizeof(graft_memory_plan)`, set by the caller.
+  size_t struct_size;
+  // The tensors in the file: mapped, they are shared by processes, and the system may drop and read them again.
+  uint64_t weights;
+  // Norms and biases, of which the model has a copy.
+  uint64_t vectors;
+  // The cache of the session, when its context is full.
+  uint64_t kv;
+  // What the session needs for its largest chunk of a prompt.
+  uint64_t activations;
+  // What each thread of the model needs.
+  uint64_t per_thread;
+} graft_memory_plan;
+
+// Writes the facts about a model to `*info`, whose `struct_size` is set.
+graft_status graft_model_get_info(const graft_model *model,
+                                  graft_model_info *info,
+                                  graft_error **error);
+
+// How many metadata keys the model's file has.
+graft_status graft_model_metadata_count(const graft_model *model,
+                                        size_t *count,
+                                        graft_error **error);
+
+// The key number `index`, in the file's order. `*key` is valid until the model is freed.
+graft_status graft_model_metadata_key(const graft_model *model,
+                                      size_t index,
+                                      const char **key,
+                                      graft_error **error);
+
+// A key's value as JSON: a number, a text, `true`, a list. `*json` is NUL-terminated and to be freed with `graft_free`; `json_len` may be
+// NULL. `GRAFT_ERROR_USAGE` where there is no such key.
+graft_status graft_model_metadata(const graft_model *model,
+                                  const char *key,
+                                  size_t key_len,
+                                  char **json,
+                                  size_t *json_len,
+                                  graft_error **error);
+
+// How many tensors the model's file has.
+graft_status graft_model_tensor_count(const graft_model *model, size_t *count, graft_error **error);
+
+// Writes the facts about the tensor number `index`, in the file's order, to `*info`, whose `struct_size` is set.
+graft_status graft_model_tensor(const graft_model *model,
+                                size_t index,
+                                graft_tensor_info *info,
+                                graft_error **error);
+
+// Writes to `*plan`, whose `struct_size` is set, what the model in the GGUF file at a path and a session with these options would take.
+// Only the file's directory is read.
+graft_status graft_plan_memory(const char *path,
+                               size_t path_len,
+                               const graft_session_options *session,
+                               graft_memory_plan *plan,
+                               graft_error **error);
 
 /* ------------------------------------------------------------------------
  * What a session knows, saved and restored; a text as a vector.

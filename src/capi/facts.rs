@@ -7,9 +7,12 @@ use super::handle;
 use super::input::{self, Extensible, facts, maybe_out, out};
 use super::memory::give_text;
 use super::model::graft_model;
+use super::session::{graft_session_options, session_options};
 use super::status::graft_status;
 use super::{Outcome, call};
 use crate::error::Error;
+use crate::format::{Gguf, LoadMode};
+use crate::runtime::MemoryPlan;
 
 /// Facts about a model. Texts are valid until it is freed.
 #[repr(C)]
@@ -267,6 +270,71 @@ pub unsafe extern "C" fn graft_model_tensor(
                 format: format.as_ptr(),
                 dims,
                 bytes: t.range.len() as u64,
+                ..Extensible::defaults()
+            });
+            Ok(())
+        })
+    }
+}
+
+/// Bytes that a model and a session will take. Adapters and the tokenizer come on top.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct graft_memory_plan {
+    /// `sizeof(graft_memory_plan)`, set by the caller.
+    pub struct_size: usize,
+    /// The tensors in the file: mapped, they are shared by processes, and the system may drop and read them again.
+    pub weights: u64,
+    /// Norms and biases, of which the model has a copy.
+    pub vectors: u64,
+    /// The cache of the session, when its context is full.
+    pub kv: u64,
+    /// What the session needs for its largest chunk of a prompt.
+    pub activations: u64,
+    /// What each thread of the model needs.
+    pub per_thread: u64,
+}
+
+// SAFETY: numbers; `struct_size` is first.
+unsafe impl Extensible for graft_memory_plan {
+    const NAME: &'static str = "graft_memory_plan";
+    const FIRST: usize = size_of::<Self>();
+
+    fn defaults() -> Self {
+        graft_memory_plan {
+            struct_size: size_of::<Self>(),
+            weights: 0,
+            vectors: 0,
+            kv: 0,
+            activations: 0,
+            per_thread: 0,
+        }
+    }
+}
+
+/// Writes to `*plan`, whose `struct_size` is set, what the model in the GGUF file at a path and a session with these options would take.
+/// Only the file's directory is read.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn graft_plan_memory(
+    path: *const c_char,
+    path_len: usize,
+    session: *const graft_session_options,
+    plan: *mut graft_memory_plan,
+    error: *mut *mut graft_error,
+) -> graft_status {
+    // SAFETY: as the caller promises.
+    unsafe {
+        call(error, || {
+            let to = facts(plan)?;
+            let path = input::path(path, path_len, "path")?;
+            let options = session_options(session)?;
+            let plan = MemoryPlan::of(&Gguf::open(&path, LoadMode::Map)?, &options)?;
+            to.put(graft_memory_plan {
+                weights: plan.weights as u64,
+                vectors: plan.vectors as u64,
+                kv: plan.kv as u64,
+                activations: plan.activations as u64,
+                per_thread: plan.per_thread as u64,
                 ..Extensible::defaults()
             });
             Ok(())
