@@ -94,3 +94,94 @@ fn the_header_is_what_the_source_says() {
         "include/graft.h is not what src/capi says: GRAFT_WRITE=1 cargo test --features capi --test header"
     );
 }
+
+/// What a program that was compiled against the header relies on, a line each: constants, types, functions, and the fields of structs.
+fn abi(header: &str) -> Vec<String> {
+    let code: Vec<&str> = header
+        .lines()
+        .map(|l| l.split("//").next().unwrap_or_default().trim())
+        .filter(|l| !l.starts_with("/*") && !l.starts_with('*'))
+        .collect();
+    let mut lines: Vec<String> = code
+        .iter()
+        .filter_map(|l| l.strip_prefix("#define GRAFT_"))
+        .filter(|rest| rest.contains(' '))
+        .map(|rest| format!("define GRAFT_{rest}"))
+        .collect();
+    let code: Vec<_> = code.into_iter().filter(|l| !l.starts_with('#')).collect();
+    let code = code.join(" ").replace("extern \"C\" {", "");
+    let mut rest = code.as_str();
+    while let Some(end) = rest.find(';') {
+        // A struct ends behind its closing brace.
+        let end = match rest[..end].contains('{') {
+            true => rest
+                .find('}')
+                .map_or(end, |brace| brace + rest[brace..].find(';').unwrap_or(0)),
+            false => end,
+        };
+        let words: Vec<_> = rest[..end].split_whitespace().collect();
+        lines.push(words.join(" "));
+        rest = &rest[end + 1..];
+    }
+    lines
+}
+
+/// Whether what `old` says is still so in `new`: a struct of options or facts, which begins with its size, may have got more fields.
+fn holds(old: &str, new: &[String]) -> bool {
+    let grown = |new: &String| match (old.rsplit_once('}'), new.rsplit_once('}')) {
+        (Some((old_fields, old_name)), Some((new_fields, new_name))) => {
+            old_name == new_name
+                && old_fields.contains("size_t struct_size;")
+                && new_fields.starts_with(old_fields.trim_end())
+        }
+        _ => false,
+    };
+    new.iter().any(|line| line == old || grown(line))
+}
+
+/// `include/graft.abi` is what released headers promised; it only grows.
+#[test]
+fn nothing_that_was_promised_is_gone() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let now = abi(&std::fs::read_to_string(root.join("include/graft.h")).unwrap());
+    let path = root.join("include/graft.abi");
+    let promised = std::fs::read_to_string(&path).unwrap_or_default();
+    let broken: Vec<_> = promised.lines().filter(|old| !holds(old, &now)).collect();
+    assert!(
+        broken.is_empty(),
+        "removed or changed; programs that are out there would break. If that must be, GRAFT_ABI_VERSION goes up and include/graft.abi is made \
+         anew:\n{}",
+        broken.join("\n")
+    );
+    let all = now.join("\n") + "\n";
+    if std::env::var_os("GRAFT_WRITE").is_some() {
+        std::fs::write(&path, &all).unwrap();
+    }
+    let promised = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(
+        promised == all,
+        "include/graft.abi lacks what is new: GRAFT_WRITE=1 cargo test --features capi --test header"
+    );
+}
+
+#[test]
+fn a_change_of_the_interface_is_seen() {
+    let new = abi(
+        "typedef struct graft_x { size_t struct_size; int32_t a; int32_t b; } graft_x; typedef struct p { int a; } p; void f(int a);",
+    );
+    assert_eq!(new.len(), 3);
+    assert!(holds(
+        "typedef struct graft_x { size_t struct_size; int32_t a; } graft_x",
+        &new
+    ));
+    assert!(holds("void f(int a)", &new));
+    for gone in [
+        "typedef struct graft_x { size_t struct_size; int64_t a; } graft_x",
+        "typedef struct graft_x { size_t struct_size; int32_t a; int32_t b; int32_t c; } graft_x",
+        "typedef struct p { } p",
+        "void f(long a)",
+        "void g(void)",
+    ] {
+        assert!(!holds(gone, &new), "{gone}");
+    }
+}
