@@ -3,6 +3,8 @@
 //!
 //! cbindgen would put all types before all functions. Here each file is made alone, under a heading, so that the header reads object by object.
 
+mod hostile;
+
 use std::fmt::Write;
 use std::path::Path;
 
@@ -184,4 +186,20 @@ fn a_change_of_the_interface_is_seen() {
     ] {
         assert!(!holds(gone, &new), "{gone}");
     }
+}
+
+/// `tests/capi/hostile.c` is what the header asks for.
+#[test]
+fn every_function_is_in_the_hostile_program() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let program = hostile::program(&abi(&std::fs::read_to_string(root.join("include/graft.h")).unwrap()));
+    let path = root.join("tests/capi/hostile.c");
+    if std::env::var_os("GRAFT_WRITE").is_some() {
+        std::fs::write(&path, &program).unwrap();
+    }
+    let there = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(
+        there == program,
+        "tests/capi/hostile.c is old: GRAFT_WRITE=1 cargo test --features capi --test header"
+    );
 }
