@@ -90,7 +90,7 @@ static jlong open_model(JNIEnv *env, struct source source, jint threads, jboolea
         } else {
             status = graft_model_open_fd(source.file, source.offset, source.length, &options, &model, &error);
         }
-        failed(env, status, error);
+        failed(env, status, &error);
     }
     free(path);
     free(own_tokenizer);
@@ -133,7 +133,7 @@ NATIVE(jobjectArray, modelInfo)(JNIEnv *env, jclass self, jlong model, jlongArra
     graft_model_info info = {0};
     info.struct_size = sizeof info;
     graft_error *error = NULL;
-    if (failed(env, graft_model_get_info(HANDLE(graft_model, model), &info, &error), error)) return NULL;
+    if (failed(env, graft_model_get_info(HANDLE(graft_model, model), &info, &error), &error)) return NULL;
     const jlong all[] = {(jlong)info.parameters, (jlong)info.weight_bytes, info.vocab_size, info.context_length, info.n_layers,
                          info.hidden_size, info.threads, info.has_chat_template, info.bos, info.eos};
     (*env)->SetLongArrayRegion(env, numbers, 0, sizeof all / sizeof *all, all);
@@ -154,7 +154,7 @@ NATIVE(jbyteArray, modelMetadata)(JNIEnv *env, jclass self, jlong model, jbyteAr
     jbyteArray array = NULL;
     graft_error *error = NULL;
     if (!(*env)->ExceptionCheck(env)
-        && !failed(env, graft_model_metadata(HANDLE(graft_model, model), own_key, len, &json, &json_len, &error), error)) {
+        && !failed(env, graft_model_metadata(HANDLE(graft_model, model), own_key, len, &json, &json_len, &error), &error)) {
         array = bytes_out(env, json, json_len);
     }
     graft_free(json);
@@ -167,11 +167,11 @@ NATIVE(jobjectArray, modelMetadataKeys)(JNIEnv *env, jclass self, jlong handle) 
     const graft_model *model = HANDLE(graft_model, handle);
     size_t n = 0;
     graft_error *error = NULL;
-    if (failed(env, graft_model_metadata_count(model, &n, &error), error) || !fits(env, n)) return NULL;
+    if (failed(env, graft_model_metadata_count(model, &n, &error), &error) || !fits(env, n)) return NULL;
     jobjectArray array = (*env)->NewObjectArray(env, (jsize)n, bytes_class, NULL);
     for (size_t i = 0; i < n && array != NULL; i++) {
         const char *key = NULL;
-        if (failed(env, graft_model_metadata_key(model, i, &key, &error), error)) return NULL;
+        if (failed(env, graft_model_metadata_key(model, i, &key, &error), &error)) return NULL;
         jbyteArray text = text_out(env, key);
         if ((*env)->ExceptionCheck(env)) return NULL;
         (*env)->SetObjectArrayElement(env, array, (jsize)i, text);
@@ -190,7 +190,7 @@ NATIVE(jintArray, tokenize)(JNIEnv *env, jclass self, jlong model, jbyteArray te
     jintArray array = NULL;
     graft_error *error = NULL;
     if (!(*env)->ExceptionCheck(env)
-        && !failed(env, graft_tokenize(HANDLE(graft_model, model), own_text, len, flags, &tokens, &n, &error), error)) {
+        && !failed(env, graft_tokenize(HANDLE(graft_model, model), own_text, len, flags, &tokens, &n, &error), &error)) {
         array = ints_out(env, tokens, n);
     }
     graft_free(tokens);
@@ -206,7 +206,7 @@ NATIVE(jbyteArray, detokenize)(JNIEnv *env, jclass self, jlong model, jintArray 
     jbyteArray array = NULL;
     graft_error *error = NULL;
     if (!(*env)->ExceptionCheck(env)
-        && !failed(env, graft_detokenize(HANDLE(graft_model, model), own_tokens, n, skip_special, &text, &len, &error), error)) {
+        && !failed(env, graft_detokenize(HANDLE(graft_model, model), own_tokens, n, skip_special, &text, &len, &error), &error)) {
         array = bytes_out(env, text, len);
     }
     graft_free(text);
@@ -219,7 +219,7 @@ NATIVE(jbyteArray, tokenBytes)(JNIEnv *env, jclass self, jlong model, jint token
     const char *bytes = NULL;
     size_t n = 0;
     graft_error *error = NULL;
-    if (failed(env, graft_token_bytes(HANDLE(graft_model, model), (uint32_t)token, &bytes, &n, &error), error)) return NULL;
+    if (failed(env, graft_token_bytes(HANDLE(graft_model, model), (uint32_t)token, &bytes, &n, &error), &error)) return NULL;
     return bytes_out(env, bytes, n);
 }
 
@@ -230,7 +230,7 @@ NATIVE(jint, tokenFind)(JNIEnv *env, jclass self, jlong model, jbyteArray text) 
     int64_t token = -1;
     graft_error *error = NULL;
     if (!(*env)->ExceptionCheck(env)) {
-        failed(env, graft_token_find(HANDLE(graft_model, model), own_text, len, &token, &error), error);
+        failed(env, graft_token_find(HANDLE(graft_model, model), own_text, len, &token, &error), &error);
     }
     free(own_text);
     return (jint)token;
@@ -240,7 +240,7 @@ NATIVE(jboolean, tokenEnds)(JNIEnv *env, jclass self, jlong model, jint token) {
     (void)self;
     int32_t ends = 0;
     graft_error *error = NULL;
-    failed(env, graft_token_ends(HANDLE(graft_model, model), (uint32_t)token, &ends, &error), error);
+    failed(env, graft_token_ends(HANDLE(graft_model, model), (uint32_t)token, &ends, &error), &error);
     return ends != 0;
 }
 
@@ -255,7 +255,7 @@ NATIVE(jbyteArray, render)(JNIEnv *env, jclass self, jlong model, jbyteArray byt
         graft_message *messages = next_messages(env, &texts, &n);
         graft_error *error = NULL;
         if (messages != NULL
-            && !failed(env, graft_chat_render(HANDLE(graft_model, model), messages, n, &options, &text, &len, &error), error)) {
+            && !failed(env, graft_chat_render(HANDLE(graft_model, model), messages, n, &options, &text, &len, &error), &error)) {
             array = bytes_out(env, text, len);
         }
         free(messages);
@@ -282,7 +282,7 @@ NATIVE(jlong, adapterOpen)(JNIEnv *env, jclass self, jlong model, jbyteArray pat
     graft_adapter *adapter = NULL;
     graft_error *error = NULL;
     if (!(*env)->ExceptionCheck(env)) {
-        failed(env, graft_adapter_open(HANDLE(graft_model, model), own_path, len, &options, &adapter, &error), error);
+        failed(env, graft_adapter_open(HANDLE(graft_model, model), own_path, len, &options, &adapter, &error), &error);
     }
     free(own_path);
     return NUMBER(adapter);
@@ -300,7 +300,7 @@ NATIVE(jlong, adapterOpenMemory)(JNIEnv *env, jclass self, jlong model, jbyteArr
         failed(env,
                graft_adapter_open_memory(HANDLE(graft_model, model), own_config, config_len, own_tensors, tensors_len, &options, &adapter,
                                          &error),
-               error);
+               &error);
     }
     free(own_config);
     free(own_tensors);
@@ -317,7 +317,7 @@ NATIVE(jbyteArray, adapterInfo)(JNIEnv *env, jclass self, jlong adapter, jlongAr
     graft_adapter_info info = {0};
     info.struct_size = sizeof info;
     graft_error *error = NULL;
-    if (failed(env, graft_adapter_get_info(HANDLE(graft_adapter, adapter), &info, &error), error)) return NULL;
+    if (failed(env, graft_adapter_get_info(HANDLE(graft_adapter, adapter), &info, &error), &error)) return NULL;
     const jlong all[] = {(jlong)info.sites, (jlong)info.parameters, (jlong)info.bytes, info.min_rank, info.max_rank};
     (*env)->SetLongArrayRegion(env, numbers, 0, sizeof all / sizeof *all, all);
     return text_out(env, info.method);

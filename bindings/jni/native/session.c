@@ -7,7 +7,7 @@ NATIVE(jlong, cancelNew)(JNIEnv *env, jclass self) {
     (void)self;
     graft_cancel *cancel = NULL;
     graft_error *error = NULL;
-    failed(env, graft_cancel_new(&cancel, &error), error);
+    failed(env, graft_cancel_new(&cancel, &error), &error);
     return NUMBER(cancel);
 }
 
@@ -37,7 +37,7 @@ NATIVE(jlong, sessionNew)(JNIEnv *env, jclass self, jlong model, jlong context, 
     options.precision = exact ? GRAFT_PRECISION_EXACT : GRAFT_PRECISION_FAST;
     graft_session *session = NULL;
     graft_error *error = NULL;
-    failed(env, graft_session_new(HANDLE(graft_model, model), &options, &session, &error), error);
+    failed(env, graft_session_new(HANDLE(graft_model, model), &options, &session, &error), &error);
     return NUMBER(session);
 }
 
@@ -63,7 +63,7 @@ NATIVE(void, setAdapters)(JNIEnv *env, jclass self, jlong session, jlongArray ad
             throw_new(env, "java/lang/OutOfMemoryError", "no memory for adapters");
         } else {
             for (size_t i = 0; i < n; i++) handles[i] = HANDLE(graft_adapter, numbers[i]);
-            failed(env, graft_session_set_adapters(HANDLE(graft_session, session), handles, own_weights, n, &error), error);
+            failed(env, graft_session_set_adapters(HANDLE(graft_session, session), handles, own_weights, n, &error), &error);
         }
     }
     free(handles);
@@ -79,8 +79,8 @@ NATIVE(jfloatArray, eval)(JNIEnv *env, jclass self, jlong handle, jintArray toke
     const float *logits = NULL;
     jfloatArray array = NULL;
     graft_error *error = NULL;
-    if (!(*env)->ExceptionCheck(env) && !failed(env, graft_session_eval(session, own_tokens, n, &error), error)
-        && !failed(env, graft_session_logits(session, &logits, &n_logits, &error), error)) {
+    if (!(*env)->ExceptionCheck(env) && !failed(env, graft_session_eval(session, own_tokens, n, &error), &error)
+        && !failed(env, graft_session_logits(session, &logits, &n_logits, &error), &error)) {
         array = floats_out(env, logits, n_logits);
     }
     free(own_tokens);
@@ -92,7 +92,7 @@ NATIVE(jintArray, sessionTokens)(JNIEnv *env, jclass self, jlong session) {
     const uint32_t *tokens = NULL;
     size_t n = 0;
     graft_error *error = NULL;
-    if (failed(env, graft_session_tokens(HANDLE(graft_session, session), &tokens, &n, &error), error)) return NULL;
+    if (failed(env, graft_session_tokens(HANDLE(graft_session, session), &tokens, &n, &error), &error)) return NULL;
     return ints_out(env, tokens, n);
 }
 
@@ -101,20 +101,20 @@ NATIVE(jlong, sessionContext)(JNIEnv *env, jclass self, jlong session) {
     graft_session_info info = {0};
     info.struct_size = sizeof info;
     graft_error *error = NULL;
-    failed(env, graft_session_get_info(HANDLE(graft_session, session), &info, &error), error);
+    failed(env, graft_session_get_info(HANDLE(graft_session, session), &info, &error), &error);
     return (jlong)info.context;
 }
 
 NATIVE(void, truncate)(JNIEnv *env, jclass self, jlong session, jlong n) {
     (void)self;
     graft_error *error = NULL;
-    failed(env, graft_session_truncate(HANDLE(graft_session, session), (uint64_t)n, &error), error);
+    failed(env, graft_session_truncate(HANDLE(graft_session, session), (uint64_t)n, &error), &error);
 }
 
 NATIVE(void, slide)(JNIEnv *env, jclass self, jlong session, jlong keep) {
     (void)self;
     graft_error *error = NULL;
-    failed(env, graft_session_slide(HANDLE(graft_session, session), (uint64_t)keep, &error), error);
+    failed(env, graft_session_slide(HANDLE(graft_session, session), (uint64_t)keep, &error), &error);
 }
 
 NATIVE(void, save)(JNIEnv *env, jclass self, jlong session, jbyteArray path) {
@@ -122,7 +122,7 @@ NATIVE(void, save)(JNIEnv *env, jclass self, jlong session, jbyteArray path) {
     size_t len;
     char *own_path = copy_in(env, path, 'B', &len);
     graft_error *error = NULL;
-    if (!(*env)->ExceptionCheck(env)) failed(env, graft_session_save(HANDLE(graft_session, session), own_path, len, &error), error);
+    if (!(*env)->ExceptionCheck(env)) failed(env, graft_session_save(HANDLE(graft_session, session), own_path, len, &error), &error);
     free(own_path);
 }
 
@@ -131,7 +131,7 @@ NATIVE(void, restore)(JNIEnv *env, jclass self, jlong session, jbyteArray path) 
     size_t len;
     char *own_path = copy_in(env, path, 'B', &len);
     graft_error *error = NULL;
-    if (!(*env)->ExceptionCheck(env)) failed(env, graft_session_restore(HANDLE(graft_session, session), own_path, len, &error), error);
+    if (!(*env)->ExceptionCheck(env)) failed(env, graft_session_restore(HANDLE(graft_session, session), own_path, len, &error), &error);
     free(own_path);
 }
 
@@ -140,7 +140,7 @@ NATIVE(jbyteArray, saveMemory)(JNIEnv *env, jclass self, jlong session) {
     uint8_t *bytes = NULL;
     size_t n = 0;
     graft_error *error = NULL;
-    if (failed(env, graft_session_save_memory(HANDLE(graft_session, session), &bytes, &n, &error), error)) return NULL;
+    if (failed(env, graft_session_save_memory(HANDLE(graft_session, session), &bytes, &n, &error), &error)) return NULL;
     jbyteArray array = bytes_out(env, bytes, n);
     graft_free(bytes);
     return array;
@@ -151,7 +151,7 @@ NATIVE(void, restoreMemory)(JNIEnv *env, jclass self, jlong session, jbyteArray 
     size_t n;
     uint8_t *bytes = copy_in(env, state, 'B', &n);
     graft_error *error = NULL;
-    if (!(*env)->ExceptionCheck(env)) failed(env, graft_session_restore_memory(HANDLE(graft_session, session), bytes, n, &error), error);
+    if (!(*env)->ExceptionCheck(env)) failed(env, graft_session_restore_memory(HANDLE(graft_session, session), bytes, n, &error), &error);
     free(bytes);
 }
 
@@ -166,7 +166,7 @@ NATIVE(jfloatArray, embed)(JNIEnv *env, jclass self, jlong session, jintArray to
         if (vector == NULL) {
             throw_new(env, "java/lang/OutOfMemoryError", "no memory for a vector");
         } else if (!failed(env, graft_session_embed(HANDLE(graft_session, session), own_tokens, n, pooling, vector, n_vector, &error),
-                           error)) {
+                           &error)) {
             array = floats_out(env, vector, n_vector);
         }
     }
@@ -221,7 +221,7 @@ static graft_sampler *make_sampler(JNIEnv *env, graft_session *session, const fl
     options.n_logit_bias = n_biased;
     graft_sampler *sampler = NULL;
     graft_error *error = NULL;
-    failed(env, graft_sampler_new(session, &options, &sampler, &error), error);
+    failed(env, graft_sampler_new(session, &options, &sampler, &error), &error);
     free(bias);
     return sampler;
 }
@@ -256,7 +256,7 @@ static void generate_from(JNIEnv *env, graft_session *session, struct texts *tex
         if ((*env)->ExceptionCheck(env)) {
             graft_error_free(error);
         } else {
-            failed(env, status, error);
+            failed(env, status, &error);
         }
     }
     free(messages);

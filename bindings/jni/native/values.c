@@ -68,8 +68,9 @@ jfloatArray floats_out(JNIEnv *env, const float *floats, size_t len) {
     return array;
 }
 
-int failed(JNIEnv *env, graft_status status, graft_error *error) {
+int failed(JNIEnv *env, graft_status status, graft_error **place) {
     if (status == GRAFT_OK) return 0;
+    graft_error *error = place != NULL ? *place : NULL;
     const char *message = error != NULL ? graft_error_message(error) : graft_status_name(status);
     jbyteArray text = text_out(env, message);
     jbyteArray file = text_out(env, graft_error_file(error));

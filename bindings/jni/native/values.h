@@ -26,8 +26,9 @@ extern jmethodID exception_new, pieces_piece;
 
 void throw_new(JNIEnv *env, const char *class_name, const char *message);
 
-/* Throws what a call said, and frees it. Whether it was a failure. */
-int failed(JNIEnv *env, graft_status status, graft_error *error);
+/* Throws what a call said, and frees it. Whether it was a failure. `error` is where the call wrote its error, or NULL for one that has
+ * none: a place, so that `failed(env, graft_...(..., &error), &error)` does not read it before the call. */
+int failed(JNIEnv *env, graft_status status, graft_error **error);
 
 /* The elements of an array of bytes ('B'), ints ('I'), longs ('J') or floats ('F'), to be freed. NULL for a null array, and with an
  * exception pending. */

@@ -131,7 +131,7 @@ public final class GraftTest {
     private static GraftException graft(GraftException.Status status, Test test) throws Exception {
         GraftException e = thrown(GraftException.class, test);
         check(e.getStatus() == status, "expected " + status + ", found " + e.getStatus() + ": " + e.getMessage());
-        check(e.getMessage() != null && !e.getMessage().isEmpty(), "no message");
+        check(e.getMessage().length() > status.name().length(), "says no more than its status: " + e.getMessage());
         return e;
     }
 
@@ -217,13 +217,13 @@ public final class GraftTest {
         int offset = 4096 + 4;
         System.arraycopy(bytes, 0, packed, offset, bytes.length);
         Files.write(package_, packed);
+        Model asset;
         try (RandomAccessFile file = new RandomAccessFile(package_.toFile(), "r")) {
-            Model model = Model.open(descriptor(package_), offset, bytes.length, new ModelOptions());
-            file.close();
-            try (Session session = model.newSession()) {
-                model.close();
-                check(Arrays.equals(session.eval(prompt), expected), "the same logits from a descriptor");
-            }
+            asset = Model.open(descriptor(package_), offset, bytes.length, new ModelOptions());
+        }
+        try (Session session = asset.newSession()) {
+            asset.close();
+            check(Arrays.equals(session.eval(prompt), expected), "the same logits from a descriptor");
         }
         try (FileChannel channel = FileChannel.open(package_)) {
             ByteBuffer mapped = channel.map(FileChannel.MapMode.READ_ONLY, 0, packed.length);
@@ -272,13 +272,9 @@ public final class GraftTest {
         }
         check(weak.get() == null, "the buffer is let go");
 
-        ByteBuffer broken = ByteBuffer.allocateDirect(64);
-        WeakReference<ByteBuffer> weakBroken = new WeakReference<>(broken);
-        for (ByteBuffer each : new ByteBuffer[] {broken, ByteBuffer.allocateDirect(0)}) {
-            graft(GraftException.Status.INVALID, () -> Model.open(each, new ModelOptions()));
+        for (int size : new int[] {0, 64}) {
+            graft(GraftException.Status.INVALID, () -> Model.open(ByteBuffer.allocateDirect(size), new ModelOptions()));
         }
-        broken = null;
-        check(weakBroken.get() != null || true, "may be collected");
     }
 
     // Errors.
@@ -287,7 +283,7 @@ public final class GraftTest {
         GraftException missing = graft(GraftException.Status.IO, () -> Model.open("/no/such/\ud83d\ude80.gguf"));
         equal(missing.getFile(), "/no/such/\ud83d\ude80.gguf");
         Path broken = scratch.resolve("broken.gguf");
-        Files.write(broken, "GGUF, not".getBytes(StandardCharsets.UTF_8));
+        Files.write(broken, "no model".getBytes(StandardCharsets.UTF_8));
         equal(graft(GraftException.Status.INVALID, () -> Model.open(broken.toString())).getFile(), broken.toString());
         graft(GraftException.Status.USAGE, () -> Model.open(-1, 0, 0, new ModelOptions()));
         try (Model model = tinyModel(); Session session = model.newSession(); Model other = Model.open(real)) {
@@ -721,16 +717,6 @@ public final class GraftTest {
     // A real model.
 
     private static void chat(String demo) {
-        try (Model model = Model.open(real);
-                Session session = model.newSession();
-                Adapter json = model.openAdapter(demo + "/json-extract");
-                Adapter verse = model.openAdapter(demo + "/stage-verse")) {
-            List<Message> messages = new ArrayList<>();
-            messages.add(Message.user("Maria Lopez, 34, moved from Lisbon to Oslo in 2019 to work as a nurse."));
-            session.setAdapter(json);
-            Answer first = session.generate(messages, tokens(0), null);
-            equal(first.finish == Answer.Finish.CONTEXT || first.text.startsWith("{\"name\": \"Maria Lopez\""), true);
-        }
         try (Model model = Model.open(real);
                 Session session = model.newSession();
                 Adapter json = model.openAdapter(demo + "/json-extract");
