@@ -217,6 +217,7 @@ fn sync_folder(target: &Path) -> Result<()> {
 mod tests {
     use super::*;
     use crate::ErrorKind;
+    use crate::format::{LoadMode, Mapping};
 
     fn names(folder: &Path) -> Vec<String> {
         let mut names: Vec<String> = fs::read_dir(folder)
@@ -276,6 +277,25 @@ mod tests {
         let path = dir.path().join("x".repeat(255));
         AtomicFile::create(&path).unwrap().commit().unwrap();
         assert!(path.exists());
+    }
+
+    /// On Windows a mapped file may refuse to be replaced: then that is the error, and the file stays.
+    #[test]
+    fn what_is_mapped_stays_when_its_file_is_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        fs::write(&path, "old").unwrap();
+        let old = Mapping::open(&path, LoadMode::Map).unwrap();
+        let mut file = AtomicFile::create(&path).unwrap();
+        file.write_all(b"new").unwrap();
+        let done = file.commit();
+        assert_eq!(old.bytes(), b"old");
+        drop(old);
+        match done {
+            Ok(()) => assert_eq!(fs::read(&path).unwrap(), b"new"),
+            Err(e) => assert!(cfg!(windows) && fs::read(&path).unwrap() == b"old", "{e}"),
+        }
+        assert_eq!(names(dir.path()), ["file"]);
     }
 
     #[cfg(unix)]

@@ -462,7 +462,11 @@ fn same_file(a: &Path, b: &Path) -> bool {
     }
     #[cfg(not(unix))]
     {
-        let path = |path| fs::canonicalize(path).ok();
+        // WASI has no canonical names: the names themselves are compared there.
+        let path = |path: &Path| match fs::canonicalize(path) {
+            Err(e) if e.kind() == std::io::ErrorKind::Unsupported => Some(path.to_owned()),
+            found => found.ok(),
+        };
         path(a).is_some_and(|a| path(b) == Some(a))
     }
 }

@@ -279,6 +279,28 @@ mod tests {
         assert_eq!(count(), 2);
     }
 
+    /// Names are what the system says, whatever bytes or surrogates those are.
+    #[cfg(any(unix, windows))]
+    #[test]
+    fn a_name_need_not_be_text() {
+        #[cfg(unix)]
+        let name: std::ffi::OsString = std::os::unix::ffi::OsStringExt::from_vec(b"\xff.gguf".to_vec());
+        #[cfg(windows)]
+        let name: std::ffi::OsString = std::os::windows::ffi::OsStringExt::from_wide(&[0xD800, 0x2E]);
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(name);
+        assert!(path.to_str().is_none());
+        for e in refused(&path) {
+            assert_eq!((e.kind(), e.path()), (ErrorKind::Io, Some(path.as_path())));
+        }
+        // Some file systems have only names that are text.
+        if std::fs::write(&path, "some bytes").is_ok() {
+            for mode in MODES {
+                assert_eq!(Mapping::open(&path, mode).unwrap().bytes(), b"some bytes");
+            }
+        }
+    }
+
     #[cfg(unix)]
     #[test]
     fn a_device_is_refused_instead_of_read_for_ever() {

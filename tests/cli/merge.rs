@@ -1,8 +1,8 @@
 //! `merge`: what it writes, and what is left when it ends in the middle.
 
 use std::fs;
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::Stdio;
+use std::time::Instant;
 
 use super::tools::*;
 
@@ -68,7 +68,7 @@ fn a_merge_killed_at_any_moment_leaves_a_whole_file_or_the_old_one() {
         let mut child = command(&args).stdout(Stdio::null()).spawn().unwrap();
         std::thread::sleep(whole_run * i / 40);
         child.kill().unwrap();
-        killed += usize::from(child.wait().unwrap().code().is_none());
+        killed += usize::from(!child.wait().unwrap().success());
         match (fs::read(&out), old) {
             (Ok(bytes), Some(old)) => assert!(bytes == merged || bytes == old, "a broken file at moment {i}"),
             (Ok(bytes), None) => assert!(bytes == merged, "a broken file at moment {i}"),
@@ -96,7 +96,7 @@ fn a_merge_that_finds_no_room_leaves_nothing() {
     let before = fs::read(&m).unwrap();
     // Files may have some kilobytes and no more; the program is told by an error, not by a signal.
     let limited = |args: &[&str]| {
-        let mut shell = Command::new("sh");
+        let mut shell = std::process::Command::new("sh");
         shell.args(["-c", "trap '' XFSZ; ulimit -f 64; exec \"$0\" \"$@\""]);
         ran(shell
             .args(words(env!("CARGO_BIN_EXE_graft")))
@@ -127,9 +127,11 @@ fn ctrl_c_ends_a_merge_and_leaves_nothing() {
         .unwrap();
     while names(&folder).is_empty() {
         assert!(child.try_wait().unwrap().is_none(), "it ended before it wrote");
-        std::thread::sleep(Duration::from_millis(5));
+        std::thread::sleep(std::time::Duration::from_millis(5));
     }
-    let kill = Command::new("kill").args(["-INT", &child.id().to_string()]).status();
+    let kill = std::process::Command::new("kill")
+        .args(["-INT", &child.id().to_string()])
+        .status();
     assert!(kill.unwrap().success());
     let ran = ran(child.wait_with_output().unwrap());
     assert_eq!((ran.code, ran.out.as_str(), ran.err.as_str()), (130, "", ""));

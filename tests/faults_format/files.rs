@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use graft::ErrorKind;
-use graft::format::{Gguf, LoadMode, PeftFolder};
+use graft::format::{Gguf, LoadMode};
 
 use crate::check_error;
 use crate::writer::{Model, Val, small, tensor};
@@ -194,6 +194,9 @@ fn links_in_a_circle_and_pipes_are_refused() {
     let circle = dir.path().join("circle.gguf");
     std::os::unix::fs::symlink(&circle, &circle).unwrap();
     assert_eq!(refused(&circle).kind(), ErrorKind::Io);
-    assert_eq!(PeftFolder::open(&circle).err().unwrap().kind(), ErrorKind::Io);
+    assert_eq!(
+        graft::format::PeftFolder::open(&circle).err().unwrap().kind(),
+        ErrorKind::Io
+    );
     assert_eq!(refused(Path::new("/dev/null")).kind(), ErrorKind::Invalid);
 }

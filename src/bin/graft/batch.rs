@@ -332,7 +332,8 @@ impl<'a> Output<'a> {
 }
 
 fn same_file(a: &Path, b: &Path) -> bool {
-    matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
+    // The first also where the system has no canonical names (WASI).
+    a == b && a.exists() || matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
 }
 
 /// The model at work.

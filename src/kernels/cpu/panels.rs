@@ -114,6 +114,7 @@ pub(crate) struct Records<'a> {
     pub tiles: Range<usize>,
 }
 
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))] // for levels with vectors
 impl Records<'_> {
     /// Checks that the matrix has the panels and the activations its columns: kernels read them without a check of each.
     pub fn check(&self, p: &Codes, panels: &Range<usize>) {

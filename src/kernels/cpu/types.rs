@@ -55,6 +55,7 @@ impl<'a> Weight<'a> {
         &self.data[row * bytes..][..bytes]
     }
 
+    #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))] // for levels with vectors
     /// The blocks of the N rows from `row` on, where they lie, or, at the end of the matrix, copied to `spare` and filled up with zero
     /// blocks: kernels do so many rows at once.
     pub(crate) fn rows_or_zeros<'s, const N: usize>(&self, row: usize, spare: &'s mut Vec<u8>) -> &'s [u8]

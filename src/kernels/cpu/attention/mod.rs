@@ -1,5 +1,6 @@
 //! Attention: checks, the split into parts, and putting parts together. The parts themselves are the levels' business.
 
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))] // for levels with vectors
 pub(in crate::kernels::cpu) mod part;
 
 use super::crossovers::TRANSPOSED_KEYS_FROM;
