@@ -19,6 +19,19 @@ final class ModelTests: XCTestCase {
         XCTAssertTrue(try model.metadataKeys.contains("tokenizer.chat_template"))
     }
 
+    func testMemoryIsKnownBeforeItIsTaken() async throws {
+        var options = SessionOptions()
+        options.context = 32
+        let (small, large) = (try Model.memoryPlan(path: tinyModel, options: options), try Model.memoryPlan(path: tinyModel))
+        let model = try await Model.open(path: tinyModel)
+        XCTAssertEqual(small.weights, model.info.weightBytes)
+        XCTAssertLessThan(small.cache, large.cache)
+        XCTAssertGreaterThan(small.activations + small.perThread + small.vectors, 0)
+        options.context = 1_000_000_000
+        let tooLong = await graftError { [options] in try Model.memoryPlan(path: tinyModel, options: options) }
+        XCTAssertEqual(tooLong?.item, "context")
+    }
+
     func testPathDescriptorAndMemoryAreTheSameModel() async throws {
         let data = try Data(contentsOf: URL(fileURLWithPath: tinyModel))
         let file = try FileHandle(forReadingFrom: URL(fileURLWithPath: tinyModel))
