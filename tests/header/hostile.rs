@@ -199,18 +199,26 @@ impl Parameter<'_> {
                 }
             }
             "int32_t" | "uint32_t" | "graft_status" | "graft_pooling" | "graft_log_level" => {
-                ["-1", "77", "2147483647"].map(|n| add(n, false));
+                for n in ["-1", "77", "2147483647"] {
+                    add(n, false);
+                }
             }
-            "uint64_t" => ["1", "1000000", "18446744073709551615u"]
-                .map(|n| add(n, false))
-                .into_iter()
-                .collect(),
-            "double" => ["0", "-1", "0.0 / zero", "1e308"]
-                .map(|n| add(n, false))
-                .into_iter()
-                .collect(),
+            "uint64_t" => {
+                for n in ["1", "1000000", "18446744073709551615u"] {
+                    add(n, false);
+                }
+            }
+            "double" => {
+                for n in ["0", "-1", "0.0 / zero", "1e308"] {
+                    add(n, false);
+                }
+            }
             "size_t" if self.name == "index" => add("(size_t)-1", true),
-            "size_t" if self.name == "struct_size" => ["0", "7", "8"].map(|n| add(n, false)).into_iter().collect(),
+            "size_t" if self.name == "struct_size" => {
+                for n in ["0", "7", "8"] {
+                    add(n, false);
+                }
+            }
             "size_t" => add("0", false),
             of if of.ends_with("_callback") => add("NULL", false),
             _ => {}
