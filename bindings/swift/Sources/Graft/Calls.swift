@@ -1,6 +1,9 @@
 // How Swift calls the C interface: handles that free themselves, errors that are thrown, strings in and out.
 import CGraft
 
+/// Where the C interface writes a pointer.
+typealias Out<Pointer> = UnsafeMutablePointer<Pointer?>
+
 /// Owns one object of the C interface and frees it when its last user is gone.
 ///
 /// Unchecked, because a pointer is never `Sendable`: the C interface allows every handle on every thread, and answers with `busy`
@@ -12,7 +15,7 @@ final class Handle: @unchecked Sendable {
     /// The object that `create(out, error)` makes, to be freed with `free`.
     init(
         freedBy free: @escaping (OpaquePointer?) -> Void,
-        _ create: (UnsafeMutablePointer<OpaquePointer?>, UnsafeMutablePointer<OpaquePointer?>) -> graft_status
+        _ create: (Out<OpaquePointer>, Out<OpaquePointer>) -> graft_status
     ) throws {
         var made: OpaquePointer?
         try check { create(&made, $0) }
@@ -25,7 +28,7 @@ final class Handle: @unchecked Sendable {
 }
 
 /// Calls the C interface; what it reports as an error is thrown: `CancellationError` for work that was cancelled, else `GraftError`.
-func check(_ call: (UnsafeMutablePointer<OpaquePointer?>) -> graft_status) throws {
+func check(_ call: (Out<OpaquePointer>) -> graft_status) throws {
     var error: OpaquePointer?
     let status = call(&error)
     defer { graft_error_free(error) }
@@ -66,14 +69,14 @@ func string(_ borrowed: UnsafePointer<CChar>?, _ length: Int) -> String {
 
 /// The text that `call(out, length, error)` gives out, copied and freed.
 func takeText(
-    _ call: (UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>, UnsafeMutablePointer<Int>, UnsafeMutablePointer<OpaquePointer?>) -> graft_status
+    _ call: (Out<UnsafeMutablePointer<CChar>>, UnsafeMutablePointer<Int>, Out<OpaquePointer>) -> graft_status
 ) throws -> String {
     String(decoding: try takeArray(call).lazy.map(UInt8.init(bitPattern:)), as: UTF8.self)
 }
 
 /// The array that `call(out, length, error)` gives out, copied and freed.
 func takeArray<Element>(
-    _ call: (UnsafeMutablePointer<UnsafeMutablePointer<Element>?>, UnsafeMutablePointer<Int>, UnsafeMutablePointer<OpaquePointer?>) -> graft_status
+    _ call: (Out<UnsafeMutablePointer<Element>>, UnsafeMutablePointer<Int>, Out<OpaquePointer>) -> graft_status
 ) throws -> [Element] {
     var out: UnsafeMutablePointer<Element>?
     var length = 0

@@ -24,6 +24,8 @@ public struct GraftError: Error, Hashable, Sendable {
         public static let usage = Status(rawValue: GRAFT_ERROR_USAGE)
         /// A defect in Graft itself.
         public static let `internal` = Status(rawValue: GRAFT_ERROR_INTERNAL)
+        /// A defect ended an earlier call of this session in the middle: it can only be let go of.
+        public static let poisoned = Status(rawValue: GRAFT_ERROR_POISONED)
     }
 
     /// What sort of failure it is.

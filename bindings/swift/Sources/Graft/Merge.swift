@@ -83,8 +83,8 @@ public struct MergeOptions: Sendable {
 
 /// Makes one adapter of several.
 public enum Combination {
-    /// Combines the adapters in PEFT folders, each with its weight, as PEFT's `add_weighted_adapter`, and writes the result to a folder that
-    /// PEFT loads too. Cancelling the task ends it.
+    /// Combines the adapters in PEFT folders, each with its weight, as PEFT's `add_weighted_adapter`, and writes the result to a folder
+    /// that PEFT loads too. Cancelling the task ends it.
     ///
     /// - Throws: `GraftError` for adapters that cannot be combined so and options out of range; `CancellationError`.
     public static func write(

@@ -48,10 +48,9 @@ public final class Model: Sendable {
         }
     }
 
-    private typealias Out = UnsafeMutablePointer<OpaquePointer?>
-
     private static func open(
-        _ options: ModelOptions, _ call: @escaping @Sendable (UnsafePointer<graft_model_options>, Out, Out) -> graft_status
+        _ options: ModelOptions,
+        _ call: @escaping @Sendable (UnsafePointer<graft_model_options>, Out<OpaquePointer>, Out<OpaquePointer>) -> graft_status
     ) async throws -> Model {
         try await Monitor.run(options.progress) { monitor in
             try Model(Handle(freedBy: graft_model_free) { out, error in

@@ -119,7 +119,7 @@ final class SessionTests: XCTestCase {
         let outside = await graftError { try await session.evaluate([.max]) }
         XCTAssertEqual(outside?.status, .usage)
         let hot = await graftError {
-            try await collect(session.generate(.text("a"), options: GenerateOptions(maxTokens: 1, sampling: SamplingOptions(temperature: -1))))
+            try await session.answer(.text("a"), options: GenerateOptions(maxTokens: 1, sampling: SamplingOptions(temperature: -1)))
         }
         XCTAssertEqual(hot?.item, "temperature")
         let short = await graftError { try await session.truncate(to: 1000) }
