@@ -221,8 +221,8 @@ public:
     /// The model alone, from the next token on.
     Result<void> clear_adapters() { return set_adapters({}); }
 
-    /// Generates from a prompt. `on_text(std::string_view text, Token token)` is given each piece as soon as it is certain. Being cancelled is
-    /// no error: the report's `finish` says it.
+    /// Generates from a prompt. `on_text(std::string_view text, Token token)`, or `on_text(text)`, is given each piece as soon as it is
+    /// certain. Being cancelled is no error: the report's `finish` says it.
     template <class F> Result<Report> generate(const Prompt &prompt, const GenerateOptions &options, F &&on_text) {
         return generated(prompt, options, on_text, [](const Report &report) { return report; });
     }
@@ -345,7 +345,8 @@ private:
         } context(on_text);
         const graft_text_callback pass = [](const char *text, std::size_t len, Token token, void *user) noexcept -> std::int32_t {
             auto &to = *static_cast<Context *>(user);
-            return to.call(to.on_text, std::string_view(text, len), token);
+            if constexpr (std::is_invocable_v<F &, std::string_view, Token>) return to.call(to.on_text, std::string_view(text, len), token);
+            else return to.call(to.on_text, std::string_view(text, len));
         };
         std::vector<graft_text> stop;
         const graft_generate_options o = detail::c(options, stop);
