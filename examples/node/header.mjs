@@ -4,8 +4,9 @@ import koffi from 'koffi';
 
 // Everything in the header: { functions, constants, sizeof }. Functions throw what koffi throws for arguments of a wrong kind.
 export function load(header, library) {
-    // koffi runs a function on a stack of its own, by default of 128 KiB where the call is asynchronous.
-    koffi.config({ ...koffi.config(), sync_stack_size: 4 << 20, async_stack_size: 4 << 20, resident_async_pools: 2 });
+    // koffi runs a function on a stack of its own, by default of 128 KiB where the call is asynchronous. Generating takes less than half of
+    // that; deeply nested JSON or templates may take more.
+    koffi.config({ ...koffi.config(), sync_stack_size: 2 << 20, async_stack_size: 2 << 20, resident_async_pools: 2 });
     const lib = koffi.load(library);
     const source = readFileSync(header, 'utf8').replace(/\/\*[^]*?\*\//g, '').replace(/\/\/.*/g, '');
     const constants = {};
