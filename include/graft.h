@@ -179,7 +179,8 @@ typedef struct graft_cancel graft_cancel;
 // A flag that is not set.
 graft_status graft_cancel_new(graft_cancel **cancel, graft_error **error);
 
-// Asks the work that has this flag to end, now and later: until it is cleared. Any thread; also a signal handler.
+// Asks the work that has this flag to end, now and later: until it is cleared. Any thread; also a signal handler, while it
+// is not being freed.
 graft_status graft_cancel_set(const graft_cancel *cancel);
 
 // Takes it back. Any thread.
@@ -570,7 +571,7 @@ graft_status graft_session_slide(graft_session *session,
 graft_status graft_session_reset(graft_session *session, graft_error **error);
 
 // Ends the generation that is under way in this session, within a token (in a prompt: within 512); where none is, nothing happens. Any
-// thread at any time; also a signal handler.
+// thread at any time; also a signal handler, while the session is not being freed.
 graft_status graft_session_cancel(const graft_session *session);
 
 /* ------------------------------------------------------------------------

@@ -96,8 +96,9 @@ unsafe fn call(error: *mut *mut graft_error, body: impl FnOnce() -> Outcome<()>)
     status
 }
 
-/// Runs the inside of a function that has no way to say what went wrong.
+/// Runs the inside of a function that has no way to say what went wrong but the log.
 fn quiet(body: impl FnOnce() -> Outcome<()>) {
+    let said = |fault: &Fault| log::write(log::GRAFT_LOG_WARNING, &fault.1.to_string());
     // SAFETY: NULL is always allowed.
-    unsafe { call(std::ptr::null_mut(), body) };
+    unsafe { call(std::ptr::null_mut(), || body().inspect_err(said)) };
 }

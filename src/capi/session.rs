@@ -350,7 +350,7 @@ pub unsafe extern "C" fn graft_session_reset(
 }
 
 /// Ends the generation that is under way in this session, within a token (in a prompt: within 512); where none is, nothing happens. Any
-/// thread at any time; also a signal handler.
+/// thread at any time; also a signal handler, while the session is not being freed.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn graft_session_cancel(session: *const graft_session) -> graft_status {
     // SAFETY: as the caller promises.
