@@ -1,7 +1,7 @@
 // The tests of this example. Environment: GRAFT_HEADER, GRAFT_LIBRARY, GREEDY (the program of greedy.c), GRAFT_MODEL (SmolLM2).
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import test from 'node:test';
+import test, { after } from 'node:test';
 import { Adapter, GraftError, Model, Session } from './graft.mjs';
 
 const path = process.env.GRAFT_MODEL;
@@ -125,7 +125,7 @@ test('closing in another order', async () => {
     last.free();
 });
 
-test.after(() => {
+after(() => {
     session.free();
     model.free();
 });
