@@ -18,10 +18,10 @@ static int32_t on_text(const char *text, size_t len, uint32_t token, void *user_
     return 0;
 }
 
-/* Says what went wrong; 1 if something did. */
-static int failed(graft_status status, graft_error *error) {
-    if (status != GRAFT_OK) fprintf(stderr, "error: %s\n", graft_error_message(error));
-    graft_error_free(error);
+/* Says what went wrong; 1 if something did. (The error by its address: C may read arguments before it makes the call among them.) */
+static int failed(graft_status status, graft_error **error) {
+    if (status != GRAFT_OK) fprintf(stderr, "error: %s\n", graft_error_message(*error));
+    graft_error_free(*error);
     return status != GRAFT_OK;
 }
 
@@ -40,14 +40,14 @@ int main(int argc, char **argv) {
         fprintf(stderr, "usage: %s MODEL.gguf [NAME=ADAPTER_FOLDER]...\n", argv[0]);
         return 2;
     }
-    bad = failed(graft_model_open(argv[1], GRAFT_NUL, NULL, &model, &error), error);
+    bad = failed(graft_model_open(argv[1], GRAFT_NUL, NULL, &model, &error), &error);
     for (i = 0; i < n && !bad; i++) {
         const char *equals = strchr(argv[i + 2], '=');
         names[i] = argv[i + 2];
         lengths[i] = equals ? (size_t)(equals - names[i]) : strlen(names[i]);
-        bad = failed(graft_adapter_open(model, equals ? equals + 1 : names[i], GRAFT_NUL, NULL, &adapters[i], &error), error);
+        bad = failed(graft_adapter_open(model, equals ? equals + 1 : names[i], GRAFT_NUL, NULL, &adapters[i], &error), &error);
     }
-    bad = bad || failed(graft_session_new(model, NULL, &session, &error), error);
+    bad = bad || failed(graft_session_new(model, NULL, &session, &error), &error);
     graft_generate_options_init(&options, sizeof options);
     options.max_tokens = 100;
 
@@ -61,10 +61,10 @@ int main(int argc, char **argv) {
             message.content = colon + 1 + strspn(colon + 1, " ");
             message.content_len = strcspn(message.content, "\r\n");
         }
-        bad = failed(graft_session_set_adapters(session, &on, NULL, on ? 1 : 0, &error), error);
+        bad = failed(graft_session_set_adapters(session, &on, NULL, on ? 1 : 0, &error), &error);
         /* Each line is a conversation of its own: what was computed under another adapter must not be kept. */
-        bad = bad || failed(graft_session_reset(session, &error), error);
-        bad = bad || failed(graft_generate_messages(session, &message, 1, NULL, &options, on_text, NULL, NULL, &error), error);
+        bad = bad || failed(graft_session_reset(session, &error), &error);
+        bad = bad || failed(graft_generate_messages(session, &message, 1, NULL, &options, on_text, NULL, NULL, &error), &error);
         puts("");
     }
     graft_session_free(session);

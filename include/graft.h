@@ -10,7 +10,8 @@
  * Errors      A function that can fail returns a graft_status, and has a last parameter `error`, which may be NULL. `*error` is written by
  *             every call: NULL, or an error to be freed. On failure no other result is written, and what was there is as it was before, unless
  *             the function says otherwise. A crash or a panic never crosses: a defect is GRAFT_ERROR_INTERNAL, and a session, sampler or
- *             generation that it left half done is GRAFT_ERROR_POISONED from then on.
+ *             generation that it left half done is GRAFT_ERROR_POISONED from then on. (In `check(graft_x(..., &error), error)` C may read
+ *             the second argument before it makes the call in the first: hand on `&error`.)
  * Threads     Models, adapters, teams, cancel flags and errors may be used by any threads at the same time. A session, a sampler or a
  *             generation by one at a time: a second one gets GRAFT_ERROR_BUSY at once. No function waits for another thread's call.
  * Callbacks   are called by the thread that made the call, unless they say otherwise, with the `user_data` that was given beside them.
@@ -144,7 +145,7 @@ void graft_free(void *memory);
 // How important a line is.
 typedef int32_t graft_log_level;
 
-// Is given a line, not NUL-terminated and valid during the call. Comes from whichever thread has something to say, also from several
+// Is given a line, valid during the call and not NUL-terminated. Comes from whichever thread has something to say, also from several
 // at a time.
 typedef void (*graft_log_callback)(graft_log_level level,
                                    const char *message,
@@ -843,8 +844,9 @@ typedef struct {
   int32_t show_special;
 } graft_generate_options;
 
-// Is given each piece of text as soon as it is certain, whole characters, often none, with the token that brought it. `text` is not
-// NUL-terminated and valid during the call. Not 0 ends the generation. The session is busy meanwhile; all other handles may be used.
+// Is given each piece of text as soon as it is certain: whole characters, often none (one that the end leaves unfinished is U+FFFD), with
+// the token that brought it. `text` is NUL-terminated and valid during the call. Not 0 ends the generation. The session is busy
+// meanwhile; all other handles may be used.
 typedef int32_t (*graft_text_callback)(const char *text, size_t len, uint32_t token, void *user_data);
 
 // Why a generation ended.

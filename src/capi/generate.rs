@@ -78,8 +78,9 @@ pub unsafe extern "C" fn graft_generate_options_init(options: *mut graft_generat
     unsafe { input::init(options, struct_size) };
 }
 
-/// Is given each piece of text as soon as it is certain, whole characters, often none, with the token that brought it. `text` is not
-/// NUL-terminated and valid during the call. Not 0 ends the generation. The session is busy meanwhile; all other handles may be used.
+/// Is given each piece of text as soon as it is certain: whole characters, often none (one that the end leaves unfinished is U+FFFD), with
+/// the token that brought it. `text` is NUL-terminated and valid during the call. Not 0 ends the generation. The session is busy
+/// meanwhile; all other handles may be used.
 pub type graft_text_callback =
     Option<unsafe extern "C" fn(text: *const c_char, len: usize, token: u32, user_data: *mut c_void) -> i32>;
 
@@ -249,10 +250,13 @@ unsafe fn generate(
             let (mut generation, reused) = prepare(&mut session, prompt, &o)?;
             let model = session.model().clone();
             let tokenizer = model.tokenizer()?;
+            let mut piece = String::new();
             while let Some((text, token)) = generation.next(&mut session, tokenizer, sampler)? {
-                if let Some(callback) = callback
-                    && callback(text.as_ptr().cast(), text.len(), token, user_data) != 0
-                {
+                let Some(callback) = callback else { continue };
+                piece.clear();
+                piece.push_str(text);
+                piece.push('\0');
+                if callback(piece.as_ptr().cast(), piece.len() - 1, token, user_data) != 0 {
                     generation.cancel();
                 }
             }

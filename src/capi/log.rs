@@ -17,7 +17,7 @@ pub const GRAFT_LOG_WARNING: graft_log_level = 2;
 /// A model or an adapter was opened or made.
 pub const GRAFT_LOG_INFO: graft_log_level = 3;
 
-/// Is given a line, not NUL-terminated and valid during the call. Comes from whichever thread has something to say, also from several
+/// Is given a line, valid during the call and not NUL-terminated. Comes from whichever thread has something to say, also from several
 /// at a time.
 pub type graft_log_callback =
     Option<unsafe extern "C" fn(level: graft_log_level, message: *const c_char, len: usize, user_data: *mut c_void)>;

@@ -86,9 +86,9 @@ static const char *out_path(const char *name) {
     snprintf(path, sizeof path, "%s/%s", temporary, name);
     return path;
 }
-static void must(graft_status status, graft_error *e) {
+static void must(graft_status status, graft_error **e) {
     if (status == GRAFT_OK) return;
-    printf("cannot prepare: %s\n", graft_error_message(e));
+    printf("cannot prepare: %s\n", graft_error_message(*e));
     exit(1);
 }
 static void *read_all(const char *path, size_t *len) {
@@ -110,19 +110,19 @@ static graft_error *fresh_error(void) {
     graft_model_open("nowhere", GRAFT_NUL, NULL, &m, &e);
     return e;
 }
-static graft_cancel *fresh_cancel(void) { graft_cancel *c = NULL; must(graft_cancel_new(&c, &error), error); return c; }
-static graft_team *fresh_team(void) { graft_team *t = NULL; must(graft_team_new(1, &t, &error), error); return t; }
-static graft_model *fresh_model(void) { graft_model *m = NULL; must(graft_model_open(model_path, GRAFT_NUL, NULL, &m, &error), error); return m; }
+static graft_cancel *fresh_cancel(void) { graft_cancel *c = NULL; must(graft_cancel_new(&c, &error), &error); return c; }
+static graft_team *fresh_team(void) { graft_team *t = NULL; must(graft_team_new(1, &t, &error), &error); return t; }
+static graft_model *fresh_model(void) { graft_model *m = NULL; must(graft_model_open(model_path, GRAFT_NUL, NULL, &m, &error), &error); return m; }
 static graft_adapter *fresh_adapter(void) {
     graft_adapter *a = NULL;
-    must(graft_adapter_open(good_model, adapter_path, GRAFT_NUL, NULL, &a, &error), error);
+    must(graft_adapter_open(good_model, adapter_path, GRAFT_NUL, NULL, &a, &error), &error);
     return a;
 }
-static graft_session *fresh_session(void) { graft_session *s = NULL; must(graft_session_new(good_model, NULL, &s, &error), error); return s; }
-static graft_sampler *fresh_sampler(void) { graft_sampler *s = NULL; must(graft_sampler_new(good_session, NULL, &s, &error), error); return s; }
+static graft_session *fresh_session(void) { graft_session *s = NULL; must(graft_session_new(good_model, NULL, &s, &error), &error); return s; }
+static graft_sampler *fresh_sampler(void) { graft_sampler *s = NULL; must(graft_sampler_new(good_session, NULL, &s, &error), &error); return s; }
 static graft_generation *fresh_generation(void) {
     graft_generation *g = NULL;
-    must(graft_generation_of_tokens(good_session, some_tokens, 3, NULL, &g, &error), error);
+    must(graft_generation_of_tokens(good_session, some_tokens, 3, NULL, &g, &error), &error);
     return g;
 }
 
@@ -205,10 +205,10 @@ static void prepare(int argc, char **argv) {
     graft_error_free(freed_error), graft_cancel_free(freed_cancel), graft_team_free(freed_team), graft_model_free(freed_model);
     graft_adapter_free(freed_adapter), graft_session_free(freed_session), graft_sampler_free(freed_sampler);
     graft_generation_free(freed_generation);
-    must(graft_session_save(good_session, state_path, GRAFT_NUL, &error), error);
-    must(graft_session_save_memory(good_session, &state_bytes, &state_len, &error), error);
+    must(graft_session_save(good_session, state_path, GRAFT_NUL, &error), &error);
+    must(graft_session_save_memory(good_session, &state_bytes, &state_len, &error), &error);
     info.struct_size = sizeof info;
-    must(graft_model_get_info(good_model, &info, &error), error);
+    must(graft_model_get_info(good_model, &info, &error), &error);
     hidden_size = info.hidden_size;
 }
 
