@@ -510,7 +510,8 @@ public:
         graft_merge_options o = detail::c(options);
         detail::Progress progress(options.progress, o);
         return detail::run([&](auto **e) {
-            return progress.after(graft_merge_to(get(), mix.adapters.data(), mix.weights.data(), mix.adapters.size(), &o, path.data(), path.size(), e));
+            return progress.after(graft_merge_to(get(), mix.adapters.data(), mix.weights.data(), mix.adapters.size(), &o, path.data(),
+                                                 path.size(), e));
         });
     }
     /// Writes the LoRA in the folder `adapter` as the GGUF file `path` that llama.cpp loads; `format`: "F32", "F16" or "BF16".

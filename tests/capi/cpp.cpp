@@ -58,6 +58,7 @@ std::vector<std::uint8_t> bytes_of(const std::string &path) {
     return {std::istreambuf_iterator<char>(file), {}};
 }
 
+// For structs without padding.
 template <class C> bool is_default(const C &c, void (*init)(C *, std::size_t)) {
     C defaults;
     init(&defaults, sizeof defaults);
@@ -69,12 +70,19 @@ void test_defaults() {
     std::vector<graft_text> stop;
     CHECK(graft::compatible() && !graft::version().empty());
     CHECK(is_default(d::c(graft::ModelOptions()), graft_model_options_init));
-    CHECK(is_default(d::c(graft::ChatOptions()), graft_chat_options_init));
     CHECK(is_default(d::c(graft::AdapterOptions()), graft_adapter_options_init));
     CHECK(is_default(d::c(graft::SessionOptions()), graft_session_options_init));
     CHECK(is_default(d::c(graft::SamplerOptions()), graft_sampler_options_init));
     CHECK(is_default(d::c(graft::GenerateOptions(), stop), graft_generate_options_init));
-    CHECK(is_default(d::c(graft::MergeOptions()), graft_merge_options_init));
+    graft_chat_options chat;
+    graft_chat_options_init(&chat, sizeof chat);
+    const graft_chat_options c = d::c(graft::ChatOptions());
+    CHECK(c.add_generation_prompt == chat.add_generation_prompt && c.template_source == chat.template_source && c.tools == chat.tools);
+    graft_merge_options merge;
+    graft_merge_options_init(&merge, sizeof merge);
+    const graft_merge_options m = d::c(graft::MergeOptions());
+    CHECK(m.format == merge.format && m.text == merge.text && m.plain == merge.plain && m.progress == merge.progress && m.cancel == merge.cancel);
+    CHECK(m.within <= merge.within && m.within >= merge.within);
     const graft::CombineOptions options;
     graft_combine_options combine = d::c(options);
     CHECK(std::string(combine.kind, combine.kind_len) == "linear");
@@ -508,7 +516,8 @@ static_assert(std::is_copy_constructible_v<graft::Model> && std::is_nothrow_copy
 int main(int argc, char **argv) {
     if (argc < 3) return std::printf("usage: cpp MODEL REPOSITORY [threads]\n"), 2;
     smollm = argv[1], repository = argv[2];
-    const auto temporary = std::filesystem::temp_directory_path() / ("graft-cpp-" + std::to_string(std::chrono::steady_clock::now().time_since_epoch().count()));
+    const auto now = std::chrono::steady_clock::now().time_since_epoch().count();
+    const auto temporary = std::filesystem::temp_directory_path() / ("graft-cpp-" + std::to_string(now));
     std::filesystem::create_directory(temporary);
     folder = temporary.string();
     try {
