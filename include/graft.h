@@ -5,7 +5,7 @@
  * What holds for every function:
  *
  * Handles     graft_model, graft_adapter, graft_session, ... are opaque. Who makes one frees it with its `_free`, which takes NULL, in any
- *             order: what still needs an object keeps it. A handle that is NULL, was freed, or is of another kind is found out:
+ *             order: what still needs an object keeps it (but a generation, which needs its session, does not). A handle that is NULL, was freed, or is of another kind is found out:
  *             GRAFT_ERROR_HANDLE. (One that was freed stays known as such until some thousand others were freed.)
  * Errors      A function that can fail returns a graft_status, and has a last parameter `error`, which may be NULL. `*error` is written by
  *             every call: NULL, or an error to be freed. On failure no other result is written, and what was there is as it was before, unless
@@ -205,14 +205,18 @@ typedef void (*graft_work)(void *data, size_t number);
 // threads at a time, and from inside `work`.
 typedef void (*graft_run_callback)(size_t n, graft_work work, void *data, void *user_data);
 
+// Is told that memory is no longer used.
+typedef void (*graft_release_callback)(void *user_data);
+
 // A team of `threads` threads, the calling one included (1 to 1024; 0 for one a physical core).
 graft_status graft_team_new(uint32_t threads, graft_team **team, graft_error **error);
 
 // The application's own threads: `run` shares work among about `threads` of them. `run` and `user_data` must be good until the team and
-// all models that were given it are gone.
+// all models that were given it are gone: then `release` is called (by any thread, once; not where this call fails). It may be NULL.
 graft_status graft_team_of_callback(uint32_t threads,
                                     graft_run_callback run,
                                     void *user_data,
+                                    graft_release_callback release,
                                     graft_team **team,
                                     graft_error **error);
 
@@ -252,9 +256,6 @@ typedef struct {
   // Handed to `progress`.
   void *progress_user_data;
 } graft_model_options;
-
-// Is told that memory is no longer used.
-typedef void (*graft_release_callback)(void *user_data);
 
 // Mapped: nothing is copied, processes share the pages. The file must not be changed or shortened while it is in use.
 #define GRAFT_LOAD_MAP 0
@@ -361,6 +362,8 @@ typedef struct {
   size_t tools_len;
   // Not 0: the text ends where the assistant's answer begins. 1 by default.
   int32_t add_generation_prompt;
+  // 0.
+  uint32_t reserved;
 } graft_chat_options;
 
 // One message of a conversation. This struct never changes.
@@ -498,6 +501,10 @@ typedef struct {
   uint32_t vocab_size;
   // How exactly it computes.
   graft_precision precision;
+  // Numbers in a hidden state: the length of the vectors of `graft_session_embed`.
+  uint32_t hidden_size;
+  // 0.
+  uint32_t reserved;
 } graft_session_info;
 
 // With 8-bit activations: the default.
@@ -868,6 +875,8 @@ typedef struct {
   double generation_seconds;
   // Why it ended: `GRAFT_FINISH_...`.
   graft_finish finish;
+  // 0.
+  uint32_t reserved;
 } graft_report;
 
 // It has not ended.
@@ -999,6 +1008,8 @@ typedef struct {
   size_t text_len;
   // Not 0: pack without regard to what the model reads.
   int32_t plain;
+  // 0.
+  uint32_t reserved;
   // Called while merging, or NULL.
   graft_progress_callback progress;
   // Handed to `progress`.

@@ -38,9 +38,10 @@ public:
     static Result<Team> make(std::uint32_t threads = 0) {
         return detail::make<Team>([&](auto **team, auto **e) { return graft_team_new(threads, team, e); });
     }
-    /// The application's own threads, see `graft_team_of_callback`: `run` and `user_data` outlive the team and all models that were given it.
-    static Result<Team> of_callback(std::uint32_t threads, graft_run_callback run, void *user_data) {
-        return detail::make<Team>([&](auto **team, auto **e) { return graft_team_of_callback(threads, run, user_data, team, e); });
+    /// The application's own threads, see `graft_team_of_callback`: `run` and `user_data` outlive the team and all models that were given it;
+    /// `release`, where there is one, is then called.
+    static Result<Team> of_callback(std::uint32_t threads, graft_run_callback run, void *user_data, graft_release_callback release = nullptr) {
+        return detail::make<Team>([&](auto **team, auto **e) { return graft_team_of_callback(threads, run, user_data, release, team, e); });
     }
 };
 

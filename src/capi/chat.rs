@@ -50,6 +50,8 @@ pub struct graft_chat_options {
     pub tools_len: usize,
     /// Not 0: the text ends where the assistant's answer begins. 1 by default.
     pub add_generation_prompt: i32,
+    /// 0.
+    pub reserved: u32,
 }
 
 // SAFETY: numbers and pointers; `struct_size` is first.
@@ -65,6 +67,7 @@ unsafe impl Extensible for graft_chat_options {
             tools: null(),
             tools_len: 0,
             add_generation_prompt: 1,
+            reserved: 0,
         }
     }
 }

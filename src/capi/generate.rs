@@ -117,6 +117,8 @@ pub struct graft_report {
     pub generation_seconds: f64,
     /// Why it ended: `GRAFT_FINISH_...`.
     pub finish: graft_finish,
+    /// 0.
+    pub reserved: u32,
 }
 
 // SAFETY: numbers; `struct_size` is first.
@@ -133,6 +135,7 @@ unsafe impl Extensible for graft_report {
             prompt_seconds: 0.0,
             generation_seconds: 0.0,
             finish: GRAFT_FINISH_NONE,
+            reserved: 0,
         }
     }
 }

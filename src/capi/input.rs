@@ -143,7 +143,8 @@ pub fn size(value: u64, item: &str) -> Outcome<usize> {
 /// A struct whose first field says how much of it the caller knows.
 ///
 /// # Safety
-/// The type is `repr(C)`, begins with `struct_size: usize`, and any bytes are a value of it.
+/// The type is `repr(C)`, begins with `struct_size: usize`, and any bytes are a value of it. It has no padding where pointers have 64 bits
+/// (a field that is put there later would not be seen by its size): where there would be some, a field is reserved.
 pub unsafe trait Extensible: Copy {
     /// What errors call it.
     const NAME: &'static str;

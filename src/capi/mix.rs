@@ -40,6 +40,8 @@ pub struct graft_merge_options {
     pub text_len: usize,
     /// Not 0: pack without regard to what the model reads.
     pub plain: i32,
+    /// 0.
+    pub reserved: u32,
     /// Called while merging, or NULL.
     pub progress: graft_progress_callback,
     /// Handed to `progress`.
@@ -62,6 +64,7 @@ unsafe impl Extensible for graft_merge_options {
             text: null(),
             text_len: 0,
             plain: 0,
+            reserved: 0,
             progress: None,
             progress_user_data: std::ptr::null_mut(),
             cancel: null(),

@@ -7,7 +7,7 @@ use super::error::{c_text, graft_error};
 use super::handle::{self, Handle};
 use super::input::{self, Extensible, Out, out};
 use super::status::graft_status;
-use super::team::graft_team;
+use super::team::{graft_release_callback, graft_team};
 use super::{Outcome, call, log, quiet};
 use crate::error::{Error, ErrorKind};
 use crate::format::LoadMode;
@@ -267,9 +267,6 @@ unsafe fn opened(_: i32) -> Outcome<std::fs::File> {
         .item("fd")
         .into())
 }
-
-/// Is told that memory is no longer used.
-pub type graft_release_callback = Option<unsafe extern "C" fn(user_data: *mut c_void)>;
 
 /// The caller's memory, given back when it is dropped.
 struct Lent {

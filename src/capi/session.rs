@@ -257,6 +257,10 @@ pub struct graft_session_info {
     pub vocab_size: u32,
     /// How exactly it computes.
     pub precision: graft_precision,
+    /// Numbers in a hidden state: the length of the vectors of `graft_session_embed`.
+    pub hidden_size: u32,
+    /// 0.
+    pub reserved: u32,
 }
 
 // SAFETY: numbers; `struct_size` is first.
@@ -271,6 +275,8 @@ unsafe impl Extensible for graft_session_info {
             context: 0,
             vocab_size: 0,
             precision: GRAFT_PRECISION_FAST,
+            hidden_size: 0,
+            reserved: 0,
         }
     }
 }
@@ -291,6 +297,7 @@ pub unsafe extern "C" fn graft_session_get_info(
                 position: session.position() as u64,
                 context: session.context() as u64,
                 vocab_size: super::facts::u32_of(session.vocab_size()),
+                hidden_size: super::facts::u32_of(session.model().spec().hidden_size),
                 precision: match session.precision() {
                     Precision::Fast => GRAFT_PRECISION_FAST,
                     Precision::Exact => GRAFT_PRECISION_EXACT,

@@ -40,6 +40,16 @@ struct Callback {
     threads: usize,
     run: unsafe extern "C" fn(usize, graft_work, *mut c_void, *mut c_void),
     user_data: *mut c_void,
+    release: graft_release_callback,
+}
+
+impl Drop for Callback {
+    fn drop(&mut self) {
+        if let Some(release) = self.release {
+            // SAFETY: the caller of `graft_team_of_callback` promises that any thread may call it, once.
+            unsafe { release(self.user_data) };
+        }
+    }
 }
 
 // SAFETY: the header asks for a callback that any thread may call with this pointer.
@@ -109,13 +119,17 @@ pub unsafe extern "C" fn graft_team_new(
     }
 }
 
+/// Is told that memory is no longer used.
+pub type graft_release_callback = Option<unsafe extern "C" fn(user_data: *mut c_void)>;
+
 /// The application's own threads: `run` shares work among about `threads` of them. `run` and `user_data` must be good until the team and
-/// all models that were given it are gone.
+/// all models that were given it are gone: then `release` is called (by any thread, once; not where this call fails). It may be NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn graft_team_of_callback(
     threads: u32,
     run: graft_run_callback,
     user_data: *mut c_void,
+    release: graft_release_callback,
     team: *mut *mut graft_team,
     error: *mut *mut graft_error,
 ) -> graft_status {
@@ -135,6 +149,7 @@ pub unsafe extern "C" fn graft_team_of_callback(
                 threads,
                 run,
                 user_data,
+                release,
             });
             team.put(handle::create(shared, ()));
             Ok(())

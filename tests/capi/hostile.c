@@ -607,14 +607,15 @@ static void test_graft_team_new(void) {
 }
 
 static void test_graft_team_of_callback(void) {
-    check(graft_team_of_callback(1, on_run, NULL, (void *)&results[0], &error), "graft_team_of_callback as it should be", 0, 1);
-    check(graft_team_of_callback(-1, on_run, NULL, (void *)&results[0], &error), "graft_team_of_callback threads = -1", 0, 1);
-    check(graft_team_of_callback(77, on_run, NULL, (void *)&results[0], &error), "graft_team_of_callback threads = 77", 0, 1);
-    check(graft_team_of_callback(2147483647, on_run, NULL, (void *)&results[0], &error), "graft_team_of_callback threads = 2147483647", 0, 1);
-    check(graft_team_of_callback(1, NULL, NULL, (void *)&results[0], &error), "graft_team_of_callback run = NULL", 0, 1);
-    check(graft_team_of_callback(1, on_run, NULL, NULL, &error), "graft_team_of_callback team = NULL", 1, 1);
-    check(graft_team_of_callback(1, on_run, NULL, odd, &error), "graft_team_of_callback team = odd", 1, 1);
-    check(graft_team_of_callback(1, on_run, NULL, (void *)&results[0], NULL), "graft_team_of_callback error = NULL", 0, 0);
+    check(graft_team_of_callback(1, on_run, NULL, on_release, (void *)&results[0], &error), "graft_team_of_callback as it should be", 0, 1);
+    check(graft_team_of_callback(-1, on_run, NULL, on_release, (void *)&results[0], &error), "graft_team_of_callback threads = -1", 0, 1);
+    check(graft_team_of_callback(77, on_run, NULL, on_release, (void *)&results[0], &error), "graft_team_of_callback threads = 77", 0, 1);
+    check(graft_team_of_callback(2147483647, on_run, NULL, on_release, (void *)&results[0], &error), "graft_team_of_callback threads = 2147483647", 0, 1);
+    check(graft_team_of_callback(1, NULL, NULL, on_release, (void *)&results[0], &error), "graft_team_of_callback run = NULL", 0, 1);
+    check(graft_team_of_callback(1, on_run, NULL, NULL, (void *)&results[0], &error), "graft_team_of_callback release = NULL", 0, 1);
+    check(graft_team_of_callback(1, on_run, NULL, on_release, NULL, &error), "graft_team_of_callback team = NULL", 1, 1);
+    check(graft_team_of_callback(1, on_run, NULL, on_release, odd, &error), "graft_team_of_callback team = odd", 1, 1);
+    check(graft_team_of_callback(1, on_run, NULL, on_release, (void *)&results[0], NULL), "graft_team_of_callback error = NULL", 0, 0);
 }
 
 static void test_graft_team_free(void) {
