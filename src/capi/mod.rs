@@ -96,8 +96,9 @@ unsafe fn call(error: *mut *mut graft_error, body: impl FnOnce() -> Outcome<()>)
     status
 }
 
-/// Runs the inside of a function that has no way to say what went wrong.
+/// Runs the inside of a function that has no way to say what went wrong but the log.
 fn quiet(body: impl FnOnce() -> Outcome<()>) {
+    let said = || body().inspect_err(|Fault(_, e)| log::write(log::GRAFT_LOG_WARNING, &e.to_string()));
     // SAFETY: NULL is always allowed.
-    unsafe { call(std::ptr::null_mut(), body) };
+    unsafe { call(std::ptr::null_mut(), said) };
 }

@@ -163,6 +163,9 @@ unsafe fn load(
     };
     let loaded = open(&options)?;
     progress.check()?;
+    if options.tokenizer.is_some() {
+        loaded.tokenizer()?; // Who names a file hears of its faults here, not at the first text.
+    }
     if log::reads(log::GRAFT_LOG_INFO) {
         let (s, b) = (loaded.spec(), loaded.backend());
         log::write(
