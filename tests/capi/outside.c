@@ -58,6 +58,11 @@ int32_t collect(const char *text, size_t len, uint32_t token, void *user_data) {
     return 0;
 }
 
+void drop_last_piece(collected *text, const graft_report *report) {
+    CHECK(text->n_tokens == report->tokens || text->n_tokens == report->tokens + 1);
+    if (text->n_tokens > report->tokens) text->n_tokens = (size_t)report->tokens;
+}
+
 int same(const collected *a, const collected *b) {
     return a->len == b->len && !memcmp(a->data, b->data, a->len) && a->n_tokens == b->n_tokens &&
            !memcmp(a->tokens, b->tokens, a->n_tokens * sizeof *a->tokens);
@@ -94,11 +99,13 @@ graft_session *new_session(const graft_model *model) {
 
 void answer(graft_session *session, const char *prompt, uint64_t tokens, collected *text) {
     graft_generate_options options;
+    graft_report report = {.struct_size = sizeof report};
     graft_generate_options_init(&options, sizeof options);
     options.max_tokens = tokens;
     options.ignore_eos = 1;
     text->len = text->n_tokens = 0;
-    OK(graft_generate_text(session, prompt, GRAFT_NUL, &options, collect, text, NULL, &error));
+    OK(graft_generate_text(session, prompt, GRAFT_NUL, &options, collect, text, &report, &error));
+    drop_last_piece(text, &report);
 }
 
 void answer_alone(const graft_model *model, const graft_adapter *adapter, const char *prompt, uint64_t tokens, collected *text) {

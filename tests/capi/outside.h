@@ -37,6 +37,8 @@ typedef struct {
 
 /* A `graft_text_callback` whose `user_data` is a `collected`. */
 int32_t collect(const char *text, size_t len, uint32_t token, void *user_data);
+/* Text that was held back comes at the end in a piece of its own, with the last token once more: forgets that token. */
+void drop_last_piece(collected *text, const graft_report *report);
 int same(const collected *a, const collected *b);
 
 /* The model, an adapter on it, a session of it: NULL where that fails, which is then counted. */
