@@ -28,7 +28,9 @@ const HEAD: &str = r#"/* Graft: an embedded runtime for quantized language model
  * Texts       are UTF-8, a pointer and a length in bytes; as the length GRAFT_NUL says that it ends with a NUL. Paths are UTF-8; on Unix any
  *             bytes. They are copied, unless the function says otherwise. A pointer may be NULL where its length is 0.
  * Options     A struct of options starts with its size: set it and the defaults with its `_init`. NULL stands for all defaults. New fields come
- *             only at the end; a library that does not know a field accepts it as long as it is 0.
+ *             only at the end; a library that does not know a field accepts it as long as it is 0, else GRAFT_ERROR_UNSUPPORTED. Of a struct
+ *             of facts the caller sets the size alone, `graft_report report = {.struct_size = sizeof report};`, and a library leaves fields
+ *             that it does not know as they are.
  * Results     of type char ** and uint32_t ** are to be freed with graft_free; const ones belong to the handle, for as long as is said.
  */
 "#;

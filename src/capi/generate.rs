@@ -78,8 +78,10 @@ pub unsafe extern "C" fn graft_generate_options_init(options: *mut graft_generat
     unsafe { input::init(options, struct_size) };
 }
 
-/// Is given each piece of text as soon as it is certain, whole characters, often none, with the token that brought it. `text` is not
-/// NUL-terminated and valid during the call. Not 0 ends the generation. The session is busy meanwhile; all other handles may be used.
+/// Is given each piece of text as soon as it is certain, whole characters, often none, with the token that brought it: once a token. Text that
+/// was held back until the end (a character or stop text that did not become whole) comes in one more call, with the last token again. `text` is
+/// not NUL-terminated and valid during the call. Not 0 ends the generation. The session and the sampler are busy meanwhile; all other handles may
+/// be used.
 pub type graft_text_callback =
     Option<unsafe extern "C" fn(text: *const c_char, len: usize, token: u32, user_data: *mut c_void) -> i32>;
 

@@ -58,7 +58,7 @@ pub struct graft_model_options {
     pub load_mode: graft_load_mode,
     /// Threads to use instead of an own team, or NULL.
     pub team: *const graft_team,
-    /// The path of a `tokenizer.json` to use instead of the tokenizer in the model, or NULL.
+    /// The path of a `tokenizer.json` to use instead of the tokenizer in the model, read when the model is opened; or NULL.
     pub tokenizer: *const c_char,
     /// Its length.
     pub tokenizer_len: usize,
@@ -224,7 +224,8 @@ pub unsafe extern "C" fn graft_model_open(
 }
 
 /// Opens the GGUF file that is the `len` bytes of an opened file from `offset` on (`len` 0: all up to its end): apps have models in their
-/// bundles. `fd` stays the caller's, and may be closed when the call has returned. `GRAFT_ERROR_UNSUPPORTED` on Windows.
+/// bundles. `fd` stays the caller's, its position too, and may be closed when the call has returned. `GRAFT_ERROR_INVALID` for a range that does
+/// not lie in the file, `GRAFT_ERROR_UNSUPPORTED` on Windows.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn graft_model_open_fd(
     fd: i32,
