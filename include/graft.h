@@ -656,7 +656,7 @@ graft_status graft_session_get_info(graft_session *session,
                                     graft_session_info *info,
                                     graft_error **error);
 
-// Forgets all but the first `n` tokens; `GRAFT_ERROR_USAGE` where there are less. There are no logits afterwards, unless `n` are all.
+// Forgets all but the first `n` tokens; `GRAFT_ERROR_USAGE` where it holds less. Evaluate a token to have logits again.
 graft_status graft_session_truncate(graft_session *session, uint64_t n, graft_error **error);
 
 // Makes room in a full context: keeps the first `keep` tokens and the later half of the others, and evaluates them again.

@@ -304,7 +304,7 @@ pub unsafe extern "C" fn graft_session_get_info(
     }
 }
 
-/// Forgets all but the first `n` tokens; `GRAFT_ERROR_USAGE` where there are less. There are no logits afterwards, unless `n` are all.
+/// Forgets all but the first `n` tokens; `GRAFT_ERROR_USAGE` where it holds less. Evaluate a token to have logits again.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn graft_session_truncate(
     session: *mut graft_session,
