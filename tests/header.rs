@@ -16,7 +16,8 @@ const HEAD: &str = r#"/* Graft: an embedded runtime for quantized language model
  *
  * Handles     graft_model, graft_adapter, graft_session, ... are opaque. Who makes one frees it with its `_free`, which takes NULL, in any
  *             order: what still needs an object keeps it. A handle that is NULL, was freed, or is of another kind is found out:
- *             GRAFT_ERROR_HANDLE. (One that was freed stays known as such until some thousand others were freed.)
+ *             GRAFT_ERROR_HANDLE, and where `_free` finds it a warning in the log, no more. (One that was freed stays known as such until
+ *             some thousand others were freed. A pointer that never was a handle is not found out.)
  * Errors      A function that can fail returns a graft_status, and has a last parameter `error`, which may be NULL. `*error` is written by
  *             every call: NULL, or an error to be freed. On failure no other result is written, and what was there is as it was before, unless
  *             the function says otherwise. A crash or a panic never crosses: a defect is GRAFT_ERROR_INTERNAL, and a session, sampler or

@@ -184,12 +184,79 @@ static void cancelled(const graft_model *model) {
     STATUS(GRAFT_ERROR_HANDLE, graft_session_cancel(session));
 }
 
+/* Everything that any thread may do at any time, while another one generates. */
+typedef struct {
+    graft_model *model;
+    graft_adapter *adapter;
+    graft_session *session;
+    graft_cancel *cancel;
+    collected text;
+} crowd;
+
+static void ignore_log(graft_log_level level, const char *message, size_t len, void *user_data) {
+    (void)level, (void)message, (void)len, (void)user_data;
+}
+
+static void *disturb(void *user_data) {
+    crowd *c = user_data;
+    graft_session_info session = {.struct_size = sizeof session};
+    graft_model_info model = {.struct_size = sizeof model};
+    graft_adapter_info adapter = {.struct_size = sizeof adapter};
+    uint32_t *tokens = NULL;
+    size_t n;
+    int i;
+    for (i = 0; i < 60; i++) {
+        graft_session *own = new_session(c->model);
+        graft_status status = graft_session_get_info(c->session, &session, NULL);
+        CHECK(status == GRAFT_OK || status == GRAFT_ERROR_BUSY);
+        OK(graft_session_set_adapters(own, (const graft_adapter *const *)&c->adapter, NULL, 1, &error));
+        STATUS(GRAFT_OK, graft_session_cancel(c->session));
+        STATUS(GRAFT_OK, i % 2 ? graft_cancel_set(c->cancel) : graft_cancel_clear(c->cancel));
+        OK(graft_model_get_info(c->model, &model, &error));
+        OK(graft_adapter_get_info(c->adapter, &adapter, &error));
+        OK(graft_tokenize(c->model, PROMPT, GRAFT_NUL, 0, &tokens, &n, &error));
+        graft_free(tokens);
+        graft_log_set(i % 2 ? ignore_log : NULL, NULL, GRAFT_LOG_INFO);
+        graft_session_free(own);
+        graft_session_free(own); /* a warning to whoever listens now */
+    }
+    return NULL;
+}
+
+static void crowded(graft_model *model) {
+    static crowd c;
+    pthread_t threads[3];
+    graft_generate_options options;
+    int i;
+    c.model = model;
+    c.adapter = open_adapter(model, 0);
+    c.session = new_session(model);
+    OK(graft_cancel_new(&c.cancel, &error));
+    graft_generate_options_init(&options, sizeof options);
+    options.max_tokens = 4;
+    options.cancel = c.cancel;
+    for (i = 0; i < 3; i++) CHECK(!pthread_create(&threads[i], NULL, disturb, &c));
+    for (i = 0; i < 20; i++) {
+        graft_status status = graft_session_reset(c.session, NULL); /* busy where the others look at it just now */
+        CHECK(status == GRAFT_OK || status == GRAFT_ERROR_BUSY);
+        c.text.len = c.text.n_tokens = 0;
+        status = graft_generate_text(c.session, " a", GRAFT_NUL, &options, collect, &c.text, NULL, NULL);
+        CHECK(status == GRAFT_OK || status == GRAFT_ERROR_BUSY);
+    }
+    for (i = 0; i < 3; i++) pthread_join(threads[i], NULL);
+    graft_log_set(NULL, NULL, GRAFT_LOG_OFF);
+    graft_session_free(c.session);
+    graft_adapter_free(c.adapter);
+    graft_cancel_free(c.cancel);
+}
+
 void test_threads(void) {
     pthread_t threads[4];
     graft_model *model = open_model();
     int i;
     side_by_side(model);
     cancelled(model);
+    crowded(model);
     graft_model_free(model);
     for (i = 0; i < 4; i++) CHECK(!pthread_create(&threads[i], NULL, come_and_go, NULL));
     for (i = 0; i < 4; i++) pthread_join(threads[i], NULL);
