@@ -226,6 +226,20 @@ mod tests {
         }
     }
 
+    /// An application's file may be read by others at the same place, also at the same time.
+    #[cfg(unix)]
+    #[test]
+    fn the_cursor_of_an_opened_file_stays() {
+        use std::io::{Seek, SeekFrom};
+        let mut f = tempfile::tempfile().unwrap();
+        f.write_all(b"some bytes").unwrap();
+        f.seek(SeekFrom::Start(3)).unwrap();
+        for mode in MODES {
+            let m = Mapping::of_file(f.try_clone().unwrap(), 5, None, mode).unwrap();
+            assert_eq!((m.bytes(), f.stream_position().unwrap()), (&b"bytes"[..], 3));
+        }
+    }
+
     /// Oracle: the slice of what was written.
     #[test]
     fn a_range_of_an_opened_file_is_that_range() {
