@@ -315,10 +315,10 @@ typedef struct {
 
 static int32_t free_at_logits(size_t index, const float *logits, size_t n_logits, void *user_data) {
     each_caller *c = user_data;
-    volatile float sum = 0;
-    size_t i;
+    size_t i, numbers = 0;
     if (index == 0) graft_session_free(c->session);
-    for (i = 0; i < n_logits; i++) sum += logits[i]; /* still there */
+    for (i = 0; i < n_logits; i++) numbers += logits[i] == logits[i]; /* still there */
+    CHECK(numbers == n_logits);
     c->calls++;
     return 0;
 }
