@@ -5,8 +5,9 @@
  * What holds for every function:
  *
  * Handles     graft_model, graft_adapter, graft_session, ... are opaque. Who makes one frees it with its `_free`, which takes NULL, in any
- *             order: what still needs an object keeps it (but a generation, which needs its session, does not). A handle that is NULL, was freed, or is of another kind is found out:
- *             GRAFT_ERROR_HANDLE. (One that was freed stays known as such until some thousand others were freed.)
+ *             order: what still needs an object keeps it. A handle that is NULL, was freed, or is of another kind is found out:
+ *             GRAFT_ERROR_HANDLE, and where `_free` finds it a warning in the log, no more. (One that was freed stays known as such until
+ *             some thousand others were freed. A pointer that never was a handle is not found out.)
  * Errors      A function that can fail returns a graft_status, and has a last parameter `error`, which may be NULL. `*error` is written by
  *             every call: NULL, or an error to be freed. On failure no other result is written, and what was there is as it was before, unless
  *             the function says otherwise. A crash or a panic never crosses: a defect is GRAFT_ERROR_INTERNAL, and a session, sampler or
@@ -19,7 +20,9 @@
  * Texts       are UTF-8, a pointer and a length in bytes; as the length GRAFT_NUL says that it ends with a NUL. Paths are UTF-8; on Unix any
  *             bytes. They are copied, unless the function says otherwise. A pointer may be NULL where its length is 0.
  * Options     A struct of options starts with its size: set it and the defaults with its `_init`. NULL stands for all defaults. New fields come
- *             only at the end; a library that does not know a field accepts it as long as it is 0.
+ *             only at the end; a library that does not know a field accepts it as long as it is 0, else GRAFT_ERROR_UNSUPPORTED. Of a struct
+ *             of facts the caller sets the size alone, `graft_report report = {.struct_size = sizeof report};`, and a library leaves fields
+ *             that it does not know as they are.
  * Results     of type char ** and uint32_t ** are to be freed with graft_free; const ones belong to the handle, for as long as is said.
  */
 
@@ -180,8 +183,8 @@ typedef struct graft_cancel graft_cancel;
 // A flag that is not set.
 graft_status graft_cancel_new(graft_cancel **cancel, graft_error **error);
 
-// Asks the work that has this flag to end, now and later: until it is cleared. Any thread; also a signal handler, while it
-// is not being freed.
+// Asks the work that has this flag to end, now and later: until it is cleared. Any thread; also a signal handler, while nobody frees the
+// flag.
 graft_status graft_cancel_set(const graft_cancel *cancel);
 
 // Takes it back. Any thread.
@@ -247,7 +250,7 @@ typedef struct {
   graft_load_mode load_mode;
   // Threads to use instead of an own team, or NULL.
   const graft_team *team;
-  // The path of a `tokenizer.json` to use instead of the tokenizer in the model, or NULL.
+  // The path of a `tokenizer.json` to use instead of the tokenizer in the model, read when the model is opened; or NULL.
   const char *tokenizer;
   // Its length.
   size_t tokenizer_len;
@@ -274,7 +277,8 @@ graft_status graft_model_open(const char *path,
                               graft_error **error);
 
 // Opens the GGUF file that is the `len` bytes of an opened file from `offset` on (`len` 0: all up to its end): apps have models in their
-// bundles. `fd` stays the caller's, and may be closed when the call has returned. `GRAFT_ERROR_UNSUPPORTED` on Windows.
+// bundles. `fd` stays the caller's, its position too, and may be closed when the call has returned. `GRAFT_ERROR_INVALID` for a range that does
+// not lie in the file, `GRAFT_ERROR_UNSUPPORTED` on Windows.
 graft_status graft_model_open_fd(int32_t fd,
                                  uint64_t offset,
                                  uint64_t len,
@@ -483,7 +487,8 @@ typedef struct {
   graft_precision precision;
 } graft_session_options;
 
-// Is given the logits that follow the token number `index` of the call: `n_logits` of them, valid during the call. Not 0 ends the work.
+// Is given the logits that follow the token number `index` of the call: `n_logits` of them, valid during the call. Not 0 ends the work: the
+// call then fails with `GRAFT_ERROR_CANCELLED`, and the session holds the tokens up to the end of the chunk that was under way.
 typedef int32_t (*graft_logits_callback)(size_t index,
                                          const float *logits,
                                          size_t n_logits,
@@ -522,7 +527,8 @@ graft_status graft_session_new(const graft_model *model,
                                graft_session **session,
                                graft_error **error);
 
-// Ends a conversation and frees its memory. NULL is allowed. From a callback of a call on this session: when that call returns.
+// Ends a conversation and frees its memory. NULL is allowed. While a call on this session is under way, here from its callback or in another
+// thread: when that call, which goes on, returns.
 void graft_session_free(graft_session *session);
 
 // Makes these `n` adapters, each with its weight (`weights` NULL: 1 each), the active ones from the next token on; none for the model
@@ -534,8 +540,8 @@ graft_status graft_session_set_adapters(graft_session *session,
                                         size_t n,
                                         graft_error **error);
 
-// Appends tokens and computes the logits that follow the last of them. `GRAFT_ERROR_LIMIT` where the context has no room: nothing is then
-// changed.
+// Appends tokens, at least one, and computes the logits that follow the last of them. `GRAFT_ERROR_LIMIT` where the context has no room:
+// nothing is then changed.
 graft_status graft_session_eval(graft_session *session,
                                 const uint32_t *tokens,
                                 size_t n_tokens,
@@ -567,8 +573,10 @@ graft_status graft_session_get_info(graft_session *session,
                                     graft_session_info *info,
                                     graft_error **error);
 
-// Forgets all but the first `n` tokens.
-graft_status graft_session_truncate(graft_session *session, uint64_t n, graft_error **error);
+// Forgets all but the first `n` tokens; `GRAFT_ERROR_USAGE` where it holds less. Evaluate a token to have logits again.
+graft_status graft_session_truncate(graft_session *session,
+                                    uint64_t n,
+                                    graft_error **error);
 
 // Makes room in a full context: keeps the first `keep` tokens and the later half of the others, and evaluates them again.
 graft_status graft_session_slide(graft_session *session,
@@ -578,8 +586,8 @@ graft_status graft_session_slide(graft_session *session,
 // Forgets all tokens; adapters stay active.
 graft_status graft_session_reset(graft_session *session, graft_error **error);
 
-// Ends the generation that is under way in this session, within a token (in a prompt: within 512); where none is, nothing happens. Any
-// thread at any time; also a signal handler, while the session is not being freed.
+// Ends the generation that is under way in this session, within a token (in a prompt: within 512); where none is, nothing happens, also not to
+// a later one. Other calls (`graft_session_eval`, ...) go on. Any thread at any time; also a signal handler, while nobody frees the session.
 graft_status graft_session_cancel(const graft_session *session);
 
 /* ------------------------------------------------------------------------
@@ -851,9 +859,10 @@ typedef struct {
   int32_t show_special;
 } graft_generate_options;
 
-// Is given each piece of text as soon as it is certain: whole characters, often none (one that the end leaves unfinished is U+FFFD), with
-// the token that brought it. `text` is NUL-terminated and valid during the call. Not 0 ends the generation. The session is busy
-// meanwhile; all other handles may be used.
+// Is given each piece of text as soon as it is certain, whole characters, often none, with the token that brought it: once a token. Text that
+// was held back until the end (a character or stop text that did not become whole) comes in one more call, with the last token again. `text` is
+// not NUL-terminated and valid during the call. Not 0 ends the generation. The session and the sampler are busy meanwhile; all other handles may
+// be used.
 typedef int32_t (*graft_text_callback)(const char *text, size_t len, uint32_t token, void *user_data);
 
 // Why a generation ended.

@@ -44,8 +44,8 @@ pub unsafe extern "C" fn graft_cancel_new(
     }
 }
 
-/// Asks the work that has this flag to end, now and later: until it is cleared. Any thread; also a signal handler, while it
-/// is not being freed.
+/// Asks the work that has this flag to end, now and later: until it is cleared. Any thread; also a signal handler, while nobody frees the
+/// flag.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn graft_cancel_set(cancel: *const graft_cancel) -> graft_status {
     // SAFETY: as the caller promises.

@@ -78,9 +78,10 @@ pub unsafe extern "C" fn graft_generate_options_init(options: *mut graft_generat
     unsafe { input::init(options, struct_size) };
 }
 
-/// Is given each piece of text as soon as it is certain: whole characters, often none (one that the end leaves unfinished is U+FFFD), with
-/// the token that brought it. `text` is NUL-terminated and valid during the call. Not 0 ends the generation. The session is busy
-/// meanwhile; all other handles may be used.
+/// Is given each piece of text as soon as it is certain, whole characters, often none, with the token that brought it: once a token. Text that
+/// was held back until the end (a character or stop text that did not become whole) comes in one more call, with the last token again. `text` is
+/// not NUL-terminated and valid during the call. Not 0 ends the generation. The session and the sampler are busy meanwhile; all other handles may
+/// be used.
 pub type graft_text_callback =
     Option<unsafe extern "C" fn(text: *const c_char, len: usize, token: u32, user_data: *mut c_void) -> i32>;
 
@@ -271,7 +272,8 @@ unsafe fn generate(
     }
 }
 
-/// Appends a text and generates. At the beginning of a session the model's begin token is put before it. `callback` and `report` may be
+/// Appends a text and generates. Control tokens written out in the text, such as `<|im_end|>`, are read as such (`graft_tokenize` and
+/// `graft_generate_tokens` can do without). At the beginning of a session the model's begin token is put before it. `callback` and `report` may be
 /// NULL. Being cancelled is no error: `finish` says it.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn graft_generate_text(

@@ -116,6 +116,14 @@ pub unsafe fn path(start: *const c_char, len: usize, item: &str) -> Outcome<Path
     if bytes.is_empty() {
         return Err(usage(item, "the path is empty", "a path", "no text"));
     }
+    if bytes.contains(&0) {
+        return Err(usage(
+            item,
+            "the path has a NUL in it",
+            "a path",
+            "a NUL before its end",
+        ));
+    }
     #[cfg(unix)]
     return Ok(PathBuf::from(std::ffi::OsStr::from_bytes(bytes)));
     #[cfg(not(unix))]

@@ -98,7 +98,7 @@ unsafe fn call(error: *mut *mut graft_error, body: impl FnOnce() -> Outcome<()>)
 
 /// Runs the inside of a function that has no way to say what went wrong but the log.
 fn quiet(body: impl FnOnce() -> Outcome<()>) {
-    let said = |fault: &Fault| log::write(log::GRAFT_LOG_WARNING, &fault.1.to_string());
+    let said = || body().inspect_err(|Fault(_, e)| log::write(log::GRAFT_LOG_WARNING, &e.to_string()));
     // SAFETY: NULL is always allowed.
-    unsafe { call(std::ptr::null_mut(), || body().inspect_err(said)) };
+    unsafe { call(std::ptr::null_mut(), said) };
 }

@@ -35,7 +35,7 @@ impl Handle for graft_model {
     const NAME: &'static str = "graft_model";
 }
 
-/// Is told the share of the work that is done, 0 to 1. Not 0 ends the work: the call then fails with `GRAFT_ERROR_CANCELLED`. It is
+/// Is told the share of the work that is done, 0 to 1. Not 0 ends the work, at once or, where a step cannot be ended, behind it: the call then fails with `GRAFT_ERROR_CANCELLED`. It is
 /// called by the thread that made the call.
 pub type graft_progress_callback = Option<unsafe extern "C" fn(share: f32, user_data: *mut c_void) -> i32>;
 
@@ -58,7 +58,7 @@ pub struct graft_model_options {
     pub load_mode: graft_load_mode,
     /// Threads to use instead of an own team, or NULL.
     pub team: *const graft_team,
-    /// The path of a `tokenizer.json` to use instead of the tokenizer in the model, or NULL.
+    /// The path of a `tokenizer.json` to use instead of the tokenizer in the model, read when the model is opened; or NULL.
     pub tokenizer: *const c_char,
     /// Its length.
     pub tokenizer_len: usize,
@@ -163,6 +163,9 @@ unsafe fn load(
     };
     let loaded = open(&options)?;
     progress.check()?;
+    if options.tokenizer.is_some() {
+        loaded.tokenizer()?; // Who names a file hears of its faults here, not at the first text.
+    }
     if log::reads(log::GRAFT_LOG_INFO) {
         let (s, b) = (loaded.spec(), loaded.backend());
         log::write(
@@ -221,7 +224,8 @@ pub unsafe extern "C" fn graft_model_open(
 }
 
 /// Opens the GGUF file that is the `len` bytes of an opened file from `offset` on (`len` 0: all up to its end): apps have models in their
-/// bundles. `fd` stays the caller's, and may be closed when the call has returned. `GRAFT_ERROR_UNSUPPORTED` on Windows.
+/// bundles. `fd` stays the caller's, its position too, and may be closed when the call has returned. `GRAFT_ERROR_INVALID` for a range that does
+/// not lie in the file, `GRAFT_ERROR_UNSUPPORTED` on Windows.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn graft_model_open_fd(
     fd: i32,

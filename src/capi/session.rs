@@ -116,7 +116,8 @@ pub unsafe extern "C" fn graft_session_new(
     }
 }
 
-/// Ends a conversation and frees its memory. NULL is allowed. From a callback of a call on this session: when that call returns.
+/// Ends a conversation and frees its memory. NULL is allowed. While a call on this session is under way, here from its callback or in another
+/// thread: when that call, which goes on, returns.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn graft_session_free(session: *mut graft_session) {
     // SAFETY: as the caller promises.
@@ -144,8 +145,8 @@ pub unsafe extern "C" fn graft_session_set_adapters(
     }
 }
 
-/// Appends tokens and computes the logits that follow the last of them. `GRAFT_ERROR_LIMIT` where the context has no room: nothing is then
-/// changed.
+/// Appends tokens, at least one, and computes the logits that follow the last of them. `GRAFT_ERROR_LIMIT` where the context has no room:
+/// nothing is then changed.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn graft_session_eval(
     session: *mut graft_session,
@@ -163,7 +164,8 @@ pub unsafe extern "C" fn graft_session_eval(
     }
 }
 
-/// Is given the logits that follow the token number `index` of the call: `n_logits` of them, valid during the call. Not 0 ends the work.
+/// Is given the logits that follow the token number `index` of the call: `n_logits` of them, valid during the call. Not 0 ends the work: the
+/// call then fails with `GRAFT_ERROR_CANCELLED`, and the session holds the tokens up to the end of the chunk that was under way.
 pub type graft_logits_callback =
     Option<unsafe extern "C" fn(index: usize, logits: *const f32, n_logits: usize, user_data: *mut c_void) -> i32>;
 
@@ -309,7 +311,7 @@ pub unsafe extern "C" fn graft_session_get_info(
     }
 }
 
-/// Forgets all but the first `n` tokens.
+/// Forgets all but the first `n` tokens; `GRAFT_ERROR_USAGE` where it holds less. Evaluate a token to have logits again.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn graft_session_truncate(
     session: *mut graft_session,
@@ -356,8 +358,8 @@ pub unsafe extern "C" fn graft_session_reset(
     }
 }
 
-/// Ends the generation that is under way in this session, within a token (in a prompt: within 512); where none is, nothing happens. Any
-/// thread at any time; also a signal handler, while the session is not being freed.
+/// Ends the generation that is under way in this session, within a token (in a prompt: within 512); where none is, nothing happens, also not to
+/// a later one. Other calls (`graft_session_eval`, ...) go on. Any thread at any time; also a signal handler, while nobody frees the session.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn graft_session_cancel(session: *const graft_session) -> graft_status {
     // SAFETY: as the caller promises.

@@ -2,7 +2,7 @@
 //! application has in memory already.
 
 use std::fs::{self, File};
-use std::io::{Read, Seek, SeekFrom};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -62,7 +62,7 @@ impl Mapping {
         Self::of_range(Path::new(&name), file, offset, len, mode)
     }
 
-    fn of_range(path: &Path, mut file: File, offset: u64, len: Option<u64>, mode: LoadMode) -> Result<Self> {
+    fn of_range(path: &Path, file: File, offset: u64, len: Option<u64>, mode: LoadMode) -> Result<Self> {
         let meta = file.metadata().map_err(|e| Error::io(path, "cannot open", &e))?;
         check_is_file(&meta).map_err(|e| e.file(path))?;
         let len = checked_len(meta.len(), offset, len).map_err(|e| e.file(path))?;
@@ -72,7 +72,7 @@ impl Mapping {
                 Self::from_bytes(path, map)
             }
             LoadMode::Map | LoadMode::Read => {
-                Self::from_bytes(path, read(&mut file, offset, len).map_err(|e| e.file(path))?)
+                Self::from_bytes(path, read(&file, offset, len).map_err(|e| e.file(path))?)
             }
         }
     }
@@ -142,15 +142,37 @@ fn map(file: &File, offset: u64, len: usize) -> std::io::Result<Mmap> {
     unsafe { MmapOptions::new().offset(offset).len(len).map_copy_read_only(file) }
 }
 
+/// The file from `offset` on. Its cursor stays: a file that an application opened may share it with other readers.
+#[cfg(unix)]
+fn from(file: &File, offset: u64) -> std::io::Result<impl Read> {
+    struct From<'a>(&'a File, u64);
+    impl Read for From<'_> {
+        fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+            let n = std::os::unix::fs::FileExt::read_at(self.0, buffer, self.1)?;
+            self.1 += n as u64;
+            Ok(n)
+        }
+    }
+    Ok(From(file, offset))
+}
+
+/// The file from `offset` on. Elsewhere files are always opened by ourselves, and their cursor is our own.
+#[cfg(not(unix))]
+fn from(mut file: &File, offset: u64) -> std::io::Result<impl Read> {
+    use std::io::Seek;
+    file.seek(std::io::SeekFrom::Start(offset))?;
+    Ok(file)
+}
+
 /// Reads exactly `len` bytes from `offset` on; a file that changed its length meanwhile is an error.
-fn read(file: &mut File, offset: u64, len: usize) -> Result<Vec<u8>> {
+fn read(file: &File, offset: u64, len: usize) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     bytes
         .try_reserve_exact(len)
         .map_err(|_| Error::limit("not enough memory to read the file").found(len))?;
     let limit = u64::try_from(len).unwrap_or(u64::MAX);
-    file.seek(SeekFrom::Start(offset))
-        .and_then(|_| file.take(limit).read_to_end(&mut bytes))
+    from(file, offset)
+        .and_then(|file| file.take(limit).read_to_end(&mut bytes))
         .map_err(|e| Error::new(crate::ErrorKind::Io, format!("cannot read: {e}")))?;
     if bytes.len() != len {
         return Err(Error::invalid("the file was shortened while it was read")
@@ -201,6 +223,20 @@ mod tests {
         for e in refused(&dir.path().join("none.gguf")) {
             assert_eq!(e.kind(), ErrorKind::Io);
             assert!(e.to_string().contains("none.gguf: cannot open: "), "{e}");
+        }
+    }
+
+    /// An application's file may be read by others at the same place, also at the same time.
+    #[cfg(unix)]
+    #[test]
+    fn the_cursor_of_an_opened_file_stays() {
+        use std::io::{Seek, SeekFrom};
+        let mut f = tempfile::tempfile().unwrap();
+        f.write_all(b"some bytes").unwrap();
+        f.seek(SeekFrom::Start(3)).unwrap();
+        for mode in MODES {
+            let m = Mapping::of_file(f.try_clone().unwrap(), 5, None, mode).unwrap();
+            assert_eq!((m.bytes(), f.stream_position().unwrap()), (&b"bytes"[..], 3));
         }
     }
 

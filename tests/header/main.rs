@@ -17,8 +17,9 @@ const HEAD: &str = r#"/* Graft: an embedded runtime for quantized language model
  * What holds for every function:
  *
  * Handles     graft_model, graft_adapter, graft_session, ... are opaque. Who makes one frees it with its `_free`, which takes NULL, in any
- *             order: what still needs an object keeps it (but a generation, which needs its session, does not). A handle that is NULL, was freed, or is of another kind is found out:
- *             GRAFT_ERROR_HANDLE. (One that was freed stays known as such until some thousand others were freed.)
+ *             order: what still needs an object keeps it, but a generation, which stands still without its session. A handle that is NULL,
+ *             was freed, or is of another kind is found out: GRAFT_ERROR_HANDLE, and where `_free` finds it a warning in the log, no more. (One that was freed stays known as such until
+ *             some thousand others were freed. A pointer that never was a handle is not found out.)
  * Errors      A function that can fail returns a graft_status, and has a last parameter `error`, which may be NULL. `*error` is written by
  *             every call: NULL, or an error to be freed. On failure no other result is written, and what was there is as it was before, unless
  *             the function says otherwise. A crash or a panic never crosses: a defect is GRAFT_ERROR_INTERNAL, and a session, sampler or
@@ -31,7 +32,9 @@ const HEAD: &str = r#"/* Graft: an embedded runtime for quantized language model
  * Texts       are UTF-8, a pointer and a length in bytes; as the length GRAFT_NUL says that it ends with a NUL. Paths are UTF-8; on Unix any
  *             bytes. They are copied, unless the function says otherwise. A pointer may be NULL where its length is 0.
  * Options     A struct of options starts with its size: set it and the defaults with its `_init`. NULL stands for all defaults. New fields come
- *             only at the end; a library that does not know a field accepts it as long as it is 0.
+ *             only at the end; a library that does not know a field accepts it as long as it is 0, else GRAFT_ERROR_UNSUPPORTED. Of a struct
+ *             of facts the caller sets the size alone, `graft_report report = {.struct_size = sizeof report};`, and a library leaves fields
+ *             that it does not know as they are.
  * Results     of type char ** and uint32_t ** are to be freed with graft_free; const ones belong to the handle, for as long as is said.
  */
 "#;
