@@ -81,22 +81,26 @@ final class SessionTests: XCTestCase {
         let session = try await Model.open(path: tinyModel).makeSession()
         var options = GenerateOptions(maxTokens: 1_000_000)
         (options.ignoresEnd, options.keep) = (true, 0)
+        let begun = expectation(description: "there is text")
         let ended = expectation(description: "the stream's generation has ended")
         let report = Locked<Report?>(nil)
         let reading = Task { [options] in
             var pieces = 0
             for try await _ in session.generate(.text("Once"), options: options, onReport: { report.set($0); ended.fulfill() }) {
+                if pieces == 0 { begun.fulfill() }
                 pieces += 1
             }
             return pieces
         }
-        try await Task.sleep(nanoseconds: 100_000_000)
+        await fulfillment(of: [begun], timeout: 60)
         reading.cancel()
-        await fulfillment(of: [ended], timeout: 20)
+        await fulfillment(of: [ended], timeout: 60)
         let pieces = try await reading.value
         XCTAssertGreaterThan(pieces, 0)
         XCTAssertEqual(report.get()?.finish, .cancelled)
 
+        // The context may be full by now.
+        try await session.reset()
         let waiting = Task { [options] in try await session.answer(.text("Once"), options: options) }
         try await Task.sleep(nanoseconds: 50_000_000)
         waiting.cancel()
@@ -106,6 +110,7 @@ final class SessionTests: XCTestCase {
         } catch { XCTAssertTrue(error is CancellationError, "\(error)") }
 
         // Leaving the loop ends it too, and the session goes on.
+        try await session.reset()
         for try await _ in session.generate(.text("Once"), options: options) { break }
         try await session.reset()
         let text = try await session.answer(.text("Once"), options: GenerateOptions(maxTokens: 4)).text
