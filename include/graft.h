@@ -5,8 +5,8 @@
  * What holds for every function:
  *
  * Handles     graft_model, graft_adapter, graft_session, ... are opaque. Who makes one frees it with its `_free`, which takes NULL, in any
- *             order: what still needs an object keeps it. A handle that is NULL, was freed, or is of another kind is found out:
- *             GRAFT_ERROR_HANDLE, and where `_free` finds it a warning in the log, no more. (One that was freed stays known as such until
+ *             order: what still needs an object keeps it, but a generation, which stands still without its session. A handle that is NULL,
+ *             was freed, or is of another kind is found out: GRAFT_ERROR_HANDLE, and where `_free` finds it a warning in the log, no more. (One that was freed stays known as such until
  *             some thousand others were freed. A pointer that never was a handle is not found out.)
  * Errors      A function that can fail returns a graft_status, and has a last parameter `error`, which may be NULL. `*error` is written by
  *             every call: NULL, or an error to be freed. On failure no other result is written, and what was there is as it was before, unless
@@ -236,7 +236,7 @@ typedef struct graft_model graft_model;
 // How the bytes of a file come into memory.
 typedef int32_t graft_load_mode;
 
-// Is told the share of the work that is done, 0 to 1. Not 0 ends the work: the call then fails with `GRAFT_ERROR_CANCELLED`. It is
+// Is told the share of the work that is done, 0 to 1. Not 0 ends the work, at once or, where a step cannot be ended, behind it: the call then fails with `GRAFT_ERROR_CANCELLED`. It is
 // called by the thread that made the call.
 typedef int32_t (*graft_progress_callback)(float share, void *user_data);
 
@@ -909,7 +909,8 @@ typedef struct {
 // Sets the defaults; `struct_size` is `sizeof(graft_generate_options)`.
 void graft_generate_options_init(graft_generate_options *options, size_t struct_size);
 
-// Appends a text and generates. At the beginning of a session the model's begin token is put before it. `callback` and `report` may be
+// Appends a text and generates. Control tokens written out in the text, such as `<|im_end|>`, are read as such (`graft_tokenize` and
+// `graft_generate_tokens` can do without). At the beginning of a session the model's begin token is put before it. `callback` and `report` may be
 // NULL. Being cancelled is no error: `finish` says it.
 graft_status graft_generate_text(graft_session *session,
                                  const char *text,
