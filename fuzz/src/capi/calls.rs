@@ -225,6 +225,10 @@ fn cancel_new(w: &World) {
 }
 
 fn cancel_set(w: &World) {
+    // Else there is seldom one.
+    if w.below(2) == 0 {
+        cancel_new(w);
+    }
     let cancel = w.handle::<graft_cancel>(Kind::Cancel);
     plain_call!(w, graft_cancel_set(cancel));
 }
@@ -310,7 +314,7 @@ pub fn zeroed<T: Copy>() -> T {
 
 fn model_info(w: &World) {
     let model = w.handle::<graft_model>(Kind::Model);
-    let mut info = w.options(zeroed::<graft_model_info>());
+    let mut info = w.facts(zeroed::<graft_model_info>());
     let ok = call!(w, graft_model_get_info(model, info.at(w)));
     let info = info.value();
     assert!(ok == !info.architecture.is_null());
@@ -383,7 +387,7 @@ fn tensors(w: &World) {
     let ok = call!(w, graft_model_tensor_count(model, n.at(w)));
     let n = n.get(ok).unwrap_or(3);
     let model = w.handle::<graft_model>(Kind::Model);
-    let mut info = w.options(zeroed::<graft_tensor_info>());
+    let mut info = w.facts(zeroed::<graft_tensor_info>());
     let index = if w.rarely() {
         usize::MAX
     } else {
@@ -523,7 +527,7 @@ fn chat_render(w: &World) {
 
 fn adapter_info(w: &World) {
     let adapter = w.handle::<graft_adapter>(Kind::Adapter);
-    let mut info = w.options(zeroed::<graft_adapter_info>());
+    let mut info = w.facts(zeroed::<graft_adapter_info>());
     let ok = call!(w, graft_adapter_get_info(adapter, info.at(w)));
     if ok && w.alone {
         // SAFETY: a text of an adapter that is there.

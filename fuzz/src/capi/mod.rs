@@ -43,6 +43,15 @@ pub fn run(data: &[u8]) {
 }
 
 fn play(world: &World) {
+    // Most calls want a session.
+    for begin in [
+        session_calls::new,
+        session_calls::new,
+        session_calls::eval,
+        session_calls::sampler,
+    ] {
+        begin(world);
+    }
     while world.go_on() {
         step(world);
     }

@@ -132,7 +132,7 @@ pub fn tokens(w: &World) {
 
 pub fn info(w: &World) {
     let session = w.handle::<graft_session>(Kind::Session);
-    let mut info = w.options(zeroed::<graft_session_info>());
+    let mut info = w.facts(zeroed::<graft_session_info>());
     let ok = call!(w, graft_session_get_info(session, info.at(w)));
     let info = info.value();
     assert!(info.position <= info.context && ok == (info.vocab_size > 0));
@@ -359,7 +359,7 @@ pub fn generate_text(w: &World) {
     let (text, callback, how) = (w.text(TEXTS), callback(w), Generate::new(w));
     let mut options = how.options(w, callback.is_some());
     let options = options.options_at(w);
-    let mut report = w.options(zeroed::<graft_report>());
+    let mut report = w.facts(zeroed::<graft_report>());
     let to = report.options_at(w);
     let user = w.user_data();
     let ok = call!(
@@ -374,7 +374,7 @@ pub fn generate_tokens(w: &World) {
     let (tokens, callback, how) = (w.tokens(), callback(w), Generate::new(w));
     let mut options = how.options(w, callback.is_some());
     let options = options.options_at(w);
-    let mut report = w.options(zeroed::<graft_report>());
+    let mut report = w.facts(zeroed::<graft_report>());
     let to = report.options_at(w);
     let (at, user) = (w.start(tokens.as_ptr(), tokens.len()), w.user_data());
     let ok = call!(
@@ -390,7 +390,7 @@ pub fn generate_messages(w: &World) {
     let mut chat_options = w.options(chat.options(w));
     let mut options = how.options(w, callback.is_some());
     let (chat_options, options) = (chat_options.options_at(w), options.options_at(w));
-    let mut report = w.options(zeroed::<graft_report>());
+    let mut report = w.facts(zeroed::<graft_report>());
     let to = report.options_at(w);
     let (at, n, user) = (w.start(chat.messages.as_ptr(), chat.len()), chat.len(), w.user_data());
     let ok = call!(
@@ -455,6 +455,10 @@ pub fn generation_of_messages(w: &World) {
 }
 
 pub fn generation_next(w: &World) {
+    // Else there is seldom one.
+    if w.below(2) == 0 {
+        generation_of_tokens(w);
+    }
     for _ in 0..=w.below(4) {
         let generation = w.handle_that::<graft_generation>(Kind::Generation, true);
         let (mut text, mut len) = (Out::new(null()), Out::new(usize::MAX));
@@ -480,7 +484,7 @@ pub fn generation_cancel(w: &World) {
 
 pub fn generation_report(w: &World) {
     let generation = w.handle::<graft_generation>(Kind::Generation);
-    let mut report = w.options(zeroed::<graft_report>());
+    let mut report = w.facts(zeroed::<graft_report>());
     let ok = call!(w, graft_generation_report(generation, report.at(w)));
     check_report(&report, ok);
 }

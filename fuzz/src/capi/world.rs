@@ -145,10 +145,14 @@ impl<'a> World<'a> {
     /// A handle, or NULL where that stands for none.
     pub fn maybe<H>(&self, kind: Kind) -> *mut H {
         if self.byte() < 160 {
-            null_mut()
-        } else {
-            self.handle(kind)
+            return null_mut();
         }
+        let before = self.wrong.get();
+        let at = self.handle::<H>(kind);
+        if at.is_null() {
+            self.wrong.set(before);
+        }
+        at
     }
 
     /// A text, and the length to say. The text has a NUL behind it.
@@ -227,8 +231,20 @@ impl<'a> World<'a> {
         at
     }
 
-    /// A struct with its size, NULL rarely.
+    /// A struct of options; rarely a later version's, with a field that is set.
     pub fn options<T: Copy>(&self, value: T) -> Sized<T> {
+        let mut made = self.facts(value);
+        // SAFETY: all of them begin with their size.
+        let size = unsafe { (&raw const made.value).cast::<usize>().read() };
+        if size > size_of::<T>() && size <= 4096 && self.byte() % 4 == 3 {
+            made.tail[0] = 1;
+            self.must_fail();
+        }
+        made
+    }
+
+    /// A struct with its size, which is rarely wrong.
+    pub fn facts<T: Copy>(&self, value: T) -> Sized<T> {
         let known = size_of::<T>();
         let size = match self.byte() {
             0..232 => known,
@@ -236,12 +252,10 @@ impl<'a> World<'a> {
             236..240 => 4096,
             n => [0, 1, known - 8, known - 1, known + 1, 4104, usize::MAX, 8][n as usize % 8],
         };
-        let tail = u8::from(size > known && size <= 4096 && self.byte() % 4 == 3);
-        if size < known || size > 4096 || !size.is_multiple_of(8) || tail > 0 {
+        if size < known || size > 4096 || !size.is_multiple_of(8) {
             self.must_fail();
         }
         let mut made = Sized { value, tail: [0; 4096] };
-        made.tail[0] = tail;
         // SAFETY: all of them begin with their size.
         unsafe { (&raw mut made.value).cast::<usize>().write(size) };
         made
@@ -342,7 +356,11 @@ impl<T: Copy + PartialEq> Out<T> {
     /// As [`Out::at`]; NULL says that nobody wants it.
     pub fn maybe_at(&mut self, world: &World) -> *mut T {
         self.missing = world.byte() % 8 == 7;
-        if self.missing { null_mut() } else { self.at(world) }
+        if self.missing {
+            null_mut()
+        } else {
+            &raw mut self.room[0]
+        }
     }
 
     /// What was written, after success; after a failure nothing may have been.
