@@ -53,7 +53,12 @@ fn main() -> std::io::Result<()> {
         }
     }
     let data = here.join("../tests/data");
-    for folder in ["tiny/llama-tied/adapters", "methods/llama-tied", "methods/qwen2", "adapters-bad"] {
+    for folder in [
+        "tiny/llama-tied/adapters",
+        "methods/llama-tied",
+        "methods/qwen2",
+        "adapters-bad",
+    ] {
         for entry in fs::read_dir(data.join(folder))? {
             let dir = entry?.path();
             let read = |file: &str| fs::read(dir.join(file));
@@ -62,7 +67,11 @@ fn main() -> std::io::Result<()> {
                 continue;
             };
             if tensors.len() < 24 << 10 {
-                let name = format!("{}-{}", folder.replace('/', "-"), dir.file_name().unwrap_or_default().display());
+                let name = format!(
+                    "{}-{}",
+                    folder.replace('/', "-"),
+                    dir.file_name().unwrap_or_default().display()
+                );
                 put("adapter", &name, &join(&config, &tensors))?;
             }
         }

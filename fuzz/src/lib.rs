@@ -1,4 +1,6 @@
-//! What the targets and the seeds share: how one input holds two parts.
+//! What the targets, the seeds and the runner share.
+
+pub mod capi;
 
 /// Takes an input apart: a length (u32, little-endian), as many bytes, and the rest.
 pub fn split(data: &[u8]) -> Option<(&[u8], &[u8])> {
