@@ -185,6 +185,7 @@ int main(int argc, char **argv) {
     run("callbacks", test_callbacks);
     run("errors", test_errors);
     run("options", test_options);
+    run("odd", test_odd);
     printf("%u passed, %u failed\n", passed, failed);
     return failed != 0;
 }

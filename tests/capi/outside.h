@@ -66,5 +66,6 @@ void test_threads(void);
 void test_callbacks(void);
 void test_errors(void);
 void test_options(void);
+void test_odd(void);
 
 #endif
