@@ -149,7 +149,7 @@ fn from(file: &File, offset: u64) -> std::io::Result<impl Read> {
     impl Read for From<'_> {
         fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
             let n = std::os::unix::fs::FileExt::read_at(self.0, buffer, self.1)?;
-            self.1 += u64::try_from(n).unwrap_or(u64::MAX);
+            self.1 += u64::try_from(n).map_err(std::io::Error::other)?;
             Ok(n)
         }
     }

@@ -78,9 +78,9 @@ static graft_model *open_path(const char *path) {
 graft_model *open_model(void) { return open_path(model_path); }
 
 graft_model *open_tiny(const char *name) {
-    char path[256];
-    snprintf(path, sizeof path, "%s/model.gguf", name);
-    return open_path(tiny_file(path));
+    char path[1024]; /* of our own: any thread */
+    snprintf(path, sizeof path, "%s/%s/model.gguf", tiny_dir, name);
+    return open_path(path);
 }
 
 graft_adapter *open_adapter(const graft_model *model, int number) {

@@ -54,7 +54,7 @@ void answer_alone(const graft_model *model, const graft_adapter *adapter, const 
 /* A whole file, to be freed with `free`; and the other way round. */
 char *read_file(const char *path, size_t *len);
 void write_file(const char *path, const void *data, size_t len);
-/* `TINY_DIR/name`, in memory that stays until the next four calls. */
+/* `TINY_DIR/name`, in memory that stays until the next four calls. One thread. */
 const char *tiny_file(const char *name);
 
 void test_models(void);
