@@ -100,6 +100,10 @@ fn sliding_keeps_the_first_tokens_and_the_later_half() {
         exact(&model, 16).eval(&kept).unwrap(),
         "after sliding",
     );
+    for keep in [session.context() - 1, usize::MAX] {
+        assert_eq!(session.slide(keep).unwrap_err().kind(), ErrorKind::Usage, "{keep}");
+        assert_eq!(session.tokens(), kept);
+    }
 }
 
 #[test]

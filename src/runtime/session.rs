@@ -368,7 +368,7 @@ impl Session {
     /// `keep` leaves no room.
     pub fn slide(&mut self, keep: usize) -> Result<()> {
         let had = self.tokens.len();
-        if keep + 2 > self.context() {
+        if keep.saturating_add(2) > self.context() {
             return Err(Error::usage("keep leaves no room in the context")
                 .item("keep")
                 .expected(format!("below {}", self.context().saturating_sub(1)))

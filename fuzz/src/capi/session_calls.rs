@@ -145,7 +145,11 @@ pub fn truncate(w: &World) {
 
 pub fn slide(w: &World) {
     let session = w.handle::<graft_session>(Kind::Session);
-    call!(w, graft_session_slide(session, w.number(8)));
+    let keep = w.number(8);
+    if keep > 1 << 31 {
+        w.must_fail(); // no context has room for so many
+    }
+    call!(w, graft_session_slide(session, keep));
 }
 
 pub fn reset(w: &World) {
