@@ -14,6 +14,7 @@ use super::session::graft_session;
 use super::status::graft_status;
 use super::{Outcome, call};
 use crate::Session;
+use crate::error::Error;
 use crate::runtime::{Cancel, Finish, GenerateOptions, Generation, Sampler, SamplerOptions};
 use crate::tokenizer::EncodeOptions;
 
@@ -192,7 +193,7 @@ pub(super) unsafe fn prepare(
             keep: match o.keep {
                 -1 => None,
                 n => Some(usize::try_from(n).map_err(|_| {
-                    let e = crate::Error::usage("no such number of tokens").item("keep");
+                    let e = Error::usage("no such number of tokens").item("keep");
                     e.expected("0 or more, or -1").found(n)
                 })?),
             },
@@ -214,6 +215,12 @@ pub(super) unsafe fn prepare(
             Prompt::Tokens(tokens, n) => input::slice(tokens, n, "tokens")?.to_vec(),
             Prompt::Messages(messages, n, options) => {
                 let mut tokens = chat::tokens(&model, messages, n, options)?;
+                // Before anything is forgotten: on failure the session is as it was.
+                let room = session.context();
+                if tokens.len() > room {
+                    let e = Error::limit("the conversation does not fit the context").item("messages");
+                    return Err(e.expected(format!("at most {room} tokens")).found(tokens.len()).into());
+                }
                 reused = session.keep_common(&tokens);
                 tokens.drain(..reused);
                 tokens
