@@ -1,4 +1,4 @@
-/* Made from include/graft.h by tests/header/hostile.rs and hostile.head.c: do not edit. */
+/* Made from include/graft.h by tests/header/hostile.rs and hostile.head.inc: do not edit. */
 /*
  *   hostile FOLDER_OF_A_TINY_MODEL TEMPORARY_FOLDER
  *

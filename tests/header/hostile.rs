@@ -6,7 +6,7 @@
 
 use std::fmt::Write;
 
-const HEAD: &str = include_str!("../capi/hostile.head.c");
+const HEAD: &str = include_str!("../capi/hostile.head.inc");
 
 struct Parameter<'a> {
     /// Such as `const graft_model *`.
@@ -230,7 +230,7 @@ impl Parameter<'_> {
 /// The program.
 pub fn program(abi: &[String]) -> String {
     let mut out =
-        String::from("/* Made from include/graft.h by tests/header/hostile.rs and hostile.head.c: do not edit. */\n");
+        String::from("/* Made from include/graft.h by tests/header/hostile.rs and hostile.head.inc: do not edit. */\n");
     out.push_str(HEAD);
     let functions = functions(abi);
     for f in &functions {
