@@ -188,7 +188,7 @@ static void progress_and_cancel(void) {
 
 typedef struct {
     pthread_mutex_t lock;
-    size_t calls;
+    size_t calls, gone;
 } runner_state;
 
 typedef struct {
@@ -223,9 +223,11 @@ static void run_work(size_t n, graft_work work, void *data, void *user_data) {
     if (second) pthread_join(thread, NULL);
 }
 
+static void on_team_gone(void *user_data) { ((runner_state *)user_data)->gone++; }
+
 static void teams(void) {
     static collected plain, other;
-    runner_state state = {PTHREAD_MUTEX_INITIALIZER, 0};
+    runner_state state = {PTHREAD_MUTEX_INITIALIZER, 0, 0};
     graft_model_options options;
     graft_model_info info = {.struct_size = sizeof info};
     graft_model *model = open_model(), *a = NULL, *b = NULL;
@@ -239,7 +241,7 @@ static void teams(void) {
         if (kind == 0)
             OK(graft_team_new(3, &team, &error));
         else
-            OK(graft_team_of_callback(3, run_work, &state, &team, &error));
+            OK(graft_team_of_callback(3, run_work, &state, on_team_gone, &team, &error));
         options.team = team;
         options.threads = 99; /* not looked at */
         OK(graft_model_open(model_path, GRAFT_NUL, &options, &a, &error));
@@ -254,8 +256,10 @@ static void teams(void) {
         graft_model_free(a);
     }
     CHECK(state.calls > 0);
+    CHECK(state.gone == 1); /* when the last model that had the team was freed, and not by the call that fails below */
     FAILS(GRAFT_ERROR_USAGE, graft_team_new(1025, &team, &error));
-    FAILS(GRAFT_ERROR_USAGE, graft_team_of_callback(2, NULL, NULL, &team, &error));
+    FAILS(GRAFT_ERROR_USAGE, graft_team_of_callback(2, NULL, &state, on_team_gone, &team, &error));
+    CHECK(state.gone == 1);
 }
 
 typedef struct {

@@ -255,7 +255,7 @@ fn team_of_callback(w: &World) {
     let mut team = Out::new(null_mut());
     let threads = w.one(&[1, 2, 7, 0, 1024, 1025]);
     let callback: graft_run_callback = if w.rarely() { None } else { Some(run) };
-    let ok = call!(w, graft_team_of_callback(threads, callback, null_mut(), team.at(w)));
+    let ok = call!(w, graft_team_of_callback(threads, callback, null_mut(), None, team.at(w)));
     made(w, Kind::Team, team.get(ok), Vec::new());
 }
 
