@@ -495,6 +495,7 @@ impl Conversation {
     }
 
     pub fn options(&self, w: &World) -> graft_chat_options {
+        reserved: 0,
         graft_chat_options {
             struct_size: 0,
             template_source: if w.rarely() { null() } else { self.template.at() },
