@@ -255,7 +255,10 @@ fn team_of_callback(w: &World) {
     let mut team = Out::new(null_mut());
     let threads = w.one(&[1, 2, 7, 0, 1024, 1025]);
     let callback: graft_run_callback = if w.rarely() { None } else { Some(run) };
-    let ok = call!(w, graft_team_of_callback(threads, callback, null_mut(), None, team.at(w)));
+    let ok = call!(
+        w,
+        graft_team_of_callback(threads, callback, null_mut(), None, team.at(w))
+    );
     made(w, Kind::Team, team.get(ok), Vec::new());
 }
 
@@ -495,9 +498,9 @@ impl Conversation {
     }
 
     pub fn options(&self, w: &World) -> graft_chat_options {
-        reserved: 0,
         graft_chat_options {
             struct_size: 0,
+            reserved: 0,
             template_source: if w.rarely() { null() } else { self.template.at() },
             template_source_len: self.template.len,
             tools: if w.below(4) < 3 { null() } else { self.tools.at() },

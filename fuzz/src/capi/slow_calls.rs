@@ -134,8 +134,8 @@ pub fn adapter_open_memory(w: &World) {
 
 fn merge_options(w: &World, format: &Text, text: &Text) -> Sized<graft_merge_options> {
     w.options(graft_merge_options {
-        reserved: 0,
         struct_size: 0,
+        reserved: 0,
         format: if w.below(2) == 0 { null() } else { format.at() },
         format_len: format.len,
         within: if w.below(16) < 15 { 0.0 } else { f64::from(w.float()) },
