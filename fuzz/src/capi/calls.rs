@@ -115,6 +115,7 @@ pub const OFTEN: &[Call] = &[
 pub const SELDOM: &[Call] = &[
     team_new,
     slow::model_open,
+    slow::plan_memory,
     slow::model_open_fd,
     slow::model_open_memory,
     slow::adapter_open,

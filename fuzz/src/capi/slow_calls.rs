@@ -6,11 +6,12 @@ use std::os::fd::AsRawFd;
 use std::ptr::{null, null_mut};
 
 use graft::capi::adapter::*;
+use graft::capi::facts::{graft_memory_plan, graft_plan_memory};
 use graft::capi::generate::graft_text;
 use graft::capi::mix::*;
 use graft::capi::model::*;
 
-use super::calls::{call, made};
+use super::calls::{call, made, zeroed};
 use super::data::{self, NAMES, PATHS, TEXTS};
 use super::pool::{Kind, release};
 use super::session_calls::{adapters, mutate, scratch, weights};
@@ -55,6 +56,13 @@ pub fn model_open(w: &World) {
     let mut model = Out::new(null_mut());
     let ok = call!(w, graft_model_open(path.at(), path.len, options, model.at(w)));
     made(w, Kind::Model, model.get(ok), Vec::new());
+}
+
+pub fn plan_memory(w: &World) {
+    let path = path(w);
+    let mut plan = w.facts(zeroed::<graft_memory_plan>());
+    let ok = call!(w, graft_plan_memory(path.at(), path.len, null(), plan.at(w)));
+    assert!(!ok || plan.value().weights > 0);
 }
 
 pub fn model_open_fd(w: &World) {
