@@ -236,8 +236,8 @@ typedef struct graft_model graft_model;
 // How the bytes of a file come into memory.
 typedef int32_t graft_load_mode;
 
-// Is told the share of the work that is done, 0 to 1. Not 0 ends the work, at once or, where a step cannot be ended, behind it: the call then fails with `GRAFT_ERROR_CANCELLED`. It is
-// called by the thread that made the call.
+// Is told the share of the work that is done, 0 to 1. Not 0 ends the work, at once or, where a step cannot be ended, behind it: the call
+// then fails with `GRAFT_ERROR_CANCELLED`. It is called by the thread that made the call.
 typedef int32_t (*graft_progress_callback)(float share, void *user_data);
 
 // How to open a model.

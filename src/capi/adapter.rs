@@ -224,14 +224,7 @@ pub(super) unsafe fn weighted(
     // SAFETY: as the caller promises.
     unsafe {
         let adapters = input::slice(adapters, n, "adapters")?;
-        let weights = match weights.is_null() {
-            true => None,
-            false => Some(input::slice(weights, n, "weights")?),
-        };
-        let with = |(i, a): (usize, &*const graft_adapter)| {
-            let weight = weights.map_or(1.0, |w| w[i]);
-            Ok((handle::shared(*a)?.adapter.clone(), weight))
-        };
-        adapters.iter().enumerate().map(with).collect()
+        let with = |(a, weight): (&*const graft_adapter, f32)| Ok((handle::shared(*a)?.adapter.clone(), weight));
+        adapters.iter().zip(input::weights(weights, n)?).map(with).collect()
     }
 }

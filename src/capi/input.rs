@@ -69,6 +69,16 @@ pub unsafe fn slice<'a, T>(start: *const T, n: usize, item: &str) -> Outcome<&'a
     Ok(unsafe { std::slice::from_raw_parts(start, n) })
 }
 
+/// `n` weights; NULL for 1 each.
+pub unsafe fn weights<'a>(start: *const f32, n: usize) -> Outcome<impl Iterator<Item = f32> + 'a> {
+    let given = match start.is_null() {
+        true => None,
+        // SAFETY: as the caller promises.
+        false => Some(unsafe { slice(start, n, "weights") }?),
+    };
+    Ok((0..n).map(move |i| given.map_or(1.0, |w| w[i])))
+}
+
 /// As [`slice`], to be written.
 pub unsafe fn slice_mut<'a, T>(start: *mut T, n: usize, item: &str) -> Outcome<&'a mut [T]> {
     if n == 0 {

@@ -133,12 +133,13 @@ pub unsafe extern "C" fn graft_merge(
         call(error, || {
             let merged = out(merged, "merged")?;
             let o = input::options(options)?;
-            let (options, cancel) = (merge_options(&o)?, flag(o.cancel)?);
+            let options = merge_options(&o)?;
+            let told = Progress::new(o.progress, o.progress_user_data, flag(o.cancel)?);
             let loaded = handle::shared(model)?;
             let adapters = weighted(adapters, weights, n)?;
-            let told = Progress::new(o.progress, o.progress_user_data);
-            let mut progress = |share| told.tell(share) && !cancel.as_ref().is_some_and(|c| c.is_set());
-            let made = loaded.model.merged(&adapters, &options, &mut progress)?;
+            let made = loaded
+                .model
+                .merged(&adapters, &options, &mut |share| told.tell(share))?;
             merged.put(model::give(made.0));
             Ok(())
         })
@@ -161,13 +162,14 @@ pub unsafe extern "C" fn graft_merge_to(
     unsafe {
         call(error, || {
             let o = input::options(options)?;
-            let (options, cancel) = (merge_options(&o)?, flag(o.cancel)?);
+            let options = merge_options(&o)?;
+            let told = Progress::new(o.progress, o.progress_user_data, flag(o.cancel)?);
             let path = input::path(path, path_len, "path")?;
             let loaded = handle::shared(model)?;
             let adapters = weighted(adapters, weights, n)?;
-            let told = Progress::new(o.progress, o.progress_user_data);
-            let mut progress = |share| told.tell(share) && !cancel.as_ref().is_some_and(|c| c.is_set());
-            loaded.model.merge_to(&adapters, &options, &path, &mut progress)?;
+            loaded
+                .model
+                .merge_to(&adapters, &options, &path, &mut |share| told.tell(share))?;
             Ok(())
         })
     }
@@ -265,15 +267,11 @@ pub unsafe extern "C" fn graft_combine(
             let o = input::options(options)?;
             let kind = combination(&o)?;
             let path = input::path(path, path_len, "path")?;
-            let weights = match weights.is_null() {
-                true => vec![1.0; n.min(input::slice(folders, n, "folders")?.len())],
-                false => input::slice(weights, n, "weights")?.to_vec(),
-            };
             let open = |t: &graft_text| Ok(PeftFolder::open(&input::path(t.data, t.len, "folders")?)?);
             let folders = input::slice(folders, n, "folders")?;
             let folders = folders.iter().map(open).collect::<Outcome<Vec<_>>>()?;
-            let adapters: Vec<_> = folders.iter().zip(weights).collect();
-            let told = Progress::new(o.progress, o.progress_user_data);
+            let adapters: Vec<_> = folders.iter().zip(input::weights(weights, n)?).collect();
+            let told = Progress::new(o.progress, o.progress_user_data, None);
             let made = combine(&adapters, &kind, &mut |share| {
                 told.tell(share);
             })?;

@@ -11,6 +11,7 @@ use super::team::{graft_release_callback, graft_team};
 use super::{Outcome, call, log, quiet};
 use crate::error::{Error, ErrorKind};
 use crate::format::LoadMode;
+use crate::runtime::Cancel;
 use crate::{LoadOptions, Model};
 
 /// A loaded model. Sessions and adapters keep what they need of it: it may be freed before them.
@@ -35,8 +36,8 @@ impl Handle for graft_model {
     const NAME: &'static str = "graft_model";
 }
 
-/// Is told the share of the work that is done, 0 to 1. Not 0 ends the work, at once or, where a step cannot be ended, behind it: the call then fails with `GRAFT_ERROR_CANCELLED`. It is
-/// called by the thread that made the call.
+/// Is told the share of the work that is done, 0 to 1. Not 0 ends the work, at once or, where a step cannot be ended, behind it: the call
+/// then fails with `GRAFT_ERROR_CANCELLED`. It is called by the thread that made the call.
 pub type graft_progress_callback = Option<unsafe extern "C" fn(share: f32, user_data: *mut c_void) -> i32>;
 
 /// How the bytes of a file come into memory.
@@ -98,15 +99,17 @@ pub unsafe extern "C" fn graft_model_options_init(options: *mut graft_model_opti
 pub(super) struct Progress {
     callback: graft_progress_callback,
     user_data: *mut c_void,
+    cancel: Option<Cancel>,
     stopped: AtomicBool,
 }
 
 impl Progress {
-    pub fn new(callback: graft_progress_callback, user_data: *mut c_void) -> Self {
+    pub fn new(callback: graft_progress_callback, user_data: *mut c_void, cancel: Option<Cancel>) -> Self {
         let stopped = AtomicBool::new(false);
         Progress {
             callback,
             user_data,
+            cancel,
             stopped,
         }
     }
@@ -118,7 +121,7 @@ impl Progress {
             let stop = unsafe { callback(share, self.user_data) } != 0;
             self.stopped.store(stop, Ordering::Relaxed);
         }
-        !self.stopped.load(Ordering::Relaxed)
+        !self.stopped.load(Ordering::Relaxed) && !self.cancel.as_ref().is_some_and(Cancel::is_set)
     }
 
     /// An error, if it was told to stop.
@@ -150,7 +153,7 @@ unsafe fn load(
         (o, tokenizer, executor)
     };
     let modes = [(GRAFT_LOAD_MAP, LoadMode::Map), (GRAFT_LOAD_READ, LoadMode::Read)];
-    let progress = std::rc::Rc::new(Progress::new(o.progress, o.progress_user_data));
+    let progress = std::rc::Rc::new(Progress::new(o.progress, o.progress_user_data, None));
     let told = progress.clone();
     let options = LoadOptions {
         mode: input::one_of(o.load_mode, "load_mode", &modes)?,

@@ -48,8 +48,8 @@ impl Mapping {
         Self::of_range(path, file, 0, None, mode)
     }
 
-    /// The bytes of `file` from `offset` on, `len` of them or all: a file within a bundle of an app. `LoadMode::Read`
-    /// moves the position that the file shares with its duplicates; mapping does not.
+    /// The bytes of `file` from `offset` on, `len` of them or all: a file within a bundle of an app. The
+    /// position that the file shares with its duplicates stays.
     ///
     /// # Errors
     /// A pipe or device, a range that is empty or does not lie in the file, and everything the system refuses; they

@@ -154,6 +154,22 @@ pub enum ValueRef<'a> {
     },
 }
 
+impl ValueRef<'_> {
+    /// The value as JSON; of an array, which stays in the file, `{"array_of": type, "length": n}`. What JSON has no number for (NaN,
+    /// infinities) is null.
+    pub fn json(self) -> serde_json::Value {
+        match self {
+            ValueRef::Uint(v) => v.into(),
+            ValueRef::Int(v) => v.into(),
+            ValueRef::F32(v) => v.into(),
+            ValueRef::F64(v) => v.into(),
+            ValueRef::Bool(v) => v.into(),
+            ValueRef::Str(v) => v.into(),
+            ValueRef::Array { element, len } => serde_json::json!({"array_of": element.name(), "length": len}),
+        }
+    }
+}
+
 impl fmt::Display for ValueRef<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const LONGEST_TEXT: usize = 120;
@@ -465,28 +481,15 @@ impl Metadata {
     /// The value as JSON, arrays in full. What JSON has no number for (NaN, infinities) is null.
     pub fn json(&self, key: &str) -> Result<Option<serde_json::Value>> {
         if self.is_array(key) {
-            let all = self.pick_all(key, "a value", |_| true, |v| Some(json_of(v)))?;
+            let all = self.pick_all(key, "a value", |_| true, |v| Some(v.json()))?;
             return Ok(all.map(serde_json::Value::Array));
         }
-        Ok(self.get(key)?.map(json_of))
+        Ok(self.get(key)?.map(ValueRef::json))
     }
 
     /// Whether `key` is there and is an array (per-layer facts come as a number or as an array of numbers).
     pub fn is_array(&self, key: &str) -> bool {
         self.find(key).is_some_and(|e| e.kind == T::Array)
-    }
-}
-
-/// A value that is no array.
-fn json_of(v: ValueRef<'_>) -> serde_json::Value {
-    match v {
-        ValueRef::Uint(v) => v.into(),
-        ValueRef::Int(v) => v.into(),
-        ValueRef::F32(v) => v.into(),
-        ValueRef::F64(v) => v.into(),
-        ValueRef::Bool(v) => v.into(),
-        ValueRef::Str(v) => v.into(),
-        ValueRef::Array { .. } => serde_json::Value::Null,
     }
 }
 

@@ -54,7 +54,7 @@ fn model(path: &Path, gguf: &Gguf) -> Result<(String, Value)> {
     let _ = writeln!(text, "\nMetadata: {} keys", gguf.metadata().len());
     for (key, value) in gguf.metadata().iter() {
         let _ = writeln!(text, "  {:width$}  {value}", one_line(key));
-        metadata.insert(key.to_string(), json_value(value));
+        metadata.insert(key.to_string(), value.json());
     }
 
     let mut tensors = Vec::new();
@@ -169,17 +169,4 @@ pub fn one_line(text: &str) -> String {
             }
         })
         .collect()
-}
-
-fn json_value(value: graft::format::ValueRef) -> Value {
-    use graft::format::ValueRef as V;
-    match value {
-        V::Uint(v) => v.into(),
-        V::Int(v) => v.into(),
-        V::F32(v) => f64::from(v).into(),
-        V::F64(v) => v.into(),
-        V::Bool(v) => v.into(),
-        V::Str(v) => v.into(),
-        V::Array { element, len } => json!({"array_of": element.name(), "length": len}),
-    }
 }
