@@ -4,6 +4,7 @@
 //!
 //! * `capi`: all of it for C, behind the feature `capi`
 //! * [`runtime`]: a loaded [`Model`], its [`Session`]s (KV cache, active adapters), how the next token is chosen
+//! * [`train`]: data, loss, optimizer, checkpoints: a new adapter from examples
 //! * [`adapter`]: a PEFT folder, lowered to a few common forms and attached to a model's sites
 //! * [`model`]: metadata to a [`model::Spec`]; the one forward pass ([`model::decoder`]); one file an architecture
 //! * [`tokenizer`]: text to ids and back, chat templates
@@ -57,6 +58,7 @@ pub mod quant;
 pub mod rng;
 pub mod runtime;
 pub mod tokenizer;
+pub mod train;
 
 pub use error::{Error, ErrorKind, Result};
 pub use runtime::{Adapter, LoadOptions, Model, Session, SessionOptions};
