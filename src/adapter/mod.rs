@@ -25,6 +25,7 @@ mod scaling;
 pub mod source;
 pub mod to_lora;
 mod torch_rng;
+pub mod trained;
 pub mod update;
 
 pub use active::Active;

@@ -70,7 +70,7 @@ impl CpuWeight {
         matches!(self.place, Place::Mapped(..))
     }
 
-    fn view(&self) -> Weight<'_> {
+    pub(super) fn view(&self) -> Weight<'_> {
         Weight {
             format: self.format,
             rows: self.rows,

@@ -21,12 +21,12 @@ use super::spec::Spec;
 use super::weights::{Layer, Linear, Weights};
 
 /// What linear maps need beside input and output.
-struct Work<B: Backend> {
-    precision: Precision,
+pub(super) struct Work<B: Backend> {
+    pub(super) precision: Precision,
     /// The input, packed for the weights.
-    acts: B::Acts,
+    pub(super) acts: B::Acts,
     /// What lies between the matrices of an adapter.
-    between: B::Acts,
+    pub(super) between: B::Acts,
     /// An input before an adapter changed it.
     before: B::Buf,
     /// Inputs that adapters changed, and their packed forms.
@@ -38,21 +38,54 @@ struct Work<B: Backend> {
 /// Everything a conversation owns on the device: the cache and the buffers of a pass, which grow to the largest chunk
 /// and are reused.
 pub struct State<B: Backend> {
-    kv: Vec<LayerKv<B>>,
-    x: B::Buf,
-    normed: B::Buf,
-    q: B::Buf,
-    k: B::Buf,
-    v: B::Buf,
-    attended: B::Buf,
-    projected: B::Buf,
-    gate: B::Buf,
-    up: B::Buf,
-    work: Work<B>,
-    rope: B::RopeTable,
-    rope_local: B::RopeTable,
-    rows: B::Buf,
-    logits: B::Buf,
+    pub(super) kv: Vec<LayerKv<B>>,
+    pub(super) x: B::Buf,
+    pub(super) normed: B::Buf,
+    pub(super) q: B::Buf,
+    pub(super) k: B::Buf,
+    pub(super) v: B::Buf,
+    pub(super) attended: B::Buf,
+    pub(super) projected: B::Buf,
+    pub(super) gate: B::Buf,
+    pub(super) up: B::Buf,
+    pub(super) work: Work<B>,
+    pub(super) rope: B::RopeTable,
+    pub(super) rope_local: B::RopeTable,
+    pub(super) rows: B::Buf,
+    pub(super) logits: B::Buf,
+    /// What a layer's way back needs and the layer would not leave behind, where that is asked for.
+    pub(super) tape: Option<Tape<B>>,
+}
+
+/// What a layer leaves for its way back, beside the buffers of [`State`] that nothing of the layer overwrites.
+pub(super) struct Tape<B: Backend> {
+    /// The norm of the layer's input.
+    pub attn_normed: B::Buf,
+    /// q and k before their norms.
+    pub q_raw: B::Buf,
+    pub k_raw: B::Buf,
+    /// What attention adds, before its norm.
+    pub attn_out: B::Buf,
+    /// Behind attention.
+    pub mid: B::Buf,
+    /// The gate, before what makes it one.
+    pub gate: B::Buf,
+    /// What the MLP adds, before its norm.
+    pub mlp_out: B::Buf,
+}
+
+impl<B: Backend> Default for Tape<B> {
+    fn default() -> Self {
+        Tape {
+            attn_normed: B::Buf::default(),
+            q_raw: B::Buf::default(),
+            k_raw: B::Buf::default(),
+            attn_out: B::Buf::default(),
+            mid: B::Buf::default(),
+            gate: B::Buf::default(),
+            mlp_out: B::Buf::default(),
+        }
+    }
 }
 
 impl<B: Backend> State<B> {
@@ -99,6 +132,7 @@ impl<B: Backend> State<B> {
             rope_local: B::RopeTable::default(),
             rows: B::Buf::default(),
             logits: B::Buf::default(),
+            tape: None,
         })
     }
 
@@ -167,7 +201,7 @@ impl<B: Backend> Pass<'_, B> {
     }
 
     /// x = the tokens' embeddings.
-    fn embed(&self, st: &mut State<B>, tokens: &[u32]) {
+    pub(super) fn embed(&self, st: &mut State<B>, tokens: &[u32]) {
         let (b, spec, program) = (self.backend, self.spec, self.active.program(Site::Embed));
         b.resize(&mut st.x, tokens.len() * spec.hidden_size);
         let table = program.weight.as_deref().unwrap_or(&self.weights.embed);
@@ -185,16 +219,32 @@ impl<B: Backend> Pass<'_, B> {
 
     /// Runs the `m` rows x through all layers.
     fn layers(&self, st: &mut State<B>, m: usize, pos: usize) {
+        self.rope_tables(st, m, pos);
+        for index in 0..self.active.layers.len() {
+            self.layer(st, index, m, pos);
+        }
+        self.output_norm(st, m);
+    }
+
+    /// The rotations of positions `pos..pos + m`.
+    pub(super) fn rope_tables(&self, st: &mut State<B>, m: usize, pos: usize) {
         let (b, spec) = (self.backend, self.spec);
         b.rope_table(&spec.rope, pos, m, &mut st.rope);
         if let Some(local) = &spec.rope_local {
             b.rope_table(local, pos, m, &mut st.rope_local);
         }
-        for (i, &of_base) in self.active.layers.iter().enumerate() {
-            let layer = &self.weights.layers[of_base];
-            self.attention(st, layer, i, m, pos);
-            self.mlp(st, layer, i, m);
-        }
+    }
+
+    /// Runs the `m` rows x through layer `index`.
+    pub(super) fn layer(&self, st: &mut State<B>, index: usize, m: usize, pos: usize) {
+        let layer = &self.weights.layers[self.active.layers[index]];
+        self.attention(st, layer, index, m, pos);
+        self.mlp(st, layer, index, m);
+    }
+
+    /// The final hidden states of the `m` rows x.
+    pub(super) fn output_norm(&self, st: &mut State<B>, m: usize) {
+        let (b, spec) = (self.backend, self.spec);
         b.resize(&mut st.normed, m * spec.hidden_size);
         let norm = self.active.norm(Site::OutputNorm, &self.weights.output_norm);
         b.rms_norm(&st.x, norm, spec.norm_eps, &mut st.normed);
@@ -230,12 +280,18 @@ impl<B: Backend> Pass<'_, B> {
             m,
             &mut st.work,
         );
+        if let Some(tape) = &mut st.tape {
+            b.copy(&st.normed, &mut tape.attn_normed);
+        }
         if let (Some(q_norm), Some(k_norm)) = (&layer.q_norm, &layer.k_norm) {
+            if let Some(tape) = &mut st.tape {
+                b.copy(&st.q, &mut tape.q_raw);
+                b.copy(&st.k, &mut tape.k_raw);
+            }
             b.rms_norm_inplace(&mut st.q, self.norm(index, Part::QNorm, q_norm), spec.norm_eps);
             b.rms_norm_inplace(&mut st.k, self.norm(index, Part::KNorm, k_norm), spec.norm_eps);
         }
-        let window = spec.windows[self.active.layers[index]];
-        let rope = if spec.rope_local.is_some() && window.is_some() {
+        let rope = if self.has_local_rope(index) {
             &st.rope_local
         } else {
             &st.rope
@@ -245,20 +301,14 @@ impl<B: Backend> Pass<'_, B> {
         let kv = &mut st.kv[index];
         b.kv_write(&st.k, spec.kv_width(), pos, kv.capacity, &mut kv.k);
         b.kv_write(&st.v, spec.kv_width(), pos, kv.capacity, &mut kv.v);
-        let facts = Attention {
-            heads: spec.n_heads,
-            kv_heads: spec.n_kv_heads,
-            head_dim: spec.head_dim,
-            scale: spec.attn_scale,
-            softcap: spec.attn_softcap,
-            window,
-            capacity: kv.capacity,
-            pos,
-        };
+        let facts = self.attention_facts(index, kv.capacity, pos);
         b.resize(&mut st.attended, m * spec.q_width());
         b.attention(&facts, &st.q, &kv.k, &kv.v, &mut st.attended);
         self.linear([(&layer.o, &mut st.projected)], index, &st.attended, m, &mut st.work);
         if let Some(norm) = &layer.attn_post_norm {
+            if let Some(tape) = &mut st.tape {
+                b.copy(&st.projected, &mut tape.attn_out);
+            }
             b.rms_norm_inplace(
                 &mut st.projected,
                 self.norm(index, Part::AttnPostNorm, norm),
@@ -266,6 +316,29 @@ impl<B: Backend> Pass<'_, B> {
             );
         }
         b.add(&mut st.x, &st.projected);
+        if let Some(tape) = &mut st.tape {
+            b.copy(&st.x, &mut tape.mid);
+        }
+    }
+
+    /// Whether layer `index` has the rotations of local attention.
+    pub(super) fn has_local_rope(&self, index: usize) -> bool {
+        self.spec.rope_local.is_some() && self.spec.windows[self.active.layers[index]].is_some()
+    }
+
+    /// The facts of attention in layer `index`, for queries from `pos` on.
+    pub(super) fn attention_facts(&self, index: usize, capacity: usize, pos: usize) -> Attention {
+        let spec = self.spec;
+        Attention {
+            heads: spec.n_heads,
+            kv_heads: spec.n_kv_heads,
+            head_dim: spec.head_dim,
+            scale: spec.attn_scale,
+            softcap: spec.attn_softcap,
+            window: spec.windows[self.active.layers[index]],
+            capacity,
+            pos,
+        }
     }
 
     /// x += post_norm(down(act(gate h) * up h)), h = norm(x)
@@ -281,9 +354,19 @@ impl<B: Backend> Pass<'_, B> {
             m,
             &mut st.work,
         );
+        if let Some(tape) = &mut st.tape {
+            b.copy(&st.gate, &mut tape.gate);
+            if layer.ffn_post_norm.is_none() {
+                // Nobody asks for what comes out.
+                return b.gated(spec.act, &mut st.gate, &st.up);
+            }
+        }
         b.gated(spec.act, &mut st.gate, &st.up);
         self.linear([(&layer.down, &mut st.projected)], index, &st.gate, m, &mut st.work);
         if let Some(norm) = &layer.ffn_post_norm {
+            if let Some(tape) = &mut st.tape {
+                return b.copy(&st.projected, &mut tape.mlp_out);
+            }
             b.rms_norm_inplace(
                 &mut st.projected,
                 self.norm(index, Part::FfnPostNorm, norm),
@@ -294,7 +377,7 @@ impl<B: Backend> Pass<'_, B> {
     }
 
     /// A norm's weights in layer `index`, whose base has `base`.
-    fn norm<'s>(&'s self, index: usize, part: Part, base: &'s B::Vector) -> &'s B::Vector {
+    pub(super) fn norm<'s>(&'s self, index: usize, part: Part, base: &'s B::Vector) -> &'s B::Vector {
         self.active.norm(Site::Layer(index, part), base)
     }
 
@@ -329,7 +412,7 @@ impl<B: Backend> Pass<'_, B> {
     }
 
     /// Linear maps `to`, of layer `index`, of the `m` rows x.
-    fn linear<const N: usize>(
+    pub(super) fn linear<const N: usize>(
         &self,
         to: [(&Linear<B>, &mut B::Buf); N],
         index: usize,

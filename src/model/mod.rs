@@ -7,8 +7,11 @@
 
 pub mod arch;
 pub mod backend;
+mod backprop;
+mod backward;
 pub mod cache;
 pub mod cpu;
+mod cpu_backprop;
 pub mod decoder;
 pub mod gemma2;
 pub mod gemma3;

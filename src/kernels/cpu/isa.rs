@@ -72,6 +72,55 @@ pub(crate) struct Isa {
     pub fetch: fn(bytes: &[u8], soon: bool),
     /// Unnormalized attention: see [`AttentionPart`].
     pub attention: unsafe fn(part: AttentionPart),
+    /// A product of two matrices in f32: see [`Product`].
+    pub product: unsafe fn(p: Product),
+    /// What [`gated`](Self::gated) makes of gradients: of h = act(gate) * up and dh, `d_gate` and `d_up`. Equal lengths.
+    pub gated_back: unsafe fn(act: Act, gate: &[f32], up: &[f32], dh: &[f32], d_gate: &mut [f32], d_up: &mut [f32]),
+    /// x = exp(x - highest); returns the sum.
+    pub exps: unsafe fn(x: &mut [f32], highest: f32) -> f32,
+}
+
+/// y[t][j] = (or +=) the sum over c of x[t][c] w[c][j]: unlike the weights of the forward pass the right factor lies as it is summed, a row
+/// for each c, which is what gradients need; the left one may lie in any order.
+pub(crate) struct Product<'a> {
+    /// Element c of row t at `t * x_row + c * x_col`.
+    pub x: &'a [f32],
+    pub x_row: usize,
+    pub x_col: usize,
+    /// Row c at `c * pitch`, at least `columns` long.
+    pub w: &'a [f32],
+    pub pitch: usize,
+    /// Terms of a sum.
+    pub depth: usize,
+    /// Rows of x and y.
+    pub rows: usize,
+    /// Columns of w and y.
+    pub columns: usize,
+    /// Row and column `at` of it is the first. Nobody else uses this part.
+    pub y: Out<'a>,
+    pub at: (usize, usize),
+    /// += instead of =.
+    pub add: bool,
+}
+
+impl Product<'_> {
+    /// Panics unless all that is read is there.
+    pub fn check(&self) {
+        if self.rows == 0 || self.columns == 0 {
+            return;
+        }
+        let last = |n: usize| n.saturating_sub(1);
+        assert!(
+            self.depth == 0
+                || self.x.len() > last(self.rows) * self.x_row + last(self.depth) * self.x_col
+                    && self.w.len() >= last(self.depth) * self.pitch + self.columns,
+            "product: a factor is too short"
+        );
+        assert!(
+            self.at.0 + self.rows <= self.y.m() && self.at.1 + self.columns <= self.y.n(),
+            "product: the result is too small"
+        );
+    }
 }
 
 /// One unit of attention: some query rows of all heads that share some kv heads, against some keys.

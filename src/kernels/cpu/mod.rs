@@ -16,6 +16,7 @@ mod avx512;
 #[cfg(target_arch = "x86_64")]
 mod avxvnni;
 mod awaited;
+mod backward;
 mod crossovers;
 mod isa;
 mod kv_buf;
@@ -35,6 +36,7 @@ use std::sync::Arc;
 pub use acts::{Acts, ActsSize, PARTNERS, Partner, Readers, partner};
 use adapters::Fetched;
 pub use adapters::{Finish, Updates};
+pub use backward::Strided;
 pub use panels::Panels;
 pub use types::{Act, Attention, KvBuf, LowRank, Precision, RopeTable, Weight, pairs};
 

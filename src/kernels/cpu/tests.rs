@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use super::*;
 
 mod attention;
+mod backward;
 mod elementwise;
 mod matmul;
 

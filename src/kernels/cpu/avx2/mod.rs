@@ -4,6 +4,7 @@
 //! `unsafe fn` and [`isa::choose`](super::isa::choose) hands it out only if the CPU has them.
 
 mod attention;
+mod backward;
 pub(super) mod decode;
 mod dense;
 mod elementwise;
@@ -37,6 +38,9 @@ pub(crate) static ISA: Isa = Isa {
     codes: panels::codes,
     fetch: panels::fetch,
     attention: attention::attention,
+    product: backward::product,
+    gated_back: backward::gated_back,
+    exps: backward::exps,
 };
 
 fn available() -> bool {

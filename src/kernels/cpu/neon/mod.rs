@@ -8,6 +8,7 @@
 //! intrinsics for (f16 conversion, `sdot`, `smmla`, prefetch) are one line of assembly each, in [`lanes`] and [`dot`].
 
 mod attention;
+mod backward;
 mod decode;
 mod dense;
 pub(super) mod dot;
@@ -66,5 +67,8 @@ const fn isa(name: &'static str, available: fn() -> bool, matmul_int: MatmulInt,
         codes,
         fetch: lanes::fetch,
         attention: attention::attention,
+        product: backward::product,
+        gated_back: backward::gated_back,
+        exps: backward::exps,
     }
 }

@@ -1,6 +1,7 @@
 //! The scalar level: what every kernel means, in plain loops. The oracle of all other levels.
 
 mod attention;
+mod backward;
 mod elementwise;
 mod matmul;
 mod norm;
@@ -30,4 +31,7 @@ pub(crate) static ISA: Isa = Isa {
     codes: panels::portable_codes,
     fetch: |_, _| (),
     attention: attention::attention,
+    product: backward::product,
+    gated_back: backward::gated_back,
+    exps: backward::exps,
 };

@@ -1,0 +1,304 @@
+//! Gradients: products against f64, the rest against differences of the f64 formula of the forward operation.
+
+use super::*;
+use crate::quant::BlockFormat;
+
+/// (f(x + h) - f(x - h)) / 2h in f64 for each element of x.
+fn differences(x: &[f32], f: &dyn Fn(&[f64]) -> f64) -> Vec<f64> {
+    const H: f64 = 1e-5;
+    let mut x: Vec<f64> = x.iter().map(|v| f64::from(*v)).collect();
+    (0..x.len())
+        .map(|i| {
+            let here = x[i];
+            x[i] = here + H;
+            let more = f(&x);
+            x[i] = here - H;
+            let less = f(&x);
+            x[i] = here;
+            (more - less) / (2.0 * H)
+        })
+        .collect()
+}
+
+fn dot(a: &[f64], b: &[f32]) -> f64 {
+    a.iter().zip(b).map(|(a, b)| a * f64::from(*b)).sum()
+}
+
+fn largest(x: &[f64]) -> f64 {
+    x.iter().fold(1e-3, |m, v| m.max(v.abs()))
+}
+
+#[test]
+fn products_match_f64() {
+    // Sums of up to 700 products in order: the error grows with the sum of magnitudes.
+    const BOUND: f64 = 1e-5;
+    let mut random = Random::new(21);
+    for cpu in levels(2).iter() {
+        for (rows, depth, n) in [
+            (1, 1, 1),
+            (5, 3, 7),
+            (6, 16, 16),
+            (13, 700, 33),
+            (50, 64, 130),
+            (97, 33, 64),
+        ] {
+            let (x, w) = (random.activations(rows * depth), random.activations(depth * n));
+            let old = random.activations(rows * n);
+            for (turned, add) in [(false, false), (false, true), (true, false), (true, true)] {
+                let mut y = old.clone();
+                let x_of = |t: usize, c: usize| if turned { x[c * rows + t] } else { x[t * depth + c] };
+                let strided = if turned {
+                    Strided::turned(&x, rows)
+                } else {
+                    Strided::rows(&x, depth)
+                };
+                cpu.multiply(strided, depth, &w, n, &mut y, add);
+                let (mut expected, mut size) = (Vec::new(), Vec::new());
+                for t in 0..rows {
+                    for j in 0..n {
+                        let terms = (0..depth).map(|c| f64::from(x_of(t, c)) * f64::from(w[c * n + j]));
+                        let before = if add { f64::from(old[t * n + j]) } else { 0.0 };
+                        expected.push(terms.clone().sum::<f64>() + before);
+                        size.push(terms.map(f64::abs).sum::<f64>() + before.abs());
+                    }
+                }
+                close(cpu.isa(), &y, &expected, |i| size[i], BOUND);
+            }
+        }
+    }
+}
+
+#[test]
+fn weights_lead_back_as_f64_says() {
+    const BOUND: f64 = 1e-5;
+    let mut random = Random::new(22);
+    for (format, n, k) in [
+        (BlockFormat::F32, 40, 24),
+        (BlockFormat::F16, 33, 100),
+        (BlockFormat::Q4_0, 300, 64),
+        (BlockFormat::Q4_1, 70, 96),
+        (BlockFormat::Q8_0, 65, 160),
+        (BlockFormat::Q4_K, 30, 512),
+        (BlockFormat::Q6_K, 67, 256),
+    ] {
+        let values = random.activations(n * k);
+        let mut data = vec![0; n * format.bytes_for(k).unwrap()];
+        format.quantize(&values, None, &mut data).unwrap();
+        let mut w = vec![0.0; n * k];
+        format.dequantize(&data, &mut w);
+        let weight = Weight {
+            format,
+            rows: n,
+            cols: k,
+            data: &data,
+        };
+        for m in [1, 7, 200] {
+            let dy = random.activations(m * n);
+            let old = random.activations(m * k);
+            let (mut expected, mut size) = (Vec::new(), Vec::new());
+            for t in 0..m {
+                for c in 0..k {
+                    let terms = (0..n).map(|r| f64::from(dy[t * n + r]) * f64::from(w[r * k + c]));
+                    expected.push(terms.clone().sum::<f64>() + f64::from(old[t * k + c]));
+                    size.push(terms.map(f64::abs).sum::<f64>() + f64::from(old[t * k + c]).abs());
+                }
+            }
+            for threads in [1, 3] {
+                for cpu in levels(threads).iter() {
+                    let mut dx = old.clone();
+                    cpu.matmul_back(weight, &dy, &mut dx, true);
+                    close(cpu.isa(), &dx, &expected, |i| size[i], BOUND);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn norms_lead_back_as_differences_say() {
+    const BOUND: f64 = 1e-4;
+    let mut random = Random::new(23);
+    for n in [1, 5, 64] {
+        let (x, w, dy) = (
+            random.activations(2 * n),
+            random.activations(n),
+            random.activations(2 * n),
+        );
+        let eps = 1e-3;
+        let norm = |x: &[f64], w: &[f64]| -> f64 {
+            let rows = x.chunks(n).map(|row| {
+                let mean = row.iter().map(|v| v * v).sum::<f64>() / n as f64;
+                let r = 1.0 / (mean + f64::from(eps)).sqrt();
+                row.iter().zip(w).map(|(v, w)| v * r * w).collect::<Vec<_>>()
+            });
+            dot(&rows.flatten().collect::<Vec<_>>(), &dy)
+        };
+        let wide = |v: &[f32]| v.iter().map(|v| f64::from(*v)).collect::<Vec<_>>();
+        let expected = differences(&x, &|x| norm(x, &wide(&w)));
+        let expected_w = differences(&w, &|w| norm(&wide(&x), w));
+        for cpu in levels(2).iter() {
+            let (mut dx, mut dw) = (vec![0.0; 2 * n], vec![0.0; n]);
+            cpu.rms_norm_back(&x, &w, eps, &dy, &mut dx, Some(&mut dw));
+            // Of a single element the two terms, each about 1, cancel.
+            close(cpu.isa(), &dx, &expected, |_| largest(&expected).max(1e-2), BOUND);
+            close(cpu.isa(), &dw, &expected_w, |_| largest(&expected_w), BOUND);
+        }
+    }
+}
+
+#[test]
+fn gates_lead_back_as_differences_say() {
+    const BOUND: f64 = 1e-5;
+    let mut random = Random::new(24);
+    for n in [1, 7, 8, 40] {
+        let gate: Vec<f32> = (0..n).map(|_| 4.0 * random.unit()).collect();
+        let (up, dh) = (random.activations(n), random.activations(n));
+        for act in [Act::Silu, Act::GeluTanh] {
+            let h = |gate: &[f64], up: &[f64]| -> f64 {
+                let of = |g: f64| match act {
+                    Act::Silu => g / (1.0 + (-g).exp()),
+                    Act::GeluTanh => {
+                        let inner = std::f64::consts::FRAC_2_PI.sqrt() * (g + 0.044715 * g * g * g);
+                        0.5 * g * (1.0 + inner.tanh())
+                    }
+                };
+                dot(&gate.iter().zip(up).map(|(g, u)| of(*g) * u).collect::<Vec<_>>(), &dh)
+            };
+            let wide = |v: &[f32]| v.iter().map(|v| f64::from(*v)).collect::<Vec<_>>();
+            let (by_gate, by_up) = (
+                differences(&gate, &|g| h(g, &wide(&up))),
+                differences(&up, &|u| h(&wide(&gate), u)),
+            );
+            for cpu in levels(2).iter() {
+                let (mut d_gate, mut d_up) = (vec![0.0; n], vec![0.0; n]);
+                cpu.gated_back(act, &gate, &up, &dh, &mut d_gate, &mut d_up);
+                close(cpu.isa(), &d_gate, &by_gate, |_| largest(&by_gate), BOUND);
+                close(cpu.isa(), &d_up, &by_up, |_| largest(&by_up), BOUND);
+            }
+        }
+    }
+}
+
+#[test]
+fn losses_lead_back_as_differences_say() {
+    const BOUND: f64 = 1e-5;
+    let mut random = Random::new(25);
+    for vocab in [1, 5, 8, 71] {
+        let logits: Vec<f32> = (0..3 * vocab).map(|_| 6.0 * random.unit()).collect();
+        let targets = [0, vocab as u32 / 2, vocab as u32 - 1];
+        for softcap in [None, Some(4.0f32)] {
+            let losses = |x: &[f64]| -> Vec<f64> {
+                let capped = |v: f64| softcap.map_or(v, |cap| f64::from(cap) * (v / f64::from(cap)).tanh());
+                let rows = x.chunks(vocab).zip(targets);
+                rows.map(|(row, t)| {
+                    let sum: f64 = row.iter().map(|v| capped(*v).exp()).sum();
+                    sum.ln() - capped(row[t as usize])
+                })
+                .collect()
+            };
+            let expected = differences(&logits, &|x| 0.25 * losses(x).iter().sum::<f64>());
+            let wide: Vec<f64> = logits.iter().map(|v| f64::from(*v)).collect();
+            for cpu in levels(2).iter() {
+                let (mut d, mut found) = (logits.clone(), [0.0; 3]);
+                if let Some(cap) = softcap {
+                    cpu.softcap(&mut d, cap);
+                }
+                cpu.cross_entropy(&mut d, &targets, softcap, 0.25, &mut found);
+                close(cpu.isa(), &found, &losses(&wide), |_| 1.0, BOUND);
+                close(cpu.isa(), &d, &expected, |_| largest(&expected), BOUND);
+            }
+        }
+    }
+    for cpu in levels(1).iter() {
+        let mut loss = [0.0];
+        cpu.cross_entropy(&mut [f32::NAN, 1.0], &[1], None, 1.0, &mut loss);
+        assert!(loss[0].is_nan(), "{}", cpu.isa());
+    }
+}
+
+#[test]
+fn attention_leads_back_as_differences_say() {
+    const BOUND: f64 = 2e-5;
+    let mut random = Random::new(26);
+    for (heads, kv_heads, dim, m, pos, window, softcap) in [
+        (1, 1, 8, 5, 0, None, None),
+        (4, 2, 4, 9, 3, None, None),
+        (3, 1, 6, 11, 0, Some(4), None),
+        (2, 2, 8, 7, 2, Some(3), Some(1.5f32)),
+        (2, 1, 4, 70, 1, Some(66), None),
+    ] {
+        let n = pos + m;
+        let a = Attention {
+            heads,
+            kv_heads,
+            head_dim: dim,
+            scale: 0.7,
+            softcap,
+            window,
+            capacity: n,
+            pos,
+        };
+        let q: Vec<f32> = (0..m * heads * dim).map(|_| random.unit()).collect();
+        let k: Vec<f32> = (0..n * kv_heads * dim).map(|_| random.unit()).collect();
+        let v: Vec<f32> = (0..n * kv_heads * dim).map(|_| random.unit()).collect();
+        let d_out: Vec<f32> = (0..q.len()).map(|_| random.unit()).collect();
+        let forward = |q: &[f64], k: &[f64], v: &[f64]| -> f64 {
+            let mut sum = 0.0;
+            for t in 0..m {
+                for h in 0..heads {
+                    let kv = h / (heads / kv_heads);
+                    let at = |j: usize| (j * kv_heads + kv) * dim;
+                    let q_at = (t * heads + h) * dim;
+                    let scores = a.visible(t).map(|j| {
+                        let s: f64 = (0..dim).map(|i| q[q_at + i] * k[at(j) + i]).sum::<f64>() * 0.7f32 as f64;
+                        softcap
+                            .map_or(s, |cap| f64::from(cap) * (s / f64::from(cap)).tanh())
+                            .exp()
+                    });
+                    let p: Vec<f64> = scores.collect();
+                    let total: f64 = p.iter().sum();
+                    for (j, p) in a.visible(t).zip(p) {
+                        for i in 0..dim {
+                            sum += p / total * v[at(j) + i] * f64::from(d_out[q_at + i]);
+                        }
+                    }
+                }
+            }
+            sum
+        };
+        let wide = |v: &[f32]| v.iter().map(|v| f64::from(*v)).collect::<Vec<_>>();
+        // Of the last case, which is about blocks of rows, a part.
+        let some = |x: &[f32], f: &dyn Fn(&[f64]) -> f64| -> Vec<(usize, f64)> {
+            let step = (x.len() / 60).max(1);
+            let mut x = wide(x);
+            (0..x.len())
+                .step_by(step)
+                .map(|i| {
+                    let here = x[i];
+                    x[i] = here + 1e-5;
+                    let more = f(&x);
+                    x[i] = here - 1e-5;
+                    let less = f(&x);
+                    x[i] = here;
+                    (i, (more - less) / 2e-5)
+                })
+                .collect()
+        };
+        let expected = [
+            some(&q, &|q| forward(q, &wide(&k), &wide(&v))),
+            some(&k, &|k| forward(&wide(&q), k, &wide(&v))),
+            some(&v, &|v| forward(&wide(&q), &wide(&k), v)),
+        ];
+        for cpu in levels(2).iter() {
+            let (mut dq, mut dk, mut dv) = (vec![0.0; q.len()], vec![0.0; k.len()], vec![0.0; v.len()]);
+            let (keys, values) = (KvBuf::F32(k.clone()), KvBuf::F32(v.clone()));
+            cpu.attention_back(&a, &q, &keys, &values, &d_out, &mut dq, &mut dk, &mut dv);
+            for (found, expected) in [&dq, &dk, &dv].into_iter().zip(&expected) {
+                let size = expected.iter().fold(1e-3f64, |m, (_, e)| m.max(e.abs()));
+                let found: Vec<f32> = expected.iter().map(|(i, _)| found[*i]).collect();
+                let expected: Vec<f64> = expected.iter().map(|(_, e)| *e).collect();
+                close(cpu.isa(), &found, &expected, |_| size, BOUND);
+            }
+        }
+    }
+}
