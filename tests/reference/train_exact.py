@@ -96,14 +96,17 @@ def regulariser(model):
     return model(ids, labels=torch.full_like(ids, -100), num_items_in_batch=1).loss
 
 
-def gradients(model):
-    """The gradients under the keys of the tensors in the file, in float32, by saving a model whose values they are. It is useless after."""
-    grads = {name: p.grad for name, p in trained(model).items()}
+def as_saved(model, values):
+    """Values of the trained tensors, by name, as float32 under the keys of the file: a model with these values, saved. It is useless after."""
     with torch.no_grad():
         for t in [*model.parameters(), *model.buffers()]:
             if t.is_floating_point():
                 t.fill_(float("nan"))
         for name, p in trained(model).items():
-            p.data = grads[name].clone()  # not copied: the factors of a tied LoRA are one tensor with two gradients
+            p.data = values[name].clone()  # not copied: the factors of a tied LoRA are one tensor with two gradients
     state = get_peft_model_state_dict(model, save_embedding_layers=False)
-    return {key: t.detach().float().contiguous().clone() for key, t in state.items() if not t.isnan().all()}
+    return {key: t.detach().float().contiguous().clone() for key, t in sorted(state.items()) if not t.isnan().all()}
+
+
+def gradients(model):
+    return as_saved(model, {name: p.grad for name, p in trained(model).items()})

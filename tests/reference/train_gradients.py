@@ -1,6 +1,6 @@
 """Makes tests/data/train/<model>/<case>: adapters to be trained, a batch, its loss, and the gradient of every trained tensor.
 
-    OMP_NUM_THREADS=1 python tests/reference/train_gradients.py                   all models, from empty folders
+    OMP_NUM_THREADS=1 python tests/reference/train_gradients.py                   all models
     OMP_NUM_THREADS=1 python tests/reference/train_gradients.py MODEL [NAME...]   this model, only cases that start with a NAME
 
 Oracle: PEFT and torch's backward in float64 (train_exact.py says where not), every sequence run on its own. The loss is the mean over all
@@ -126,7 +126,7 @@ def make(model, name):
           f"{max(apart.values()):.0e} of a tensor's largest; {len(saved) - len(grads)} of {len(saved)} tensors not trained"
           + (f"; {count} trained values, {kept} of them saved" if count != kept else ""), flush=True)
     assert max(apart.values()) < 1e-3, max(apart, key=apart.get)
-    save_file(dict(sorted(grads.items())), os.path.join(folder, "gradients.safetensors"))
+    save_file(grads, os.path.join(folder, "gradients.safetensors"))
     rows = [{"tokens": tokens, "learn": learn, "nll": float(s)} for (tokens, learn), s in zip(sequences, sums)]
     record = {"model": f"../../../tiny/{model}/model.gguf", "method": peft_model.peft_config["default"].peft_type.value, "name": name,
               "sequences": rows, "loss": float(loss)} | ({"regulariser": float(more)} if case.regularised else {})
