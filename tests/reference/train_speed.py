@@ -64,8 +64,8 @@ def main():
     timed = seconds[1:]
     print(json.dumps({"model": args.gguf, "seq": args.seq, "batch": args.batch, "rank": args.rank, "threads": args.threads,
                       "parameters": sum(p.numel() for p in params), "tokens_per_second": args.batch * args.seq * len(timed) / sum(timed),
-                      "seconds": timed, "first_seconds": seconds[0], "loading_mib": loading, "loaded_mib": loaded, "peak_mib": peak(), "losses": losses,
-                      "versions": gguf_hf.versions()}))
+                      "seconds": timed, "first_seconds": seconds[0], "loading_mib": loading, "loaded_mib": loaded, "peak_mib": peak(),
+                      "losses": losses, "versions": gguf_hf.versions()}))
 
 
 if __name__ == "__main__":
