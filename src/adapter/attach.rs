@@ -557,6 +557,17 @@ fn check(site: Site, form: &Form, (cols, rows): (usize, usize)) -> Result<()> {
     Ok(())
 }
 
+/// The numbers of a tensor with a row for each output of `site`, moved from the order of a model's file to Hugging Face's.
+pub fn rows_to_hf_order(spec: &Spec, site: Site, rows: usize, values: &mut Vec<f32>) {
+    if let (true, Site::Layer(_, Part::Q | Part::K)) = (spec.permuted_qk, site) {
+        let stored = std::mem::take(values);
+        let width = stored.len() / rows.max(1);
+        for row in 0..rows {
+            values.extend_from_slice(&stored[interleaved_row(row, spec.head_dim) * width..][..width]);
+        }
+    }
+}
+
 /// Where the converter of llama-family files (`LlamaModel.permute` in convert_hf_to_gguf.py) puts a row of q or k: the two
 /// halves of a head become neighbours, so that RoPE on (2i, 2i+1) does what the checkpoint's RoPE on (i, i + half) did.
 fn interleaved_row(row: usize, head_dim: usize) -> usize {

@@ -5,6 +5,7 @@ use super::forms::{Form, LowRank};
 use crate::error::{Error, Result};
 use crate::model::Site;
 use crate::model::backend::Backend;
+use crate::model::backprop::Backprop;
 
 /// What a tensor is to its form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -139,6 +140,17 @@ impl<B: Backend> Trained<B> {
         let form = TrainedForm::new(b, form).map_err(|e| e.item(site.gguf_name()))?;
         self.sites[site.index()].push(form);
         Ok(())
+    }
+
+    /// Sets all gradients to zero.
+    pub fn zero(&mut self, b: &B)
+    where
+        B: Backprop,
+    {
+        for t in self.sites.iter_mut().flatten().flat_map(|f| &mut f.tensors) {
+            let len = b.read(&t.values).len();
+            b.zeros(&mut t.grad, len);
+        }
     }
 
     /// The forms at a site.

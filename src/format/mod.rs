@@ -24,4 +24,4 @@ pub use mapping::{LoadMode, Mapping};
 pub use metadata::{Metadata, ValueRef, ValueType};
 pub use peft::PeftFolder;
 pub use safetensors::{Dtype, SafeTensors, TensorView};
-pub use safetensors_write::{AdapterTensor, write_peft_folder};
+pub use safetensors_write::{AdapterTensor, adapter_bytes, write_peft_folder};

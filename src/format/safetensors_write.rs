@@ -74,6 +74,17 @@ fn write_files(
     Ok([file, config])
 }
 
+/// The contents of the two files, as [`write_peft_folder`] writes them.
+///
+/// # Errors
+/// As there, but for the system's.
+pub fn adapter_bytes(config: &Map<String, Value>, tensors: &[AdapterTensor<'_>]) -> Result<(Vec<u8>, Vec<u8>)> {
+    let config = serde_json::to_vec(config).map_err(|e| Error::usage(format!("not a JSON object: {e}")))?;
+    let mut bytes = Vec::new();
+    write_tensors(&mut bytes, Path::new(TENSORS), tensors)?;
+    Ok((config, bytes))
+}
+
 /// Writes a safetensors file; errors call it `path`.
 fn write_tensors(out: &mut impl Write, path: &Path, tensors: &[AdapterTensor<'_>]) -> Result<()> {
     let io = |e| Error::io(path, "cannot write", &e);

@@ -7,8 +7,8 @@
 
 pub mod arch;
 pub mod backend;
-mod backprop;
-mod backward;
+pub mod backprop;
+pub mod backward;
 pub mod cache;
 pub mod cpu;
 mod cpu_backprop;

@@ -138,7 +138,7 @@ impl Model {
     }
 
     /// The weights on the device.
-    pub(super) fn weights(&self) -> &Weights<Cpu> {
+    pub(crate) fn weights(&self) -> &Weights<Cpu> {
         &self.0.weights
     }
 

@@ -1,0 +1,135 @@
+//! Oracle: PEFT and torch in f64 (tests/reference/train_gradients.py): the loss of a batch and its gradient by every trained tensor, for every
+//! method that Graft trains, on tiny models of three architectures.
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use common::*;
+use graft::format::{LoadMode, SafeTensors};
+use graft::kernels::Precision;
+use graft::train::{Example, Learner, Parameters};
+use graft::{ErrorKind, Model};
+use serde_json::Value;
+
+/// Of the largest element of a tensor. PEFT itself in f32 is up to 2e-5 away from f64.
+const BOUND: f32 = 1e-4;
+
+fn cases() -> Vec<PathBuf> {
+    let mut cases = Vec::new();
+    for model in std::fs::read_dir(data().join("train")).unwrap() {
+        for case in std::fs::read_dir(model.unwrap().path()).unwrap() {
+            let case = case.unwrap().path();
+            if case.join("batch.json").is_file() {
+                cases.push(case);
+            }
+        }
+    }
+    cases.sort();
+    cases
+}
+
+fn examples(batch: &Value) -> Vec<Example> {
+    let sequences = batch["sequences"].as_array().unwrap();
+    let learn = |s: &Value| {
+        s["learn"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|l| l.as_bool().unwrap())
+            .collect()
+    };
+    sequences
+        .iter()
+        .map(|s| Example::new(ids(&s["tokens"]), learn(s)).unwrap())
+        .collect()
+}
+
+fn model_of(case: &Path, batch: &Value) -> Model {
+    Model::open(case.join(batch["model"].as_str().unwrap())).unwrap()
+}
+
+/// The largest error of a gradient, as a share of the largest element of its tensor; `None` for a method that is not trained yet.
+fn check(case: &Path) -> Result<Option<f32>, String> {
+    let batch = json(&case.join("batch.json"));
+    let model = model_of(case, &batch);
+    let parameters = Parameters::open(case).map_err(|e| e.to_string())?;
+    let mut learner = match Learner::new(&model, parameters, 64, Precision::Exact) {
+        Ok(learner) => learner,
+        Err(e) if e.kind() == ErrorKind::Unsupported => return Ok(None),
+        Err(e) => return Err(e.to_string()),
+    };
+    let examples = examples(&batch);
+    let n: usize = examples.iter().map(Example::targets).sum();
+    let (sum, learnt) = learner
+        .gradients(&examples, 1.0 / n as f32)
+        .map_err(|e| e.to_string())?;
+    assert_eq!(learnt, n);
+    let oracle: f64 = batch["sequences"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|s| s["nll"].as_f64().unwrap())
+        .sum();
+    if (sum / oracle - 1.0).abs() > 1e-5 {
+        return Err(format!("loss {sum}, oracle {oracle}"));
+    }
+    let (again, _) = learner.loss(&examples).map_err(|e| e.to_string())?;
+    if (again / sum - 1.0).abs() > 1e-6 {
+        return Err(format!("loss {sum} with gradients, {again} without"));
+    }
+    let oracle = SafeTensors::open(&case.join("gradients.safetensors"), LoadMode::Read).unwrap();
+    let mut worst = (0.0f32, String::new());
+    for t in oracle.tensors() {
+        let Some(p) = learner.parameters().get(t.name) else {
+            return Err(format!("no tensor {}", t.name));
+        };
+        if !p.trained {
+            return Err(format!("{} has no gradient", t.name));
+        }
+        let expected = t.to_f32().unwrap();
+        assert_eq!(expected.len(), p.grad.len(), "{}", t.name);
+        let largest = expected.iter().fold(0.0f32, |m, v| m.max(v.abs()));
+        for (ours, oracle) in p.grad.iter().zip(&expected) {
+            let error = (ours - oracle).abs() / largest;
+            if error > worst.0 || error.is_nan() {
+                worst = (error, format!("{}: {ours} for {oracle}", t.name));
+            }
+        }
+    }
+    for p in learner.parameters().all() {
+        if p.trained && oracle.tensors().all(|t| t.name != p.key) {
+            return Err(format!("{} is not trained by PEFT", p.key));
+        }
+    }
+    match worst.0 <= BOUND {
+        true => Ok(Some(worst.0)),
+        false => Err(format!("error {:.1e} of {}", worst.0, worst.1)),
+    }
+}
+
+#[test]
+fn gradients_match_peft() {
+    let (mut failed, mut trained, mut not_yet) = (Vec::new(), 0, Vec::new());
+    let mut worst: BTreeMap<String, f32> = BTreeMap::new();
+    for case in cases() {
+        let name = case.file_name().unwrap().display().to_string();
+        let model = case.parent().unwrap().file_name().unwrap().display().to_string();
+        match check(&case) {
+            Ok(Some(error)) => {
+                let worst = worst.entry(name).or_default();
+                *worst = worst.max(error);
+                trained += 1;
+            }
+            Ok(None) => not_yet.push(format!("{model}/{name}")),
+            Err(e) => failed.push(format!("{model}/{name}: {e}")),
+        }
+    }
+    for (name, error) in &worst {
+        println!("{name:24} largest error {error:.1e}");
+    }
+    println!("{trained} cases; not trained yet: {}", not_yet.join(", "));
+    assert!(failed.is_empty(), "{} failed:\n{}", failed.len(), failed.join("\n"));
+    assert!(trained >= 30, "only {trained} cases");
+}
