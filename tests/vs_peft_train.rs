@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use common::*;
 use graft::format::{LoadMode, SafeTensors};
 use graft::kernels::Precision;
-use graft::train::{Example, Learner, Parameters};
+use graft::train::{Example, Learner, Optimizer, Parameters, Schedule, TrainOptions, Trainer};
 use graft::{ErrorKind, Model};
 use serde_json::Value;
 
@@ -132,4 +132,88 @@ fn gradients_match_peft() {
     println!("{trained} cases; not trained yet: {}", not_yet.join(", "));
     assert!(failed.is_empty(), "{} failed:\n{}", failed.len(), failed.join("\n"));
     assert!(trained >= 30, "only {trained} cases");
+}
+
+/// The last digits of what six steps of an optimizer make of a tensor, as a share of its largest element. Torch in f32 is up to 3e-6 away
+/// from f64.
+const STEPS_BOUND: f32 = 2e-5;
+
+#[test]
+fn optimizers_go_the_way_of_torch() {
+    let folder = data().join("train/llama-tied");
+    let names = ["adamw", "accumulate", "linear", "dora", "loraplus", "sgd", "lion"];
+    for name in names {
+        let case = json(&folder.join(format!("steps-{name}.json")));
+        let number = |key: &str| case[key].as_f64().map(|v| v as f32);
+        let pair = |v: &Value| (v[0].as_f64().unwrap() as f32, v[1].as_f64().unwrap() as f32);
+        let options = TrainOptions {
+            steps: case["steps"].as_array().unwrap().len(),
+            lr: number("lr").unwrap(),
+            schedule: Schedule::named(case["schedule"].as_str().unwrap()).unwrap(),
+            warmup: case["warmup"].as_u64().unwrap() as usize,
+            optimizer: match case["optimizer"].as_str().unwrap() {
+                "AdamW" => Optimizer::AdamW {
+                    betas: pair(&case["betas"]),
+                    eps: number("eps").unwrap(),
+                    eight_bits: false,
+                },
+                "SGD" => Optimizer::Sgd {
+                    momentum: number("momentum").unwrap(),
+                },
+                "Lion" => Optimizer::Lion {
+                    betas: pair(&case["betas"]),
+                },
+                other => panic!("{other}"),
+            },
+            weight_decay: number("weight_decay").unwrap(),
+            clip: number("clip"),
+            lora_plus: number("loraplus"),
+            seq: 64,
+            precision: Precision::Exact,
+        };
+        let model = model_of(&folder, &case);
+        let start = Parameters::open(&folder.join(case["start"].as_str().unwrap())).unwrap();
+        let lr = options.lr;
+        let mut trainer = Trainer::new(&model, start, options).unwrap();
+        let batches = case["data"].as_array().unwrap();
+        for step in case["steps"].as_array().unwrap() {
+            let batch: Vec<Example> = ids(&step["batches"])
+                .iter()
+                .flat_map(|i| examples(&serde_json::json!({"sequences": batches[*i as usize]})))
+                .collect();
+            let report = trainer.step(&batch).unwrap();
+            for (what, ours, oracle) in [
+                ("loss", report.loss, &step["loss"]),
+                ("norm", report.grad_norm, &step["grad_norm"]),
+            ] {
+                let oracle = oracle.as_f64().unwrap();
+                assert!(
+                    (ours / oracle - 1.0).abs() < 1e-4,
+                    "{name} step {}: {what} {ours}, oracle {oracle}",
+                    report.step
+                );
+            }
+            assert!((f64::from(report.lr) - step["lr"][0].as_f64().unwrap()).abs() < 1e-6 * f64::from(lr));
+            assert!(!report.skipped);
+        }
+        let path = folder.join(case["final"].as_str().unwrap());
+        let oracle = SafeTensors::open(&path, LoadMode::Read).unwrap();
+        let (mut worst, mut flips) = (0.0f32, 0);
+        for t in oracle.tensors() {
+            let ours = &trainer.learner().parameters().get(t.name).unwrap().values;
+            let expected = t.to_f32().unwrap();
+            let largest = expected.iter().fold(0.0f32, |m, v| m.max(v.abs()));
+            for (ours, oracle) in ours.iter().zip(&expected) {
+                let error = (ours - oracle).abs();
+                // The sign of a sum that is nearly zero may be the other one.
+                if name == "lion" && (error - 2.0 * lr).abs() < 0.1 * lr {
+                    flips += 1;
+                    continue;
+                }
+                worst = worst.max(error / largest);
+            }
+        }
+        println!("{name:20} largest error {worst:.1e}, {flips} flips");
+        assert!(worst <= STEPS_BOUND && flips <= 2, "{name}: {worst:.1e}, {flips} flips");
+    }
 }

@@ -1,10 +1,19 @@
 //! Training: a new adapter from the user's own data, on the quantized base as it runs.
+//!
+//! [`Parameters`] are an adapter's tensors. A [`Learner`] puts them on a model, by the same way as a saved adapter, and gives loss and
+//! gradients of [`Example`]s ([`crate::model::backward`]; `pull`: from forms to tensors). A [`Trainer`] changes them step by step.
 
 mod example;
 mod learner;
+mod optim;
 mod parameters;
 mod pull;
+mod schedule;
+mod trainer;
 
 pub use example::Example;
 pub use learner::Learner;
+pub use optim::Optimizer;
 pub use parameters::{Parameter, Parameters};
+pub use schedule::Schedule;
+pub use trainer::{StepReport, TrainOptions, Trainer};

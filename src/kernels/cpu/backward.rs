@@ -30,7 +30,7 @@ impl<'a> Strided<'a> {
     }
 
     /// From column `first` on.
-    pub fn from_column(self, first: usize) -> Self {
+    fn columns_from(self, first: usize) -> Self {
         Strided {
             x: &self.x[(first * self.col).min(self.x.len())..],
             ..self
@@ -38,7 +38,7 @@ impl<'a> Strided<'a> {
     }
 
     /// From row `first` on.
-    fn from_row(self, first: usize) -> Self {
+    fn rows_from(self, first: usize) -> Self {
         Strided {
             x: &self.x[(first * self.row).min(self.x.len())..],
             ..self
@@ -75,7 +75,7 @@ impl Cpu {
                 let step = (PIECE / COLUMNS).max(1);
                 for c in (0..depth.max(1)).step_by(step) {
                     let p = Product {
-                        x: x.from_row(row).from_column(c).x,
+                        x: x.rows_from(row).columns_from(c).x,
                         x_row: x.row,
                         x_col: x.col,
                         w: &w[(c * n + column).min(w.len())..],

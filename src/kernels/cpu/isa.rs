@@ -25,6 +25,10 @@ pub(crate) type MatmulInt = unsafe fn(w: Weight, acts: &Acts, y: Out, rows: Rang
 pub(crate) type PanelOf =
     unsafe fn(w: &[f32], n: usize, x: &[f32], tokens: usize, y: Out, at: (usize, usize), how: How);
 
+/// See [`Isa::gated_back`].
+pub(crate) type GatedBack =
+    unsafe fn(act: Act, gate: &[f32], up: &[f32], dh: &[f32], d_gate: &mut [f32], d_up: &mut [f32]);
+
 /// See [`Isa::codes`].
 pub(crate) type CodesOf = unsafe fn(p: Codes, panels: Range<usize>, x: Records, y: Out, column: usize, how: How);
 
@@ -75,7 +79,7 @@ pub(crate) struct Isa {
     /// A product of two matrices in f32: see [`Product`].
     pub product: unsafe fn(p: Product),
     /// What [`gated`](Self::gated) makes of gradients: of h = act(gate) * up and dh, `d_gate` and `d_up`. Equal lengths.
-    pub gated_back: unsafe fn(act: Act, gate: &[f32], up: &[f32], dh: &[f32], d_gate: &mut [f32], d_up: &mut [f32]),
+    pub gated_back: GatedBack,
     /// x = exp(x - highest); returns the sum.
     pub exps: unsafe fn(x: &mut [f32], highest: f32) -> f32,
 }
