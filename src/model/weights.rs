@@ -108,6 +108,19 @@ impl<B: Backend> Layer<B> {
         }
     }
 
+    /// The norm `part`; `None` for a linear map, and where the model has no such norm.
+    pub fn norm(&self, part: Part) -> Option<&B::Vector> {
+        match part {
+            Part::AttnNorm => Some(&self.attn_norm),
+            Part::QNorm => self.q_norm.as_ref(),
+            Part::KNorm => self.k_norm.as_ref(),
+            Part::AttnPostNorm => self.attn_post_norm.as_ref(),
+            Part::FfnNorm => Some(&self.ffn_norm),
+            Part::FfnPostNorm => self.ffn_post_norm.as_ref(),
+            _ => None,
+        }
+    }
+
     /// The linear map `part`; `None` for a norm.
     pub fn linear(&self, part: Part) -> Option<&Linear<B>> {
         Some(match part {

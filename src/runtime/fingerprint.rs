@@ -16,15 +16,15 @@ const PLACE_BYTES: usize = 8;
 
 /// FNV-1a with 64 bits over words of four bytes. Any change of one word changes it, for each step is a bijection; it is
 /// no protection against somebody who means harm.
-pub(super) struct Digest(u64);
+pub(crate) struct Digest(u64);
 
 impl Digest {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Digest(0xcbf2_9ce4_8422_2325)
     }
 
     /// Adds `bytes`; an end that is no whole word is filled up with zeros.
-    pub(super) fn add(&mut self, bytes: &[u8]) {
+    pub(crate) fn add(&mut self, bytes: &[u8]) {
         let mut step =
             |word| self.0 = (self.0 ^ u64::from(u32::from_le_bytes(word))).wrapping_mul(0x0000_0100_0000_01b3);
         let (words, rest) = bytes.as_chunks::<4>();
@@ -36,7 +36,7 @@ impl Digest {
         }
     }
 
-    pub(super) fn value(&self) -> u64 {
+    pub(crate) fn value(&self) -> u64 {
         self.0
     }
 

@@ -20,6 +20,7 @@ pub use cancel::Cancel;
 pub use count::ParameterCount;
 pub use divergence::Divergence;
 pub use embed::Pooling;
+pub(crate) use fingerprint::Digest;
 pub use generate::{Finish, GenerateOptions, Generated, Generation, Timings, generate};
 pub use merge::{MergeOptions, MergeReport, MergeType, MergedTensor};
 pub use model::{Adapter, LoadOptions, Model};

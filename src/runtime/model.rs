@@ -143,7 +143,7 @@ impl Model {
     }
 
     /// What tells this model's numbers from another's, made at the first call.
-    pub(super) fn fingerprint(&self) -> u64 {
+    pub(crate) fn fingerprint(&self) -> u64 {
         *self.0.fingerprint.get_or_init(|| fingerprint::of(self))
     }
 

@@ -3,12 +3,14 @@
 //! [`Parameters`] are an adapter's tensors. A [`Learner`] puts them on a model, by the same way as a saved adapter, and gives loss and
 //! gradients of [`Example`]s ([`crate::model::backward`]; `pull`: from forms to tensors). A [`Trainer`] changes them step by step.
 
+mod checkpoint;
 mod example;
 mod learner;
 mod optim;
 mod parameters;
 mod pull;
 mod schedule;
+mod start;
 mod trainer;
 
 pub use example::Example;
@@ -16,4 +18,5 @@ pub use learner::Learner;
 pub use optim::Optimizer;
 pub use parameters::{Parameter, Parameters};
 pub use schedule::Schedule;
+pub use start::{Init, NewAdapter, Targets, methods};
 pub use trainer::{StepReport, TrainOptions, Trainer};

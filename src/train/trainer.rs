@@ -3,6 +3,8 @@
 use std::path::Path;
 use std::time::Instant;
 
+use serde_json::{Map, Value, json};
+
 use super::Example;
 use super::learner::Learner;
 use super::optim::{Kept, Optimizer, Rates, norm};
@@ -76,6 +78,27 @@ impl TrainOptions {
         Ok(())
     }
 
+    /// All that a resumed training must have alike.
+    pub(super) fn facts(&self) -> Map<String, Value> {
+        // As text: a number that was written and read again need not be the same in the last digit.
+        let optimizer = format!("{:?}", self.optimizer);
+        let precision = format!("{:?}", self.precision);
+        let text = |v: Option<f32>| json!(v.map(|v| v.to_string()));
+        let facts = [
+            ("steps", json!(self.steps)),
+            ("lr", text(Some(self.lr))),
+            ("schedule", json!(self.schedule.name())),
+            ("warmup", json!(self.warmup)),
+            ("optimizer", json!(optimizer)),
+            ("weight_decay", text(Some(self.weight_decay))),
+            ("clip", text(self.clip)),
+            ("lora_plus", text(self.lora_plus)),
+            ("seq", json!(self.seq)),
+            ("precision", json!(precision)),
+        ];
+        facts.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
+    }
+
     /// Learning rate and decay of a tensor, as PEFT's `create_loraplus_optimizer` groups them.
     fn of(&self, p: &Parameter) -> (f32, f32) {
         let Some(ratio) = self.lora_plus else {
@@ -145,6 +168,29 @@ impl Trainer {
             step: 0,
             skipped: (0, 0),
         })
+    }
+
+    /// One that has come as far as `step`.
+    pub(super) fn at(
+        model: &Model,
+        parameters: Parameters,
+        options: TrainOptions,
+        kept: Vec<Option<Kept>>,
+        step: usize,
+        skipped: usize,
+    ) -> Result<Self> {
+        let new = Self::new(model, parameters, options)?;
+        Ok(Trainer {
+            kept,
+            step,
+            skipped: (skipped, 0),
+            ..new
+        })
+    }
+
+    /// What the optimizer keeps, by tensor.
+    pub(super) fn kept(&self) -> &[Option<Kept>] {
+        &self.kept
     }
 
     /// One step: the mean loss of all learnt tokens of `batch` goes down.
