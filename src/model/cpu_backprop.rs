@@ -28,15 +28,17 @@ impl Backprop for Cpu {
             .time(work, || Cpu::multiply(self, strided, depth, w, n, y, add));
     }
 
-    fn matmul_back(&self, w: &CpuWeight, dy: &Vec<f32>, dx: &mut Vec<f32>, _precision: Precision) {
+    fn matmul_back(&self, w: &CpuWeight, dy: &Vec<f32>, dx: &mut Vec<f32>, precision: Precision) {
         let work = Work {
             op: "matmul_back",
             macs: dy.len() * w.cols(),
             bytes: w.bytes().len(),
             ..Work::default()
         };
-        self.times()
-            .time(work, || Cpu::matmul_back(self, w.view(), dy, dx, true));
+        self.times().time(work, || match precision {
+            Precision::Exact => Cpu::matmul_back(self, w.view(), dy, dx, true),
+            Precision::Fast => Cpu::matmul_back_int(self, w.view(), dy, dx),
+        });
     }
 
     fn rms_norm_back(

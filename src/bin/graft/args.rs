@@ -1,6 +1,7 @@
 //! What can be typed. The doc comments are the help texts.
 
 mod adapters;
+mod train;
 
 use std::path::PathBuf;
 
@@ -10,6 +11,7 @@ use graft::kernels::Precision;
 use graft::runtime::SamplerOptions;
 
 pub use adapters::{CombineArgs, ExportLoraArgs, FactorType, MergeArgs, ToLoraArgs};
+pub use train::{TrainArgs, TrainOptionArgs};
 
 /// Text from quantized language models, with PEFT adapters put on as they are.
 #[derive(Parser)]
@@ -25,6 +27,7 @@ Examples:
   graft batch -m model.gguf in.jsonl -o out.jsonl
   graft inspect model.gguf
   graft combine -a ./a@0.7 -a ./b@0.3 --type svd -o ./mix
+  graft train -m model.gguf --data train.jsonl -o ./my-lora
 
 `graft COMMAND -h` shows a command's options and examples. Data goes to stdout, words to stderr.
 Exit codes: 0 done, 1 bad data or a failed read or write, 2 wrong usage, 130 Ctrl-C."
@@ -58,6 +61,8 @@ pub enum Command {
     ExportLora(ExportLoraArgs),
     /// Write an adapter of another method as a plain LoRA that PEFT loads
     ToLora(ToLoraArgs),
+    /// Train an adapter on your own data
+    Train(TrainArgs),
     /// Measure speed beside this machine's limits
     Bench(BenchArgs),
 }

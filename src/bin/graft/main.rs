@@ -1,5 +1,5 @@
 //! The command line: `graft run`, `chat`, `batch`, `logits`, `perplexity`, `tokenize`, `inspect`,
-//! `combine`, `merge`, `export-lora`, `to-lora`, `bench`.
+//! `combine`, `merge`, `export-lora`, `to-lora`, `train`, `bench`.
 //!
 //! stdout carries data only, words go to stderr. Exit codes: 0 done, 1 data (a file, a disk, a model), 2 usage, 130 Ctrl-C.
 
@@ -22,6 +22,7 @@ mod perplexity;
 mod progress;
 mod run;
 mod tokenize;
+mod train;
 
 use std::process::ExitCode;
 
@@ -44,6 +45,7 @@ fn main() -> ExitCode {
         Command::Merge(a) => merge::run(&a),
         Command::ExportLora(a) => convert::export_lora(&a),
         Command::ToLora(a) => convert::to_lora(&a),
+        Command::Train(a) => train::run(&a),
         Command::Bench(a) => bench::run(&a),
     };
     output::exit_code(done)

@@ -30,6 +30,11 @@ impl Progress {
         }))
     }
 
+    /// Says it in other words.
+    pub fn say(&self, what: &str) {
+        self.0.bar.set_message(what.to_string());
+    }
+
     /// How much is done, 0 to 1.
     pub fn set(&self, share: f32) {
         let bar = &self.0.bar;

@@ -78,6 +78,9 @@ pub(crate) struct Isa {
     pub attention: unsafe fn(part: AttentionPart),
     /// A product of two matrices in f32: see [`Product`].
     pub product: unsafe fn(p: Product),
+    /// 32 rows of w from `row` on, turned, in Q8_0: column `column + c` times [`LIFT`](super::backward::LIFT) as the block at `c * stride` of `out`,
+    /// for `columns` columns, whole blocks of w.
+    pub turn: unsafe fn(w: Weight, row: usize, column: usize, columns: usize, out: &mut [u8], stride: usize),
     /// What [`gated`](Self::gated) makes of gradients: of h = act(gate) * up and dh, `d_gate` and `d_up`. Equal lengths.
     pub gated_back: GatedBack,
     /// x = exp(x - highest); returns the sum.

@@ -4,6 +4,7 @@
 
 use std::ops::Range;
 
+use super::super::backward::{highest, lanes};
 use super::super::isa::Product;
 use super::super::types::{KvBuf, Out};
 use super::super::{Attention, Cpu, scratch};
@@ -175,10 +176,11 @@ impl Cpu {
                     p[..mine.start].fill(0.0);
                     p[mine.end..].fill(0.0);
                     let p = &mut p[mine];
-                    let highest = p.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+                    let highest = highest(p);
                     // SAFETY: the level fits the CPU.
                     let sum = unsafe { (self.isa.exps)(p, highest) };
-                    p.iter_mut().for_each(|p| *p /= sum);
+                    let share = 1.0 / sum;
+                    p.iter_mut().for_each(|p| *p *= share);
                 }
                 scores(d_out, values.turned, dp);
                 // dv += P^T do.
@@ -191,7 +193,7 @@ impl Cpu {
                     dim,
                 );
                 for (t, (p, dp)) in p.chunks_exact(count).zip(dp.chunks_exact_mut(count)).enumerate() {
-                    let along: f32 = p.iter().zip(&*dp).map(|(p, d)| p * d).sum();
+                    let along = lanes(p, dp);
                     for (p, d) in p.iter().zip(dp.iter_mut()) {
                         *d = p * (*d - along) * a.scale;
                     }

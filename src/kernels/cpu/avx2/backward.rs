@@ -2,9 +2,13 @@
 
 use std::arch::x86_64::*;
 
+use super::dense::eight_rows;
 use super::lanes::{exp, load, store, sum};
+use crate::kernels::cpu::acts::BLOCK;
+use crate::kernels::cpu::backward::{Q8_0_BYTES, q8_block};
 use crate::kernels::cpu::isa::Product;
-use crate::kernels::cpu::types::Act;
+use crate::kernels::cpu::scratch;
+use crate::kernels::cpu::types::{Act, Weight};
 
 /// Rows of a tile: 6 x 16 sums, 2 vectors of the right factor and 1 element of the left fill the 16 registers.
 const ROWS: usize = 6;
@@ -130,4 +134,29 @@ pub(super) fn exps(x: &mut [f32], highest: f32) -> f32 {
     store(&mut tail, last);
     rest.copy_from_slice(&tail[..rest.len()]);
     sum(added) + rest.iter().sum::<f32>()
+}
+
+/// # Safety
+/// As [`Isa::turn`](crate::kernels::cpu::isa::Isa::turn).
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(super) unsafe fn turn(w: Weight, row: usize, column: usize, columns: usize, out: &mut [u8], stride: usize) {
+    // As many columns as fit the first-level cache beside what they are made of.
+    const COLUMNS: usize = 256;
+    let bytes = w.row_bytes();
+    scratch::with_f32(BLOCK * COLUMNS, |turned| {
+        for from in (0..columns).step_by(COLUMNS) {
+            let count = COLUMNS.min(columns - from);
+            for eight in (0..BLOCK).step_by(8) {
+                let blocks = &w.data[(row + eight) * bytes..][..8 * bytes];
+                eight_rows(&w, blocks, column + from, count, &mut turned[eight..], BLOCK);
+            }
+            for (c, turned) in turned.chunks_exact(BLOCK).enumerate().take(count) {
+                let half = |v: f32| {
+                    let half = _mm_cvtps_ph(_mm_set_ss(v), _MM_FROUND_TO_NEAREST_INT);
+                    _mm_extract_epi16(half, 0) as u16
+                };
+                q8_block(turned, half, &mut out[(from + c) * stride..][..Q8_0_BYTES]);
+            }
+        }
+    });
 }

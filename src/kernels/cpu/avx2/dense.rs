@@ -234,7 +234,7 @@ unsafe fn few<const T: usize>(w: Weight, acts: &Acts, y: Out, add: bool, rows: R
 /// `out[c * pitch + r]` = column `start + c` of row r of `blocks`, 8 rows of w or what stands for them; `count` columns, whole blocks.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-fn eight_rows(w: &Weight, blocks: &[u8], start: usize, count: usize, out: &mut [f32], pitch: usize) {
+pub(super) fn eight_rows(w: &Weight, blocks: &[u8], start: usize, count: usize, out: &mut [f32], pitch: usize) {
     let stride = w.row_bytes();
     let bytes = |len: usize| w.format.bytes_for(len).unwrap_or(usize::MAX);
     assert!(blocks.len() >= 7 * stride + bytes(start) + bytes(count) && out.len() >= (count - 1) * pitch + 8);

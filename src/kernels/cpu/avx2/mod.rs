@@ -39,6 +39,7 @@ pub(crate) static ISA: Isa = Isa {
     fetch: panels::fetch,
     attention: attention::attention,
     product: backward::product,
+    turn: backward::turn,
     gated_back: backward::gated_back,
     exps: backward::exps,
 };

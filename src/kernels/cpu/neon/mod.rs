@@ -68,6 +68,7 @@ const fn isa(name: &'static str, available: fn() -> bool, matmul_int: MatmulInt,
         fetch: lanes::fetch,
         attention: attention::attention,
         product: backward::product,
+        turn: backward::turn,
         gated_back: backward::gated_back,
         exps: backward::exps,
     }

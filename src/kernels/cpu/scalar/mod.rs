@@ -10,6 +10,8 @@ mod rope;
 
 use super::isa::Isa;
 use super::panels;
+#[cfg(target_arch = "aarch64")]
+pub(super) use backward::turn;
 #[cfg(test)]
 pub(super) use matmul::unpack;
 
@@ -32,6 +34,7 @@ pub(crate) static ISA: Isa = Isa {
     fetch: |_, _| (),
     attention: attention::attention,
     product: backward::product,
+    turn: backward::turn,
     gated_back: backward::gated_back,
     exps: backward::exps,
 };

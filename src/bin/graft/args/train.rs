@@ -1,0 +1,129 @@
+//! What can be typed behind `graft train`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use serde::Deserialize;
+
+/// `graft train`
+#[derive(Args)]
+#[command(after_help = "\
+DATA is JSON Lines, each line one of {\"text\"}, {\"prompt\", \"completion\"} (the completion is learnt) or {\"messages\"} (what the
+assistant says is learnt, through the model's chat template), or a plain .txt file. The folder that is written loads in PEFT, and with -a in Graft.
+A stopped training (Ctrl-C, a crash) goes on with --resume and the same options, to the same result bit for bit.
+Examples:
+  graft train -m model.gguf --data train.jsonl -o ./my-lora
+  graft train -m model.gguf --data train.jsonl --eval eval.jsonl -o ./my-lora --r 16 --alpha 32 --epochs 3 --lr 1e-4
+  graft train -m model.gguf --data notes.txt -o ./notes --targets q_proj,v_proj --steps 200 --seq 256
+  graft train --config train.toml -m model.gguf --data train.jsonl -o ./my-lora
+--json prints an object for each step, and one at the end, instead of a progress bar.")]
+pub struct TrainArgs {
+    /// The model to train on: a GGUF file
+    #[arg(short, long, value_name = "M.gguf")]
+    pub model: PathBuf,
+    /// What to learn from
+    #[arg(long, value_name = "FILE")]
+    pub data: PathBuf,
+    /// What to measure on, and learn nothing from
+    #[arg(long, value_name = "FILE")]
+    pub eval: Option<PathBuf>,
+    /// The folder to write
+    #[arg(short, long, value_name = "DIR")]
+    pub output: PathBuf,
+    /// Options from a TOML file, by the same names; the command line comes first
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Go on from the last checkpoint in the folder
+    #[arg(long)]
+    pub resume: bool,
+    /// Print a JSON object a step, and one at the end
+    #[arg(long)]
+    pub json: bool,
+    /// Threads to compute with [default: one per physical core]
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub threads: Option<u16>,
+    #[command(flatten)]
+    pub options: TrainOptionArgs,
+}
+
+/// What may also stand in the file of `--config`.
+#[derive(Args, Deserialize, Default, Clone)]
+#[serde(deny_unknown_fields, default)]
+#[command(next_help_heading = "Training")]
+pub struct TrainOptionArgs {
+    /// lora, rslora, dora, ia3 or ln_tuning [default: lora]
+    #[arg(long, value_name = "METHOD")]
+    pub method: Option<String>,
+    /// Rank of the updates [default: 8]
+    #[arg(long, value_name = "N")]
+    pub r: Option<usize>,
+    /// Their scale is alpha / r [default: 16]
+    #[arg(long, value_name = "X")]
+    pub alpha: Option<f64>,
+    /// Which modules: all-linear, names separated by commas, or a regular expression of the whole path [default: all-linear]
+    #[arg(long, value_name = "WHICH")]
+    pub targets: Option<String>,
+    /// How updates begin: default or gaussian
+    #[arg(long, value_name = "HOW", conflicts_with = "init_from")]
+    pub init: Option<String>,
+    /// Begin with the adapter in this folder
+    #[arg(long, value_name = "DIR")]
+    pub init_from: Option<PathBuf>,
+    /// Times to go through the data [default: 3, unless --steps says otherwise]
+    #[arg(long, value_name = "N", conflicts_with = "steps")]
+    pub epochs: Option<u64>,
+    /// Steps in all
+    #[arg(long, value_name = "N")]
+    pub steps: Option<usize>,
+    /// Examples of a batch [default: 4]
+    #[arg(long, value_name = "N")]
+    pub batch: Option<usize>,
+    /// Batches of a step [default: 1]
+    #[arg(long, value_name = "N")]
+    pub accumulate: Option<usize>,
+    /// Tokens of an example at most [default: 512]
+    #[arg(long, value_name = "N")]
+    pub seq: Option<usize>,
+    /// Several examples in one sequence; each sees only itself
+    #[arg(long)]
+    pub packing: bool,
+    /// Learning rate [default: 2e-4]
+    #[arg(long, value_name = "X")]
+    pub lr: Option<f32>,
+    /// cosine, linear or constant [default: cosine]
+    #[arg(long, value_name = "HOW")]
+    pub schedule: Option<String>,
+    /// Steps that lead up to the learning rate [default: 3 % of all]
+    #[arg(long, value_name = "N")]
+    pub warmup: Option<usize>,
+    /// Share of itself that a number loses in a step of learning rate 1 [default: 0]
+    #[arg(long, value_name = "X")]
+    pub weight_decay: Option<f32>,
+    /// The most that the norm of the gradients may be; 0: whatever it is [default: 1]
+    #[arg(long, value_name = "X")]
+    pub clip: Option<f32>,
+    /// B of low-rank updates learns so many times faster (LoRA+; 16 is usual)
+    #[arg(long, value_name = "X")]
+    pub lora_plus: Option<f32>,
+    /// adamw, adamw8bit, sgd or lion [default: adamw]
+    #[arg(long, value_name = "WHICH")]
+    pub optimizer: Option<String>,
+    /// fast: integer products where the model's blocks have them; exact: f32 throughout [default: fast]
+    #[arg(long, value_name = "HOW")]
+    pub precision: Option<String>,
+    /// For all that is random [default: 42]
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+    /// Leave out bad lines of the data, and count them, instead of ending
+    #[arg(long)]
+    pub skip_bad: bool,
+    /// Steps between checkpoints [default: 50]
+    #[arg(long, value_name = "N")]
+    pub save_every: Option<usize>,
+    /// Steps between measurements on --eval [default: ten in all]
+    #[arg(long, value_name = "N")]
+    pub eval_every: Option<usize>,
+    /// End after so many measurements without a better one; the best is what is written
+    #[arg(long, value_name = "N", requires = "eval")]
+    pub early_stop: Option<usize>,
+}
