@@ -3,8 +3,8 @@
 //! The map of the house; imports point downwards only:
 //!
 //! * `capi`: all of it for C, behind the feature `capi`
-//! * [`runtime`]: a loaded [`Model`], its [`Session`]s (KV cache, active adapters), how the next token is chosen
 //! * [`train`]: data, loss, optimizer, checkpoints: a new adapter from examples
+//! * [`runtime`]: a loaded [`Model`], its [`Session`]s (KV cache, active adapters), how the next token is chosen
 //! * [`adapter`]: a PEFT folder, lowered to a few common forms and attached to a model's sites
 //! * [`model`]: metadata to a [`model::Spec`]; the one forward pass ([`model::decoder`]); one file an architecture
 //! * [`tokenizer`]: text to ids and back, chat templates

@@ -280,6 +280,11 @@ impl Tokenizer {
         self.0.rules.bos
     }
 
+    /// The token that texts of this model begin with: what [`EncodeOptions::add_bos_eos`] puts in front.
+    pub fn begin_token(&self) -> Option<u32> {
+        self.bos().filter(|_| self.0.rules.add_bos)
+    }
+
     /// The end-of-sequence id.
     pub fn eos(&self) -> Option<u32> {
         self.0.rules.eos

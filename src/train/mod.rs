@@ -4,6 +4,7 @@
 //! gradients of [`Example`]s ([`crate::model::backward`]; `pull`: from forms to tensors). A [`Trainer`] changes them step by step.
 
 mod checkpoint;
+pub mod data;
 mod example;
 mod learner;
 mod optim;
@@ -13,6 +14,7 @@ mod schedule;
 mod start;
 mod trainer;
 
+pub use data::{Arrangement, BatchOptions, Batches, Data, DataOptions};
 pub use example::Example;
 pub use learner::Learner;
 pub use optim::Optimizer;
