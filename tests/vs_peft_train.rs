@@ -19,7 +19,11 @@ const BOUND: f32 = 1e-4;
 fn cases() -> Vec<PathBuf> {
     let mut cases = Vec::new();
     for model in std::fs::read_dir(data().join("train")).unwrap() {
-        for case in std::fs::read_dir(model.unwrap().path()).unwrap() {
+        let model = model.unwrap().path();
+        if !model.is_dir() {
+            continue;
+        }
+        for case in std::fs::read_dir(model).unwrap() {
             let case = case.unwrap().path();
             if case.join("batch.json").is_file() {
                 cases.push(case);

@@ -34,7 +34,7 @@ impl Matrix {
             rows,
             cols,
             format: BlockFormat::F32,
-            bytes: values.iter().flat_map(|v| v.to_le_bytes()).collect(),
+            bytes: le_bytes(values),
         }
     }
 
@@ -74,7 +74,7 @@ impl Matrix {
             quantized => {
                 let mut values = vec![0.0; t.elements()];
                 quantized.dequantize(data, &mut values);
-                (BlockFormat::F32, values.iter().flat_map(|v| v.to_le_bytes()).collect())
+                (BlockFormat::F32, le_bytes(&values))
             }
         };
         Self::of_bytes(rows, cols, format, bytes).map_err(|e| e.file(gguf.path()).item(&t.name))
@@ -182,6 +182,15 @@ impl Matrix {
         let values = linalg::transpose(self.rows, self.cols, &self.to_f32());
         Matrix::from_f32(self.cols, self.rows, &values)
     }
+}
+
+/// The numbers in the order of a file; in one go, where an iterator of bytes would take each by itself.
+fn le_bytes(values: &[f32]) -> Arc<[u8]> {
+    let mut bytes = vec![0; size_of_val(values)];
+    for (out, v) in bytes.as_chunks_mut().0.iter_mut().zip(values) {
+        *out = v.to_le_bytes();
+    }
+    bytes.into()
 }
 
 /// The first number that is NaN or infinite: one whose exponent has all bits set.
