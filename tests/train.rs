@@ -45,6 +45,12 @@ fn start(model: &Model, method: &str) -> Parameters {
     .unwrap()
 }
 
+fn run(trainer: &mut Trainer, steps: std::ops::Range<u32>) {
+    for step in steps {
+        trainer.step(&batch(step)).unwrap();
+    }
+}
+
 fn values(trainer: &Trainer) -> Vec<u32> {
     let all = trainer.learner().parameters().all();
     all.iter().flat_map(|p| p.values.iter().map(|v| v.to_bits())).collect()
@@ -63,15 +69,15 @@ fn a_resumed_training_ends_bit_for_bit_where_an_uninterrupted_one_does() {
         let model = tiny(name);
         let options = options(optimizer, precision);
         let mut whole = Trainer::new(&model, start(&model, method), options.clone()).unwrap();
-        (0..8).for_each(|step| drop(whole.step(&batch(step)).unwrap()));
+        run(&mut whole, 0..8);
         for stop in [0, 1, 5] {
             let mut first = Trainer::new(&model, start(&model, method), options.clone()).unwrap();
-            (0..stop).for_each(|step| drop(first.step(&batch(step)).unwrap()));
+            run(&mut first, 0..stop);
             first.save_checkpoint(&path, &json!({"at": stop})).unwrap();
             let (mut second, place) = Trainer::resume(&model, options.clone(), &path).unwrap();
             assert_eq!(place, json!({"at": stop}));
             assert_eq!(second.steps_done(), stop as usize);
-            (stop..8).for_each(|step| drop(second.step(&batch(step)).unwrap()));
+            run(&mut second, stop..8);
             assert_eq!(values(&second), values(&whole), "{name} {method} after {stop}");
         }
     }
@@ -202,7 +208,8 @@ fn what_cannot_be_trained_is_refused_by_name() {
             Ok(_) => panic!("began"),
         }
     };
-    let cases: [(&dyn Fn(&mut NewAdapter), &str); 6] = [
+    type Change<'a> = &'a dyn Fn(&mut NewAdapter);
+    let cases: [(Change, &str); 6] = [
         (&|n| n.targets = Targets::parse("q_prj"), "q_proj"),
         (&|n| n.targets = Targets::parse("nothing.*"), "q_proj"),
         (&|n| n.targets = Targets::parse("(broken"), "regular expression"),

@@ -61,7 +61,7 @@ pub trait Backprop: Backend {
         dk: &mut Self::Buf,
         dv: &mut Self::Buf,
     );
-    /// The loss -ln softmax(row)[target] of each row of logits, which becomes the loss's gradient times `scale`, by the logits before
+    /// The loss -ln softmax(row)_target of each row of logits, which becomes the loss's gradient times `scale`, by the logits before
     /// their soft cap.
     fn cross_entropy(
         &self,

@@ -308,7 +308,7 @@ impl Cpu {
         });
     }
 
-    /// Of rows of logits, each with the token that should have followed: its loss -ln softmax(row)[target]; the row becomes the loss's
+    /// Of rows of logits, each with the token that should have followed: its loss -ln softmax(row)_target; the row becomes the loss's
     /// gradient times `scale`. `softcap` is what the logits have behind them, whose own input the gradient then is of.
     ///
     /// # Panics
