@@ -291,7 +291,7 @@ impl Cpu {
 }
 
 /// A sum of products in eight chains.
-fn lanes(a: &[f32], b: &[f32]) -> f32 {
+pub(super) fn lanes(a: &[f32], b: &[f32]) -> f32 {
     let mut sums = [0.0f32; 8];
     let ((a8, a_rest), (b8, b_rest)) = (a.as_chunks::<8>(), b.as_chunks::<8>());
     for (a, b) in a8.iter().zip(b8) {
