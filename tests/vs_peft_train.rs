@@ -64,6 +64,12 @@ fn check(case: &Path) -> Result<Option<f32>, String> {
         Err(e) if e.kind() == ErrorKind::Unsupported => return Ok(None),
         Err(e) => return Err(e.to_string()),
     };
+    // Of AdaLoRA's cases the config says the same, with and without.
+    let regulariser = batch["regulariser"].as_f64();
+    learner.regularise(regulariser.is_some());
+    if (learner.regulariser() - regulariser.unwrap_or(0.0)).abs() > 1e-6 {
+        return Err(format!("regulariser {}, oracle {regulariser:?}", learner.regulariser()));
+    }
     let examples = examples(&batch);
     let n: usize = examples.iter().map(Example::targets).sum();
     let (sum, learnt) = learner

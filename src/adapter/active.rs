@@ -242,6 +242,13 @@ impl<B: Backend> Active<B> {
         self.replaced_norm(site).unwrap_or(base)
     }
 
+    /// For each gate the index of the first of `tokens` that it lets through, where they are all of the text: where its sequence last begins;
+    /// none, if it stands nowhere.
+    pub fn gates_in(&self, tokens: &[u32]) -> Vec<usize> {
+        let last = |gate: &Vec<u32>| tokens.windows(gate.len().max(1)).rposition(|w| w == gate);
+        self.gates.iter().map(|gate| last(gate).unwrap_or(usize::MAX)).collect()
+    }
+
     /// Whether the same adapter stands before the first token (or none).
     pub fn same_prefix(&self, other: &Self) -> bool {
         match (&self.prefix, &other.prefix) {

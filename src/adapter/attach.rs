@@ -106,6 +106,17 @@ pub fn each_site<B: Backend>(
     run().map_err(|e: Error| e.file(file.path()))
 }
 
+/// The weights of the base's linear map at `site`, in the order of the Hugging Face module; nothing if there is no such map.
+pub fn base_weights<B: Backend>(backend: &B, spec: &Spec, weights: &Weights<B>, site: Site) -> Vec<f32> {
+    let model = Model {
+        backend,
+        spec,
+        weights,
+        layers: (0..spec.n_layers).collect(),
+    };
+    model.read_linear(site)
+}
+
 /// Moves the rows of forms on `site` from Hugging Face's order to that of a model's file.
 pub fn to_file_order(spec: &Spec, site: Site, form: &mut Form) {
     if let (true, Site::Layer(_, Part::Q | Part::K)) = (spec.permuted_qk, site) {

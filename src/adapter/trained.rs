@@ -1,16 +1,16 @@
 //! An adapter's forms as training sees them: numbers in f32, each with its gradient.
 
-use super::Lowered;
+use super::attach::PrefixOn;
 use super::forms::{Form, LowRank};
 use crate::error::{Error, Result};
-use crate::model::Site;
 use crate::model::backend::Backend;
 use crate::model::backprop::Backprop;
+use crate::model::{Part, Site};
 
 /// What a tensor is to its form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// A of a low-rank update, `[rank][in]`.
+    /// A of a low-rank update, `[rank][in]`; on the embedding turned, `[tokens][rank]`.
     A,
     /// B, `[out][rank]`.
     B,
@@ -22,16 +22,31 @@ pub enum Role {
     Magnitude,
     /// Factors of inputs or outputs.
     Factors,
+    /// Factors of outputs' partners.
+    PartnerFactors,
     /// A bias, `[out]`: added, or in place of the module's.
     Bias,
     /// In place of the module's weight.
     Weight,
+    /// Rows in place of those of single tokens.
+    Rows,
+    /// A whole update, `[out][in]`.
+    Dense,
+    /// The left factor of a Kronecker product.
+    W1,
+    /// The right one.
+    W2,
+    /// Blocks on a diagonal, `[blocks][size][size]`.
+    Blocks,
 }
 
 impl Role {
     /// Whether it has a row for each output.
-    pub fn by_output(self) -> bool {
-        matches!(self, Role::B | Role::Out | Role::Magnitude | Role::Factors | Role::Bias)
+    fn by_output(self) -> bool {
+        !matches!(
+            self,
+            Role::A | Role::Mid | Role::Rows | Role::W1 | Role::W2 | Role::Blocks
+        )
     }
 }
 
@@ -39,10 +54,13 @@ impl Role {
 pub struct Tensor<B: Backend> {
     /// What it is to the form.
     pub role: Role,
-    /// Its numbers.
+    /// Its numbers, where the way back reads them and the form does not hold them.
     pub values: B::Buf,
-    /// The gradient of the loss by them: a sum over all that was run since it was made.
+    /// The gradient of the loss by them: a sum over all that was run since it was zero. Empty if nobody wants it.
     pub grad: B::Buf,
+    /// Whether anybody wants it.
+    pub wanted: bool,
+    len: usize,
 }
 
 /// A form of one site, in the order of the model's file.
@@ -51,68 +69,121 @@ pub struct TrainedForm<B: Backend> {
     pub form: Form,
     /// Its tensors.
     pub tensors: Vec<Tensor<B>>,
-    /// A^T of a low-rank update, `[in][rank]`.
+    /// A^T of a low-rank update, `[in][rank]`; not on the embedding.
     pub turned: B::Buf,
 }
 
 impl<B: Backend> TrainedForm<B> {
-    /// `form` with gradients of zero.
-    ///
-    /// # Errors
-    /// One that has no way back yet.
-    pub fn new(b: &B, form: &Form) -> Result<Self> {
-        let mut tensors = Vec::new();
-        let mut turned = B::Buf::default();
-        let mut add = |role: Role, values: &[f32]| {
-            let mut tensor = Tensor {
-                role,
-                values: B::Buf::default(),
-                grad: B::Buf::default(),
-            };
-            b.write(values, &mut tensor.values);
-            b.write(&vec![0.0; values.len()], &mut tensor.grad);
-            tensors.push(tensor);
-        };
-        let mut low_rank = |l: &LowRank, add: &mut dyn FnMut(Role, &[f32])| {
-            add(Role::A, &l.a.to_f32());
-            add(Role::B, &l.b.to_f32());
-            l.mid.iter().for_each(|mid| add(Role::Mid, mid));
-            l.out.iter().for_each(|out| add(Role::Out, out));
-            b.write(&l.a.transposed().to_f32(), &mut turned);
+    /// `form` of `site`, with gradients of zero for the tensors that are `wanted`.
+    fn new(b: &B, site: Site, form: &Form, wanted: &dyn Fn(Role) -> bool) -> Result<Self> {
+        let mut new = TrainedForm {
+            form: form.clone(),
+            tensors: Vec::new(),
+            turned: B::Buf::default(),
         };
         match form {
-            Form::LowRank(l) => low_rank(l, &mut add),
+            Form::LowRank(l) | Form::InLowRank(l) => new.low_rank(b, site, l, wanted),
             Form::Dora(l, magnitude) => {
-                low_rank(l, &mut add);
-                add(Role::Magnitude, magnitude);
+                new.low_rank(b, site, l, wanted);
+                new.add(b, Role::Magnitude, magnitude, wanted);
             }
-            Form::InScale(v) | Form::OutScale(v) => add(Role::Factors, v),
-            Form::OutBias(v) | Form::Bias(v) => add(Role::Bias, v),
-            Form::Weight(m, _) => add(Role::Weight, &m.to_f32()),
-            other => {
-                let e = Error::unsupported("Graft does not train this yet");
-                return Err(e.found(other.name()));
+            Form::InScale(v) | Form::OutScale(v) | Form::OutScaleNoBias(v) => new.add(b, Role::Factors, v, wanted),
+            Form::OutBias(v) | Form::Bias(v) => new.add_empty(b, Role::Bias, v.len(), wanted),
+            Form::Weight(m, _) => new.add_empty(b, Role::Weight, m.len(), wanted),
+            Form::Rows(_, m) => new.add(b, Role::Rows, &m.to_f32(), wanted),
+            Form::Dense(m, _) => new.add_empty(b, Role::Dense, m.len(), wanted),
+            Form::Kron(k) => {
+                new.add(b, Role::W1, &k.w1.to_f32(), wanted);
+                new.add(b, Role::W2, &k.w2.to_f32(), wanted);
             }
+            Form::InBlocks(blocks) | Form::OutBlocks(blocks) => {
+                new.add_empty(b, Role::Blocks, blocks.blocks.len(), wanted);
+            }
+            Form::OutPairs(p) => {
+                new.add_empty(b, Role::Factors, p.f.len(), wanted);
+                new.add_empty(b, Role::PartnerFactors, p.h.len(), wanted);
+            }
+            Form::FromBase(_) => return Err(Error::internal("a form that was to be made from the base")),
         }
-        Ok(TrainedForm {
-            form: form.clone(),
-            tensors,
-            turned,
-        })
+        Ok(new)
     }
 
-    /// The tensor that is `role` to the form, if it has one.
-    pub fn tensor(&self, role: Role) -> Option<&Tensor<B>> {
-        self.tensors.iter().find(|t| t.role == role)
+    fn add(&mut self, b: &B, role: Role, values: &[f32], wanted: &dyn Fn(Role) -> bool) {
+        self.add_empty(b, role, values.len(), wanted);
+        if let Some(t) = self.tensors.last_mut() {
+            b.write(values, &mut t.values);
+        }
     }
 
-    /// Whether it adds to what its module gives, and no more.
-    pub fn is_sum(&self) -> bool {
+    /// A tensor whose numbers the way back does not read here.
+    fn add_empty(&mut self, b: &B, role: Role, len: usize, wanted: &dyn Fn(Role) -> bool) {
+        let mut tensor = Tensor {
+            role,
+            values: B::Buf::default(),
+            grad: B::Buf::default(),
+            wanted: wanted(role),
+            len,
+        };
+        if tensor.wanted {
+            b.write(&vec![0.0; len], &mut tensor.grad);
+        }
+        self.tensors.push(tensor);
+    }
+
+    fn low_rank(&mut self, b: &B, site: Site, l: &LowRank, wanted: &dyn Fn(Role) -> bool) {
+        if site == Site::Embed {
+            self.add_empty(b, Role::A, l.a.len(), wanted);
+        } else {
+            self.add(b, Role::A, &l.a.to_f32(), wanted);
+            b.write(&l.a.transposed().to_f32(), &mut self.turned);
+        }
+        self.add(b, Role::B, &l.b.to_f32(), wanted);
+        l.mid.iter().for_each(|mid| self.add(b, Role::Mid, mid, wanted));
+        l.out.iter().for_each(|out| self.add(b, Role::Out, out, wanted));
+    }
+
+    /// Whether it changes what goes into its module.
+    pub fn is_input(&self) -> bool {
+        matches!(self.form, Form::InScale(_) | Form::InBlocks(_) | Form::InLowRank(_))
+    }
+
+    /// Whether its way back reads what the module gave before it.
+    pub fn reads_output(&self) -> bool {
         matches!(
             self.form,
-            Form::LowRank(_) | Form::OutBias(_) | Form::Bias(_) | Form::Weight(..)
+            Form::OutScale(_) | Form::OutScaleNoBias(_) | Form::OutPairs(_) | Form::OutBlocks(_) | Form::Dora(..)
         )
     }
+
+    /// How many steps of its module's program on the output it is.
+    pub fn output_steps(&self) -> usize {
+        match self.form {
+            Form::Weight(..) | Form::Bias(_) => 0,
+            Form::Dora(..) => 2,
+            _ if self.is_input() => 0,
+            _ => 1,
+        }
+    }
+
+    /// Whether the numbers of a tensor have the order of the module's outputs, which a model's file may have changed.
+    pub fn by_output(&self, role: Role) -> bool {
+        role.by_output() && !self.is_input()
+    }
+
+    /// Whether anything of it is to have a gradient.
+    pub fn learns(&self) -> bool {
+        self.tensors.iter().any(|t| t.wanted)
+    }
+}
+
+/// The gradient by what stands before the first token.
+pub enum TrainedPrefix<B: Backend> {
+    /// Nothing does.
+    None,
+    /// Input embeddings, `[n][hidden_size]`.
+    Embeddings(B::Buf),
+    /// For each layer keys and values, `[n][kv_width]`, in the order of the model's file.
+    KeysAndValues(Vec<[B::Buf; 2]>),
 }
 
 /// All that an adapter trains.
@@ -121,6 +192,11 @@ pub struct Trained<B: Backend> {
     sites: Vec<Vec<TrainedForm<B>>>,
     /// Layers of the model under the adapter.
     n_layers: usize,
+    /// What stands before the first token.
+    pub prefix: TrainedPrefix<B>,
+    /// The token whose embedding never learns: it only fills up short sequences. In transformers' models that is the `padding_idx` of the
+    /// embedding, in PEFT's layers on it too (LoRA's A, saved tables, single rows); as an output the token learns as any other.
+    pub padding: Option<u32>,
 }
 
 impl<B: Backend> Trained<B> {
@@ -129,17 +205,34 @@ impl<B: Backend> Trained<B> {
         Trained {
             sites: std::iter::repeat_with(Vec::new).take(Site::count(n_layers)).collect(),
             n_layers,
+            prefix: TrainedPrefix::None,
+            padding: None,
         }
     }
 
-    /// Another form.
+    /// Another form, of whose tensors those that are `wanted` have gradients.
     ///
     /// # Errors
-    /// As [`TrainedForm::new`].
-    pub fn add(&mut self, b: &B, site: Site, form: &Form) -> Result<()> {
-        let form = TrainedForm::new(b, form).map_err(|e| e.item(site.gguf_name()))?;
+    /// `Internal`: a form that the base was to make others of.
+    pub fn add(&mut self, b: &B, site: Site, form: &Form, wanted: &dyn Fn(Role) -> bool) -> Result<()> {
+        let form = TrainedForm::new(b, site, form, wanted).map_err(|e| e.item(site.gguf_name()))?;
         self.sites[site.index()].push(form);
         Ok(())
+    }
+
+    /// Trains what stands before the first token.
+    pub fn add_prefix(&mut self, b: &B, prefix: &PrefixOn<B>) {
+        let zeros = |like: &B::Buf| {
+            let mut buf = B::Buf::default();
+            b.write(&vec![0.0; b.read(like).len()], &mut buf);
+            buf
+        };
+        self.prefix = match prefix {
+            PrefixOn::Embeddings(rows) => TrainedPrefix::Embeddings(zeros(rows)),
+            PrefixOn::KeysAndValues(layers) => {
+                TrainedPrefix::KeysAndValues(layers.iter().map(|(k, v)| [zeros(k), zeros(v)]).collect())
+            }
+        };
     }
 
     /// Sets all gradients to zero.
@@ -148,8 +241,18 @@ impl<B: Backend> Trained<B> {
         B: Backprop,
     {
         for t in self.sites.iter_mut().flatten().flat_map(|f| &mut f.tensors) {
-            let len = b.read(&t.values).len();
-            b.zeros(&mut t.grad, len);
+            if t.wanted {
+                b.zeros(&mut t.grad, t.len);
+            }
+        }
+        let zero = |grad: &mut B::Buf| {
+            let len = b.read(grad).len();
+            b.zeros(grad, len);
+        };
+        match &mut self.prefix {
+            TrainedPrefix::None => {}
+            TrainedPrefix::Embeddings(grad) => zero(grad),
+            TrainedPrefix::KeysAndValues(layers) => layers.iter_mut().flatten().for_each(zero),
         }
     }
 
@@ -158,35 +261,22 @@ impl<B: Backend> Trained<B> {
         &mut self.sites[site.index()]
     }
 
+    /// The same, to read.
+    pub fn forms(&self, site: Site) -> &[TrainedForm<B>] {
+        &self.sites[site.index()]
+    }
+
     /// The lowest layer that anything of is trained in: below it gradients need not go. The number of layers if there is none; `None` where
     /// gradients go to the embeddings.
     pub fn lowest_layer(&self) -> Option<usize> {
-        if !self.sites[Site::Embed.index()].is_empty() {
-            return None;
+        let learns = |site: Site| self.forms(site).iter().any(TrainedForm::learns);
+        match self.prefix {
+            TrainedPrefix::Embeddings(_) => return None,
+            TrainedPrefix::KeysAndValues(_) => return Some(0),
+            TrainedPrefix::None if learns(Site::Embed) => return None,
+            TrainedPrefix::None => {}
         }
-        let any = |layer: &usize| {
-            crate::model::Part::ALL
-                .iter()
-                .any(|part| !self.sites[Site::Layer(*layer, *part).index()].is_empty())
-        };
+        let any = |layer: &usize| Part::ALL.iter().any(|part| learns(Site::Layer(*layer, *part)));
         Some((0..self.n_layers).find(any).unwrap_or(self.n_layers))
     }
-}
-
-/// Whether an adapter can be trained as far as what is not a form says.
-///
-/// # Errors
-/// What Graft does not train yet.
-pub fn check(lowered: &Lowered) -> Result<()> {
-    let not = |what: &str| Err(Error::unsupported(format!("Graft does not train {what} yet")));
-    if lowered.prefix.is_some() {
-        return not("what stands before the text");
-    }
-    if lowered.layers.is_some() {
-        return not("repeated layers");
-    }
-    if lowered.invocation.is_some() {
-        return not("updates that begin at invocation tokens");
-    }
-    Ok(())
 }

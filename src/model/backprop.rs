@@ -2,6 +2,7 @@
 //!
 //! `dy` is the gradient of the loss by y. Operations that say "+=" add to what is there: gradients of what several readers read are sums.
 
+use crate::adapter::forms::{Blocks, Kron, Pairs};
 use crate::kernels::Precision;
 use crate::kernels::cpu::{Act, Attention};
 
@@ -36,8 +37,8 @@ pub trait Backprop: Backend {
         dx: &mut Self::Buf,
         dw: Option<&mut Self::Buf>,
     );
-    /// Of [`rope`](Backend::rope): dy becomes dx. Rows before `first` are left alone; the table's first rotation is that of row `first`.
-    fn rope_back(&self, dy: &mut Self::Buf, first: usize, heads: usize, head_dim: usize, table: &Self::RopeTable);
+    /// Of [`rope`](Backend::rope): dy becomes dx.
+    fn rope_back(&self, dy: &mut Self::Buf, heads: usize, head_dim: usize, table: &Self::RopeTable);
     /// Of h = act(gate) * up.
     fn gated_back(
         &self,
@@ -77,4 +78,29 @@ pub trait Backprop: Backend {
     fn sum_rows(&self, x: &Self::Buf, y: &mut Self::Buf);
     /// Each row of x is multiplied by `factors`.
     fn scale_columns(&self, x: &mut Self::Buf, factors: &Self::Buf);
+    /// Row `to` of y += row `from` of x for each (from, to); rows of `width`.
+    fn scatter_rows(&self, x: &Self::Buf, width: usize, rows: &[(usize, usize)], y: &mut Self::Buf);
+    /// These rows of x, of `width`, become 0.
+    fn zero_rows(&self, x: &mut Self::Buf, width: usize, rows: impl Iterator<Item = usize>);
+    /// Of [`replace_products`](Backend::replace_products): columns `of` of the rows y, of `width`, go to `out`, and leave zeros.
+    fn take_columns(&self, y: &mut Self::Buf, width: usize, of: &[u32], out: &mut Self::Buf);
+    /// Element j of d += the product of row j of x and row j of y.
+    fn row_dots(&self, x: &Self::Buf, y: &Self::Buf, d: &mut Self::Buf);
+    /// Of [`blocks`](Backend::blocks) of x: dy becomes dx, and `d_blocks` +=.
+    fn blocks_back(&self, x: &Self::Buf, blocks: &Blocks, dy: &mut Self::Buf, d_blocks: &mut Self::Buf);
+    /// Of [`pairs`](Backend::pairs) of y: dy becomes the gradient by that y, and those by the factors +=.
+    fn pairs_back(&self, y: &Self::Buf, pairs: &Pairs, dy: &mut Self::Buf, d_f: &mut Self::Buf, d_h: &mut Self::Buf);
+    /// Of y += what [`Kron`] says of x, whose factors hold `w1` and `w2`: dx, and those by the factors, +=.
+    #[allow(clippy::too_many_arguments)] // those of the operation and their gradients
+    fn kron_back(
+        &self,
+        kron: &Kron,
+        w1: &Self::Buf,
+        w2: &Self::Buf,
+        x: &Self::Buf,
+        dy: &Self::Buf,
+        dx: &mut Self::Buf,
+        d_w1: &mut Self::Buf,
+        d_w2: &mut Self::Buf,
+    );
 }

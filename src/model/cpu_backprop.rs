@@ -1,5 +1,6 @@
 //! The CPU's way back.
 
+use crate::adapter::forms::{Blocks, Kron, Pairs};
 use crate::kernels::cpu::{Act, Attention, KvBuf, RopeTable, Strided};
 use crate::kernels::op_times::Work;
 use crate::kernels::{Cpu, Precision};
@@ -56,7 +57,7 @@ impl Backprop for Cpu {
         });
     }
 
-    fn rope_back(&self, dy: &mut Vec<f32>, first: usize, heads: usize, head_dim: usize, table: &RopeTable) {
+    fn rope_back(&self, dy: &mut Vec<f32>, heads: usize, head_dim: usize, table: &RopeTable) {
         let work = Work::elements("rope_back", 2 * size_of_val(&dy[..]));
         self.times().time(work, || {
             // A rotation's transpose is the rotation back; what multiplies both sine and cosine stays.
@@ -66,7 +67,7 @@ impl Backprop for Cpu {
                 cos: table.cos.clone(),
                 sin: table.sin.iter().map(|s| -s).collect(),
             };
-            Cpu::rope(self, &mut dy[first * heads * head_dim..], heads, head_dim, &back);
+            Cpu::rope(self, dy, heads, head_dim, &back);
         });
     }
 
@@ -133,5 +134,72 @@ impl Backprop for Cpu {
         for row in x.chunks_exact_mut(factors.len().max(1)) {
             row.iter_mut().zip(factors).for_each(|(x, f)| *x *= f);
         }
+    }
+
+    fn scatter_rows(&self, x: &Vec<f32>, width: usize, rows: &[(usize, usize)], y: &mut Vec<f32>) {
+        for (from, to) in rows {
+            let (x, y) = (&x[from * width..][..width], &mut y[to * width..][..width]);
+            y.iter_mut().zip(x).for_each(|(y, x)| *y += x);
+        }
+    }
+
+    fn zero_rows(&self, x: &mut Vec<f32>, width: usize, rows: impl Iterator<Item = usize>) {
+        rows.for_each(|row| x[row * width..][..width].fill(0.0));
+    }
+
+    fn take_columns(&self, y: &mut Vec<f32>, width: usize, of: &[u32], out: &mut Vec<f32>) {
+        out.clear();
+        for row in y.chunks_exact_mut(width) {
+            out.extend(of.iter().map(|id| std::mem::take(&mut row[*id as usize])));
+        }
+    }
+
+    fn row_dots(&self, x: &Vec<f32>, y: &Vec<f32>, d: &mut Vec<f32>) {
+        let width = x.len() / d.len().max(1);
+        for ((d, x), y) in d.iter_mut().zip(x.chunks_exact(width)).zip(y.chunks_exact(width)) {
+            *d += x.iter().zip(y).map(|(x, y)| x * y).sum::<f32>();
+        }
+    }
+
+    fn blocks_back(&self, x: &Vec<f32>, blocks: &Blocks, dy: &mut Vec<f32>, d_blocks: &mut Vec<f32>) {
+        let work = Work {
+            op: "blocks_back",
+            macs: 2 * x.len() * blocks.size,
+            bytes: size_of_val(&blocks.blocks[..]),
+            ..Work::default()
+        };
+        self.times().time(work, || {
+            let order = blocks.order.as_deref();
+            Cpu::blocks_back(self, x, blocks.size, &blocks.blocks, order, dy, d_blocks);
+        });
+    }
+
+    fn pairs_back(&self, y: &Vec<f32>, p: &Pairs, dy: &mut Vec<f32>, d_f: &mut Vec<f32>, d_h: &mut Vec<f32>) {
+        let work = Work::elements("pairs_back", 3 * size_of_val(&y[..]));
+        self.times().time(work, || {
+            Cpu::pairs_back(self, y, &p.f, &p.h, &p.partner, dy, d_f, d_h);
+        });
+    }
+
+    fn kron_back(
+        &self,
+        kron: &Kron,
+        w1: &Vec<f32>,
+        w2: &Vec<f32>,
+        x: &Vec<f32>,
+        dy: &Vec<f32>,
+        dx: &mut Vec<f32>,
+        d_w1: &mut Vec<f32>,
+        d_w2: &mut Vec<f32>,
+    ) {
+        let work = Work {
+            op: "kron_back",
+            macs: 3 * x.len() * kron.w2.rows() + 2 * dy.len() * kron.w1.cols(),
+            bytes: size_of_val(&w1[..]) + size_of_val(&w2[..]),
+            ..Work::default()
+        };
+        let (w1, w2) = ((&w1[..], kron.w1.cols()), (&w2[..], kron.w2.cols()));
+        self.times()
+            .time(work, || Cpu::kron_back(self, w1, w2, kron.scale, x, dy, dx, d_w1, d_w2));
     }
 }

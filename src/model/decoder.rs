@@ -218,7 +218,7 @@ impl<B: Backend> Pass<'_, B> {
     }
 
     /// Runs the `m` rows x through all layers.
-    fn layers(&self, st: &mut State<B>, m: usize, pos: usize) {
+    pub(super) fn layers(&self, st: &mut State<B>, m: usize, pos: usize) {
         self.rope_tables(st, m, pos);
         for index in 0..self.active.layers.len() {
             self.layer(st, index, m, pos);
@@ -537,7 +537,7 @@ impl<B: Backend> Pass<'_, B> {
     }
 
     /// An operation on rows x.
-    fn input(&self, step: &Step<B>, x: &mut B::Buf, work: &mut Work<B>) {
+    pub(super) fn input(&self, step: &Step<B>, x: &mut B::Buf, work: &mut Work<B>) {
         let b = self.backend;
         match &*step.action {
             Action::Affine(affine) => b.affine(x, affine),
@@ -551,7 +551,7 @@ impl<B: Backend> Pass<'_, B> {
     }
 
     /// An operation on the rows y of a map of x, which is packed in `acts`.
-    fn output(&self, step: &Step<B>, x: &B::Buf, acts: &mut B::Acts, y: &mut B::Buf, work: &mut Work<B>) {
+    pub(super) fn output(&self, step: &Step<B>, x: &B::Buf, acts: &mut B::Acts, y: &mut B::Buf, work: &mut Work<B>) {
         let b = self.backend;
         if matches!(*step.action, Action::Dense(_) | Action::Rows(..)) {
             b.pack_f32(x, acts);

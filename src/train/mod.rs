@@ -10,6 +10,8 @@ mod learner;
 mod optim;
 mod parameters;
 mod pull;
+mod regulariser;
+mod running;
 mod schedule;
 mod start;
 mod trainer;

@@ -22,6 +22,9 @@ pub struct Parameter {
     pub grad: Vec<f32>,
     /// Whether anything has asked for its gradient: what nothing does is not trained (VeRA's projections).
     pub trained: bool,
+    /// Whether it is the tensor of another key too, which the file holds twice: a table, or rows of one, that a tied head shares. Both keys
+    /// have the whole gradient, and it counts once, with the other key.
+    pub twin: bool,
 }
 
 /// All of an adapter's tensors.
@@ -71,6 +74,7 @@ impl Parameters {
                 shape,
                 values,
                 trained: false,
+                twin: false,
             });
         }
         Ok(parameters)
@@ -79,6 +83,21 @@ impl Parameters {
     /// The config's fields.
     pub fn config(&self) -> &Map<String, Value> {
         &self.config
+    }
+
+    /// A field of the config, which was checked when the file was read.
+    pub(super) fn flag(&self, field: &str, default: bool) -> bool {
+        self.config.get(field).and_then(Value::as_bool).unwrap_or(default)
+    }
+
+    /// The same, of a number.
+    pub(super) fn number(&self, field: &str, default: f64) -> f64 {
+        self.config.get(field).and_then(Value::as_f64).unwrap_or(default)
+    }
+
+    /// The same, of text.
+    pub(super) fn text(&self, field: &str) -> Option<&str> {
+        self.config.get(field).and_then(Value::as_str)
     }
 
     /// All tensors, in the order of the file.
@@ -112,6 +131,13 @@ impl Parameters {
         p.trained = true;
         p.grad.iter_mut().zip(grad).for_each(|(p, g)| *p += g);
         Ok(())
+    }
+
+    /// Says that the tensor of a key is also that of another one.
+    pub(super) fn set_twin(&mut self, key: &str) {
+        if let Some(at) = self.by_key.get(key) {
+            self.all[*at].twin = true;
+        }
     }
 
     /// Forgets all gradients.

@@ -65,6 +65,45 @@ pub fn neumann(q: &[f64], n: usize, terms: usize) -> Vec<f64> {
     r
 }
 
+/// From the gradient g by R = [`cayley`](cayley)(Q), which is `r`, to that by Q: -(I + R)^T G (I - Q)^-1, where (I - Q)^-1 is half of
+/// (I + R)^T because Q^T = -Q.
+pub fn cayley_back(r: &[f64], g: &[f64], n: usize) -> Vec<f64> {
+    let turned: Vec<f64> = (0..n * n)
+        .map(|p| f64::from(u8::from(p / n == p % n)) + r[(p % n) * n + p / n])
+        .collect();
+    let mut d = product(&product(&turned, g, n), &turned, n);
+    d.iter_mut().for_each(|d| *d *= -0.5);
+    d
+}
+
+/// From the gradient g by [`neumann`]'s result to that by Q.
+pub fn neumann_back(q: &[f64], g: &[f64], n: usize, terms: usize) -> Vec<f64> {
+    let highest = match terms {
+        0 | 1 => return vec![0.0; n * n],
+        2 => 1,
+        _ => terms.max(4) - 1,
+    };
+    let factor = |power: usize| if power == highest && highest > 1 { 1.0 } else { 2.0 };
+    let turn = |m: &[f64]| -> Vec<f64> { (0..n * n).map(|p| m[(p % n) * n + p / n]).collect() };
+    // powers[k] is the transpose of Q^(k+1).
+    let mut powers = vec![turn(q)];
+    for k in 1..highest {
+        powers.push(product(&powers[0], &powers[k - 1], n));
+    }
+    let scaled = |factor: f64| g.iter().map(move |g| factor * g);
+    let mut by_q = vec![0.0; n * n];
+    let mut by_power: Vec<f64> = scaled(factor(highest)).collect();
+    for k in (1..highest).rev() {
+        // Of Q^(k+1) = Q^k Q.
+        let more = product(&powers[k - 1], &by_power, n);
+        by_q.iter_mut().zip(more).for_each(|(d, m)| *d += m);
+        by_power = product(&by_power, &powers[0], n);
+        by_power.iter_mut().zip(scaled(factor(k))).for_each(|(d, m)| *d += m);
+    }
+    by_q.iter_mut().zip(by_power).for_each(|(d, m)| *d += m);
+    by_q
+}
+
 fn product(a: &[f64], b: &[f64], n: usize) -> Vec<f64> {
     let mut out = vec![0.0; n * n];
     for (out, a) in out.chunks_exact_mut(n).zip(a.chunks_exact(n)) {
@@ -108,6 +147,41 @@ mod tests {
         let (series, exact) = (neumann(&q, 2, 5), cayley(&minus, 2).unwrap());
         assert!(series.iter().zip(&exact).all(|(a, b)| (a - b).abs() < 1e-7));
         assert_eq!(neumann(&q, 2, 3), neumann(&q, 2, 4));
+    }
+
+    #[test]
+    fn gradients_are_differences() {
+        const STEP: f64 = 1e-6;
+        let n = 4;
+        let numbers =
+            |seed: usize| -> Vec<f64> { (0..n * n).map(|p| ((p * 7 + seed) % 11) as f64 / 20.0 - 0.25).collect() };
+        let g = numbers(3);
+        let along = |r: &[f64]| r.iter().zip(&g).map(|(r, g)| r * g).sum::<f64>();
+        let mut q = vec![0.0; n * n];
+        for (p, v) in numbers(5).into_iter().enumerate().filter(|(p, _)| p / n < p % n) {
+            (q[p], q[(p % n) * n + p / n]) = (v, -v);
+        }
+        let check = |found: Vec<f64>, f: &dyn Fn(&[f64]) -> Vec<f64>, what: &str| {
+            // Along the skew-symmetric directions, which are all that Q can move in.
+            for p in (0..n * n).filter(|p| p / n < p % n) {
+                let turned = (p % n) * n + p / n;
+                let moved = |step: f64| {
+                    let mut q = q.clone();
+                    q[p] += step;
+                    q[turned] -= step;
+                    along(&f(&q))
+                };
+                let expected = (moved(STEP) - moved(-STEP)) / (2.0 * STEP);
+                let found = found[p] - found[turned];
+                assert!((found - expected).abs() < 1e-8, "{what}: {found} for {expected}");
+            }
+        };
+        let r = cayley(&q, n).unwrap();
+        check(cayley_back(&r, &g, n), &|q| cayley(q, n).unwrap(), "cayley");
+        for terms in 0..8 {
+            let found = neumann_back(&q, &g, n, terms);
+            check(found, &|q| neumann(q, n, terms), &format!("{terms} terms"));
+        }
     }
 
     #[test]

@@ -5,7 +5,7 @@
 pub mod adalora;
 pub mod beft;
 pub mod boft;
-mod cayley;
+pub mod cayley;
 pub mod hra;
 pub mod ia3;
 pub mod ln_tuning;

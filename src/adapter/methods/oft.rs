@@ -55,31 +55,14 @@ fn lower(source: &Source) -> Result<Lowered> {
         let embedding = module.get(EMBEDDING_R).is_some();
         let name = if embedding { EMBEDDING_R } else { R };
         let (t, stored) = (module.need(name)?, module.matrix(name)?);
-        // n (n - 1) / 2 numbers above the diagonal.
-        let n = ((1.0 + 8.0 * stored.cols() as f64).sqrt() as usize).div_ceil(2);
+        let n = side(stored.cols());
         if n * (n - 1) / 2 != stored.cols() {
             return Err(bad_shape(t, "[blocks, size (size - 1) / 2]"));
         }
+        let most = coft.then(|| norm_bound(eps, stored.rows()));
         let mut blocks = Vec::with_capacity(stored.rows() * n * n);
         for row in stored.to_f32().chunks_exact(stored.cols()) {
-            let mut q = vec![0.0; n * n];
-            let mut numbers = row.iter();
-            for i in 0..n {
-                for j in i + 1..n {
-                    let v = f64::from(numbers.next().copied().unwrap_or(0.0));
-                    (q[i * n + j], q[j * n + i]) = (v, -v);
-                }
-            }
-            if coft {
-                // The norm of Q is kept below eps / sqrt(blocks).
-                let (norm, most) = (
-                    q.iter().map(|v| v * v).sum::<f64>().sqrt(),
-                    eps / (stored.rows() as f64).sqrt(),
-                );
-                if norm > most {
-                    q.iter_mut().for_each(|v| *v *= most / norm);
-                }
-            }
+            let q = skew(row, n, most);
             let r = if series {
                 neumann(&q, n, terms)
             } else {
@@ -121,4 +104,31 @@ fn lower(source: &Source) -> Result<Lowered> {
             }),
         })])
     })
+}
+
+/// The n of n (n - 1) / 2 numbers above a diagonal.
+pub fn side(numbers: usize) -> usize {
+    ((1.0 + 8.0 * numbers as f64).sqrt() as usize).div_ceil(2)
+}
+
+/// With `coft` the norm of each Q of `blocks` is at most this.
+pub fn norm_bound(eps: f64, blocks: usize) -> f64 {
+    eps / (blocks as f64).sqrt()
+}
+
+/// The skew-symmetric Q `[n][n]` of the `numbers` above its diagonal, with a norm of at most `most`.
+pub fn skew(numbers: &[f32], n: usize, most: Option<f64>) -> Vec<f64> {
+    let mut q = vec![0.0; n * n];
+    let mut numbers = numbers.iter();
+    for i in 0..n {
+        for j in i + 1..n {
+            let v = f64::from(numbers.next().copied().unwrap_or(0.0));
+            (q[i * n + j], q[j * n + i]) = (v, -v);
+        }
+    }
+    let norm = q.iter().map(|v| v * v).sum::<f64>().sqrt();
+    if let Some(most) = most.filter(|most| norm > *most) {
+        q.iter_mut().for_each(|v| *v *= most / norm);
+    }
+    q
 }

@@ -47,23 +47,25 @@ fn lower(source: &Source) -> Result<Lowered> {
             return Err(bad_shape(module.need("road_theta")?, e));
         }
         let out = theta.len() / stored * group;
-        // Where feature j finds its f and its h.
-        let places = |j: usize| {
-            let (g, within) = (j / group, j % group);
-            match variant {
-                "road_1" => (g * half + within % half, g * half + within % half),
-                "road_2" => (j, j),
-                _ => (g * stored + within, g * stored + group + within),
-            }
-        };
         let (mut f, mut h, mut partner) = (Vec::new(), Vec::new(), Vec::new());
         for j in 0..out {
-            let (at_f, at_h) = places(j);
+            let (at_f, at_h, sign) = places(variant, group, j);
             let first = j % group < half;
             f.push(alpha[at_f] * theta[at_f].cos());
-            h.push(if first { -1.0 } else { 1.0 } * alpha[at_h] * theta[at_h].sin());
+            h.push(sign * alpha[at_h] * theta[at_h].sin());
             partner.push(if first { j + half } else { j - half } as u32);
         }
         Ok(vec![Form::OutPairs(Pairs { f, h, partner })])
     })
+}
+
+/// Where feature `j` finds the numbers of its f and of its h, and the sign of its h.
+pub fn places(variant: &str, group: usize, j: usize) -> (usize, usize, f32) {
+    let (half, g, within) = (group / 2, j / group, j % group);
+    let (f, h) = match variant {
+        "road_1" => (g * half + within % half, g * half + within % half),
+        "road_2" => (j, j),
+        _ => (2 * g * group + within, (2 * g + 1) * group + within),
+    };
+    (f, h, if within < half { -1.0 } else { 1.0 })
 }

@@ -8,6 +8,7 @@
 
 mod acts;
 mod adapters;
+mod adapters_back;
 mod attention;
 #[cfg(target_arch = "x86_64")]
 mod avx2;

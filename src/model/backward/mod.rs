@@ -1,0 +1,389 @@
+//! The way back through the forward pass: read [`Pass::learn`] top to bottom, then [`super::decoder`] bottom to top.
+//!
+//! Of the forward pass only each layer's input is kept. On the way back a layer runs again, leaving what its gradients need; base weights
+//! stay in their blocks. Formulas of the operations are at [`Backprop`].
+
+mod embed;
+mod forms;
+mod map;
+mod prefix;
+
+use crate::adapter::trained::Trained;
+
+use super::backend::Backend;
+use super::backprop::Backprop;
+use super::decoder::{Pass, State, Tape};
+use super::sites::{Part, Site};
+use super::weights::Layer;
+
+use map::MapWay;
+use prefix::Run;
+
+/// Numbers of logits that are in memory at once.
+const LOGITS: usize = 4 << 20;
+
+/// The buffers of a way back, which grow to the largest example and are reused.
+pub struct Way<B: Backend> {
+    /// The input of each layer.
+    inputs: Vec<B::Buf>,
+    /// By the residual stream.
+    dx: B::Buf,
+    /// By what a norm gave.
+    d_normed: B::Buf,
+    /// By what stands before a norm.
+    d_raw: B::Buf,
+    d_attended: B::Buf,
+    dq: B::Buf,
+    dk: B::Buf,
+    dv: B::Buf,
+    dh: B::Buf,
+    d_gate: B::Buf,
+    d_up: B::Buf,
+    /// Rows of hidden states before a target, and by them.
+    rows: B::Buf,
+    d_rows: B::Buf,
+    losses: Vec<f32>,
+    map: MapWay<B>,
+}
+
+impl<B: Backend> Default for Way<B> {
+    fn default() -> Self {
+        let buf = B::Buf::default;
+        Way {
+            inputs: Vec::new(),
+            dx: buf(),
+            d_normed: buf(),
+            d_raw: buf(),
+            d_attended: buf(),
+            dq: buf(),
+            dk: buf(),
+            dv: buf(),
+            dh: buf(),
+            d_gate: buf(),
+            d_up: buf(),
+            rows: buf(),
+            d_rows: buf(),
+            losses: Vec::new(),
+            map: MapWay::default(),
+        }
+    }
+}
+
+/// What is to be said after which rows: `(row, token)`, rows ascending.
+pub type Targets<'a> = &'a [(usize, u32)];
+
+impl<B: Backprop> Pass<'_, B> {
+    /// Runs `tokens` behind what the adapter has before them and returns the sum of the losses at `targets`, rows of which are tokens.
+    pub fn loss(&self, st: &mut State<B>, tokens: &[u32], targets: Targets, way: &mut Way<B>) -> f64 {
+        let run = self.begin(st, tokens);
+        self.layers(st, run.m, run.pos);
+        let mut sum = 0.0;
+        self.at_targets(st, run, targets, way, &mut |pass, st, way, chunk| {
+            let ids: Vec<u32> = chunk.iter().map(|t| t.1).collect();
+            pass.backend
+                .cross_entropy(&mut st.logits, &ids, pass.spec.logit_softcap, 1.0, &mut way.losses);
+            sum += way.losses.iter().map(|l| f64::from(*l)).sum::<f64>();
+        });
+        sum
+    }
+
+    /// The same, and adds `scale` times the gradients of that sum to those of `trained`. The state was made for as many positions at once.
+    pub fn learn(
+        &self,
+        st: &mut State<B>,
+        tokens: &[u32],
+        targets: Targets,
+        scale: f32,
+        trained: &mut Trained<B>,
+        way: &mut Way<B>,
+    ) -> f64 {
+        let (b, layers) = (self.backend, self.active.layers.len());
+        let lowest = trained.lowest_layer();
+        // Forward.
+        way.inputs.resize_with(layers, B::Buf::default);
+        let run = self.begin(st, tokens);
+        let m = run.m;
+        self.rope_tables(st, m, run.pos);
+        for index in 0..layers {
+            if lowest.is_none_or(|lowest| index >= lowest) {
+                b.copy(&st.x, &mut way.inputs[index]);
+            }
+            self.layer(st, index, m, run.pos);
+        }
+        self.output_norm(st, m);
+        // The head and the loss.
+        let mut sum = 0.0;
+        let hidden = self.spec.hidden_size;
+        b.zeros(&mut way.d_normed, m * hidden);
+        let mut d_normed = std::mem::take(&mut way.d_normed);
+        self.at_targets(st, run, targets, way, &mut |pass, st, way, chunk| {
+            let ids: Vec<u32> = chunk.iter().map(|t| t.1).collect();
+            b.cross_entropy(&mut st.logits, &ids, pass.spec.logit_softcap, scale, &mut way.losses);
+            sum += way.losses.iter().map(|l| f64::from(*l)).sum::<f64>();
+            b.zeros(&mut way.d_rows, chunk.len() * hidden);
+            let head = &pass.weights.head;
+            pass.map_back(
+                head,
+                0,
+                &way.rows,
+                chunk.len(),
+                &mut st.logits,
+                &mut way.d_rows,
+                trained,
+                &mut st.work,
+                &mut way.map,
+            );
+            let rows: Vec<_> = chunk.iter().enumerate().map(|(i, t)| (i, t.0)).collect();
+            b.scatter_rows(&way.d_rows, hidden, &rows, &mut d_normed);
+        });
+        way.d_normed = d_normed;
+        b.zeros(&mut way.dx, m * hidden);
+        self.norm_back(
+            Site::OutputNorm,
+            &self.weights.output_norm,
+            &st.x,
+            &way.d_normed,
+            &mut way.dx,
+            trained,
+        );
+        // The layers, from the last to the lowest that learns.
+        st.tape = Some(Tape::default());
+        for index in (lowest.unwrap_or(0)..layers).rev() {
+            b.copy(&way.inputs[index], &mut st.x);
+            self.layer(st, index, m, run.pos);
+            if let Some(tape) = st.tape.take() {
+                self.mlp_back(st, &tape, index, m, trained, way);
+                self.attention_back(st, &tape, index, run, trained, way);
+                st.tape = Some(tape);
+            }
+        }
+        st.tape = None;
+        if lowest.is_none() {
+            self.begin_back(run, tokens, trained, way);
+        }
+        sum
+    }
+
+    /// Calls `each` for targets in chunks, whose hidden states are in `rows` and whose logits in the state; their rows are those of the run,
+    /// and the pass has the gates of the chunk.
+    #[allow(clippy::type_complexity)]
+    fn at_targets(
+        &self,
+        st: &mut State<B>,
+        run: Run,
+        targets: Targets,
+        way: &mut Way<B>,
+        each: &mut dyn FnMut(&Pass<B>, &mut State<B>, &mut Way<B>, Targets),
+    ) {
+        let (b, hidden) = (self.backend, self.spec.hidden_size);
+        let together = (LOGITS / self.active.vocab.1.max(1)).clamp(4, 256);
+        for chunk in targets.chunks(together) {
+            let chunk: Vec<_> = chunk.iter().map(|(row, id)| (run.text + row, *id)).collect();
+            let gates: Vec<usize> = self
+                .gates
+                .iter()
+                .map(|from| chunk.partition_point(|t| t.0 < *from))
+                .collect();
+            let pass = Pass { gates: &gates, ..*self };
+            let mut rows = Vec::with_capacity(chunk.len() * hidden);
+            {
+                let all = b.read(&st.normed);
+                for (row, _) in &chunk {
+                    rows.extend_from_slice(&all[row * hidden..][..hidden]);
+                }
+            }
+            b.write(&rows, &mut way.rows);
+            let head = &self.weights.head;
+            pass.linear([(head, &mut st.logits)], 0, &way.rows, chunk.len(), &mut st.work);
+            if let Some(cap) = self.spec.logit_softcap {
+                b.softcap(&mut st.logits, cap);
+            }
+            each(&pass, st, way, &chunk);
+        }
+    }
+
+    /// dx += by the input of a norm; its weights learn if they are trained.
+    fn norm_back(
+        &self,
+        site: Site,
+        base: &B::Vector,
+        x: &B::Buf,
+        dy: &B::Buf,
+        dx: &mut B::Buf,
+        trained: &mut Trained<B>,
+    ) {
+        let dw = trained
+            .at(site)
+            .first_mut()
+            .and_then(|f| f.tensors.first_mut())
+            .filter(|t| t.wanted)
+            .map(|t| &mut t.grad);
+        let norm = self.active.norm(site, base);
+        self.backend.rms_norm_back(x, norm, self.spec.norm_eps, dy, dx, dw);
+    }
+
+    /// The gradient by what a branch added to the residual stream: through the norm behind it, if there is one.
+    fn added_back(
+        &self,
+        site: Site,
+        norm: Option<&B::Vector>,
+        raw: &B::Buf,
+        dx: &B::Buf,
+        d_raw: &mut B::Buf,
+        trained: &mut Trained<B>,
+    ) {
+        match norm {
+            None => self.backend.copy(dx, d_raw),
+            Some(norm) => {
+                let len = self.backend.read(dx).len();
+                self.backend.zeros(d_raw, len);
+                self.norm_back(site, norm, raw, dx, d_raw, trained);
+            }
+        }
+    }
+
+    /// Back through x += post_norm(down(act(gate h) * up h)), h = norm(x).
+    fn mlp_back(
+        &self,
+        st: &mut State<B>,
+        tape: &Tape<B>,
+        index: usize,
+        m: usize,
+        trained: &mut Trained<B>,
+        way: &mut Way<B>,
+    ) {
+        let (b, spec) = (self.backend, self.spec);
+        let layer = self.layer_of(index);
+        let site = |part| Site::Layer(index, part);
+        self.added_back(
+            site(Part::FfnPostNorm),
+            layer.ffn_post_norm.as_ref(),
+            &tape.mlp_out,
+            &way.dx,
+            &mut way.d_raw,
+            trained,
+        );
+        b.zeros(&mut way.dh, m * spec.ffn_size);
+        let map = &mut way.map;
+        self.map_back(
+            &layer.down,
+            index,
+            &st.gate,
+            m,
+            &mut way.d_raw,
+            &mut way.dh,
+            trained,
+            &mut st.work,
+            map,
+        );
+        b.resize(&mut way.d_gate, m * spec.ffn_size);
+        b.resize(&mut way.d_up, m * spec.ffn_size);
+        b.gated_back(spec.act, &tape.gate, &st.up, &way.dh, &mut way.d_gate, &mut way.d_up);
+        b.zeros(&mut way.d_normed, m * spec.hidden_size);
+        for (linear, dy) in [(&layer.gate, &mut way.d_gate), (&layer.up, &mut way.d_up)] {
+            let (dx, work) = (&mut way.d_normed, &mut st.work);
+            self.map_back(linear, index, &st.normed, m, dy, dx, trained, work, map);
+        }
+        self.norm_back(
+            site(Part::FfnNorm),
+            &layer.ffn_norm,
+            &tape.mid,
+            &way.d_normed,
+            &mut way.dx,
+            trained,
+        );
+    }
+
+    /// Back through x += post_norm(O attention(rope(norm(Q h)), rope(norm(K h)), V h)), h = norm(x).
+    fn attention_back(
+        &self,
+        st: &mut State<B>,
+        tape: &Tape<B>,
+        index: usize,
+        run: Run,
+        trained: &mut Trained<B>,
+        way: &mut Way<B>,
+    ) {
+        let (b, spec, m) = (self.backend, self.spec, run.m);
+        let layer = self.layer_of(index);
+        let site = |part| Site::Layer(index, part);
+        self.added_back(
+            site(Part::AttnPostNorm),
+            layer.attn_post_norm.as_ref(),
+            &tape.attn_out,
+            &way.dx,
+            &mut way.d_raw,
+            trained,
+        );
+        b.zeros(&mut way.d_attended, m * spec.q_width());
+        let (d_raw, d_attended) = (&mut way.d_raw, &mut way.d_attended);
+        self.map_back(
+            &layer.o,
+            index,
+            &st.attended,
+            m,
+            d_raw,
+            d_attended,
+            trained,
+            &mut st.work,
+            &mut way.map,
+        );
+        let kv = &st.kv[index];
+        let facts = self.attention_facts(index, kv.capacity, run.pos);
+        b.resize(&mut way.dq, m * spec.q_width());
+        b.resize(&mut way.dk, (run.pos + m) * spec.kv_width());
+        b.resize(&mut way.dv, (run.pos + m) * spec.kv_width());
+        b.attention_back(
+            &facts,
+            &st.q,
+            &kv.k,
+            &kv.v,
+            &way.d_attended,
+            &mut way.dq,
+            &mut way.dk,
+            &mut way.dv,
+        );
+        self.cached_back(run, index, trained, way);
+        let rope = if self.has_local_rope(index) {
+            &st.rope_local
+        } else {
+            &st.rope
+        };
+        b.rope_back(&mut way.dq, spec.n_heads, spec.head_dim, rope);
+        b.rope_back(&mut way.dk, spec.n_kv_heads, spec.head_dim, rope);
+        let norms = [
+            (&layer.q_norm, Part::QNorm, &tape.q_raw, &mut way.dq),
+            (&layer.k_norm, Part::KNorm, &tape.k_raw, &mut way.dk),
+        ];
+        for (norm, part, raw, d) in norms {
+            if let Some(norm) = norm {
+                let len = b.read(d).len();
+                b.zeros(&mut way.d_raw, len);
+                self.norm_back(site(part), norm, raw, d, &mut way.d_raw, trained);
+                std::mem::swap(d, &mut way.d_raw);
+            }
+        }
+        b.zeros(&mut way.d_normed, m * spec.hidden_size);
+        let maps = [
+            (&layer.q, &mut way.dq),
+            (&layer.k, &mut way.dk),
+            (&layer.v, &mut way.dv),
+        ];
+        for (linear, dy) in maps {
+            let (dx, work, map) = (&mut way.d_normed, &mut st.work, &mut way.map);
+            self.map_back(linear, index, &tape.attn_normed, m, dy, dx, trained, work, map);
+        }
+        self.norm_back(
+            site(Part::AttnNorm),
+            &layer.attn_norm,
+            &way.inputs[index],
+            &way.d_normed,
+            &mut way.dx,
+            trained,
+        );
+    }
+
+    fn layer_of(&self, index: usize) -> &Layer<B> {
+        &self.weights.layers[self.active.layers[index]]
+    }
+}
