@@ -5,6 +5,7 @@
 
 mod checkpoint;
 pub mod data;
+mod eval;
 mod example;
 mod learner;
 mod optim;
@@ -17,6 +18,7 @@ mod start;
 mod trainer;
 
 pub use data::{Arrangement, BatchOptions, Batches, Data, DataOptions};
+pub use eval::{EvalOptions, Evaluation, Forms, evaluate};
 pub use example::Example;
 pub use learner::Learner;
 pub use optim::Optimizer;

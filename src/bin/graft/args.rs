@@ -49,6 +49,8 @@ pub enum Command {
     Logits(LogitsArgs),
     /// Measure how well the model predicts a text
     Perplexity(PerplexityArgs),
+    /// Measure loss, choices and answers on rows of data
+    Eval(EvalArgs),
     /// Show how a text is cut into tokens
     Tokenize(TokenizeArgs),
     /// Show what is in a model file or an adapter folder, or what this machine can do
@@ -372,6 +374,43 @@ pub struct PerplexityArgs {
     /// Also compute in full precision and print the mean Kullback-Leibler divergence from it, and its perplexity
     #[arg(long, conflicts_with = "exact")]
     pub kl: bool,
+    /// Print one JSON document
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `graft eval`
+#[derive(Args)]
+#[command(after_help = "\
+A line of the data is a JSON object: {\"text\"}, {\"prompt\", \"completion\"} or {\"messages\"} as for training, of which loss (the mean negative
+log-probability of a learnt token, in nats) and perplexity are measured: of a whole text, of completions, of what the assistant
+says; or {\"prompt\", \"choices\": [...], \"answer\": index or text}, of which the share where the right choice is the most likely, by the
+sum and by the mean of its tokens' log-probabilities. A file that ends with .txt is a plain text.
+--json prints {\"loss\", \"perplexity\", \"error\", \"tokens\", \"rows\": {\"text\", \"completion\", \"messages\", \"choices\"},
+\"choices\": {\"accuracy\", \"accuracy_per_token\"}, \"exact_match\": {\"share\", \"rows\"}, \"seq\", \"cut\", \"skipped\"}; null for what no row has.
+Examples:
+  graft eval -m model.gguf --data eval.jsonl
+  graft eval -m model.gguf -a ./my-lora --data eval.jsonl --exact-match --json
+  graft eval -m model.gguf --data choices.jsonl --limit 100 --skip-bad")]
+pub struct EvalArgs {
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// Rows, one JSON object a line; or a plain text, where the name ends with .txt
+    #[arg(short, long, value_name = "FILE")]
+    pub data: PathBuf,
+    /// Cut rows to N tokens; a plain text into parts of as many [default: 2048, or less as the model says]
+    #[arg(long, value_name = "N")]
+    pub seq: Option<usize>,
+    /// Rows at most
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub limit: Option<u64>,
+    /// Also complete the prompts of rows with a completion, always by the most likely token, and count those where that is all the model
+    /// says before it ends
+    #[arg(long)]
+    pub exact_match: bool,
+    /// Skip bad lines and count them, instead of ending at the first
+    #[arg(long)]
+    pub skip_bad: bool,
     /// Print one JSON document
     #[arg(long)]
     pub json: bool,

@@ -1,4 +1,4 @@
-//! The command line: `graft run`, `chat`, `batch`, `logits`, `perplexity`, `tokenize`, `inspect`,
+//! The command line: `graft run`, `chat`, `batch`, `logits`, `perplexity`, `eval`, `tokenize`, `inspect`,
 //! `combine`, `merge`, `export-lora`, `to-lora`, `train`, `bench`.
 //!
 //! stdout carries data only, words go to stderr. Exit codes: 0 done, 1 data (a file, a disk, a model), 2 usage, 130 Ctrl-C.
@@ -9,6 +9,7 @@ mod bench;
 mod chat;
 mod combine;
 mod convert;
+mod eval;
 mod inspect;
 mod inspect_adapter;
 mod interrupt;
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
         Command::Batch(a) => batch::run(&a),
         Command::Logits(a) => logits::run(&a),
         Command::Perplexity(a) => perplexity::run(&a),
+        Command::Eval(a) => eval::run(&a),
         Command::Tokenize(a) => tokenize::run(&a),
         Command::Inspect(a) => inspect::run(&a),
         Command::Combine(a) => combine::run(&a),

@@ -8,14 +8,14 @@ use std::ops::ControlFlow;
 
 use graft::kernels::Precision;
 use graft::runtime::divergence::Divergence;
+use graft::runtime::likelihood::{Likelihood, log_probability};
 use graft::tokenizer::EncodeOptions;
-use graft::{Error, Model, Result, Session, SessionOptions};
+use graft::{Error, Result, Session, SessionOptions};
 use serde::Serialize;
 
 use crate::args::PerplexityArgs;
 use crate::interrupt::Catch;
 use crate::load;
-use crate::logits::log_probability;
 use crate::output::{Done, Fail, print, print_json, say};
 use crate::progress::Progress;
 
@@ -24,7 +24,7 @@ struct Document {
     perplexity: f64,
     error: f64,
     mean_logprob: f64,
-    counted: usize,
+    counted: u64,
     chunks: usize,
     ctx: usize,
     tokens: usize,
@@ -43,39 +43,6 @@ struct Kl {
     same_top: f64,
 }
 
-/// Sums of negative log-likelihoods and of their squares.
-#[derive(Default)]
-struct Sums {
-    nll: f64,
-    squares: f64,
-    count: usize,
-}
-
-impl Sums {
-    fn add(&mut self, log_probability: f64) {
-        self.nll -= log_probability;
-        self.squares += log_probability * log_probability;
-        self.count += 1;
-    }
-
-    fn mean(&self) -> f64 {
-        self.nll / self.count as f64
-    }
-
-    fn perplexity(&self) -> f64 {
-        self.mean().exp()
-    }
-
-    fn error(&self) -> f64 {
-        let variance = self.squares / self.count as f64 - self.mean().powi(2);
-        if self.count < 2 {
-            f64::NAN
-        } else {
-            (variance.max(0.0) / (self.count - 1) as f64).sqrt() * self.perplexity()
-        }
-    }
-}
-
 pub fn run(args: &PerplexityArgs) -> Done {
     let ctx = args.ctx;
     if ctx < 4 {
@@ -92,7 +59,7 @@ pub fn run(args: &PerplexityArgs) -> Done {
         let e = Error::invalid("the text is too short for one chunk").file(&args.file);
         Err(e.expected(format!("at least {ctx} tokens (--ctx)")).found(ids.len()))?;
     }
-    let bos = begin_token(&model)?;
+    let bos = model.tokenizer()?.begin_token();
     let mut session = load::session(&model, &args.model, ctx, &adapters)?;
     let mut exact = match args.kl {
         true => {
@@ -102,14 +69,14 @@ pub fn run(args: &PerplexityArgs) -> Done {
                 ..Default::default()
             })?;
             s.set_adapters(&load::active(&adapters))?;
-            Some((s, Sums::default(), Divergence::default()))
+            Some((s, Likelihood::default(), Divergence::default()))
         }
         false => None,
     };
 
     let catch = Catch::begin();
     let progress = Progress::new("perplexity");
-    let mut sums = Sums::default();
+    let mut sums = Likelihood::default();
     let mut running = String::new();
     for (n, chunk) in ids.chunks_exact(ctx).take(chunks).enumerate() {
         let mut chunk = chunk.to_vec();
@@ -149,7 +116,7 @@ pub fn run(args: &PerplexityArgs) -> Done {
         exact_perplexity: sums.perplexity(),
         same_top: d.same_top(),
     });
-    let (perplexity, error, counted) = (sums.perplexity(), sums.error(), sums.count);
+    let (perplexity, error, counted) = (sums.perplexity(), sums.error(), sums.count());
     let document = Document {
         perplexity,
         error,
@@ -189,10 +156,4 @@ fn predict(session: &mut Session, chunk: &[u32], each: &mut dyn FnMut(u32, &[f32
         each(chunk[first + i + 1], logits);
         ControlFlow::Continue(())
     })
-}
-
-/// The begin token, if the model's texts start with one.
-fn begin_token(model: &Model) -> Result<Option<u32>> {
-    let empty = model.tokenizer()?.encode("", EncodeOptions::default())?;
-    Ok(model.tokenizer()?.bos().filter(|bos| empty.first() == Some(bos)))
 }

@@ -65,7 +65,7 @@ pub(super) fn cut(mut tokens: Vec<u32>, mut learn: Vec<bool>, seq: usize) -> Res
 }
 
 /// The tokens of a text as they stand alone: behind a begin token where the model wants one.
-pub(super) fn encode(tokenizer: &Tokenizer, text: &str) -> Result<Vec<u32>> {
+pub(in crate::train) fn encode(tokenizer: &Tokenizer, text: &str) -> Result<Vec<u32>> {
     let options = EncodeOptions {
         add_bos_eos: false,
         parse_special: true,
@@ -124,7 +124,7 @@ pub(super) fn messages_parts(
 }
 
 /// The tokens of `prompt` and what follows it, and the index of the first that is not the prompt's.
-pub(super) fn continued(tokenizer: &Tokenizer, prompt: &str, text: &str) -> Result<(Vec<u32>, usize)> {
+pub(in crate::train) fn continued(tokenizer: &Tokenizer, prompt: &str, text: &str) -> Result<(Vec<u32>, usize)> {
     let tokens = encode(tokenizer, &[prompt, text].concat())?;
     let start = common(&encode(tokenizer, prompt)?, &tokens);
     Ok((tokens, start))

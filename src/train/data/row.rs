@@ -11,6 +11,7 @@ use crate::tokenizer::Message;
 use crate::train::Example;
 
 pub use super::learnt::{completion, messages, text};
+pub(in crate::train) use super::learnt::{continued, encode};
 
 /// The forms of a row, for error messages.
 const FORMS: &str = "text, prompt and completion, messages (and tools), or prompt, choices and answer";

@@ -152,6 +152,20 @@ impl Rows {
         Ok(None)
     }
 
+    /// What was made of a row that was read; `None` if that is bad and to be skipped.
+    pub(in crate::train) fn judge<T>(&mut self, line: u64, row: &Row, made: Result<T>) -> Result<Option<T>> {
+        let Inner { options, path, .. } = &*self.source.data.0;
+        match made {
+            Ok(made) => Ok(Some(made)),
+            Err(e) if is_fault_of_model(&e, row) => Err(e),
+            Err(e) if !options.skip_bad => Err(at(e, path, line)),
+            Err(_) => {
+                self.bad += 1;
+                Ok(None)
+            }
+        }
+    }
+
     /// Bad rows that were skipped so far.
     pub fn bad(&self) -> u64 {
         self.bad
