@@ -56,7 +56,7 @@ pub struct BatchReport {
 /// A model that answers lines.
 ///
 /// An answer depends on the line, its number and the options alone: not on the lines before, nor on which are answered beside it. (It has one
-/// session now, which begins anew with each line.)
+/// session now, which begins anew with each line: what is kept of a shared beginning was evaluated in other pieces, and rounds otherwise.)
 ///
 /// ```
 /// # fn main() -> graft::Result<()> {
