@@ -153,10 +153,11 @@ pub unsafe extern "C" fn graft_batch_adapter(
             let name = input::maybe_text(name, name_len, "name")?;
             let mut batch = handle::exclusive(batch)?;
             let adapter = handle::shared(adapter)?.adapter.clone();
-            Ok(match name {
+            match name {
                 Some(name) => batch.add_adapter(name, adapter, weight)?,
                 None => batch.add_default_adapter(adapter, weight)?,
-            })
+            }
+            Ok(())
         })
     }
 }
