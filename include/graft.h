@@ -10,11 +10,11 @@
  *             some thousand others were freed. A pointer that never was a handle is not found out.)
  * Errors      A function that can fail returns a graft_status, and has a last parameter `error`, which may be NULL. `*error` is written by
  *             every call: NULL, or an error to be freed. On failure no other result is written, and what was there is as it was before, unless
- *             the function says otherwise. A crash or a panic never crosses: a defect is GRAFT_ERROR_INTERNAL, and a session, sampler or
- *             generation that it left half done is GRAFT_ERROR_POISONED from then on. (In `check(graft_x(..., &error), error)` C may read
+ *             the function says otherwise. A crash or a panic never crosses: a defect is GRAFT_ERROR_INTERNAL, and a session, sampler,
+ *             generation or batch that it left half done is GRAFT_ERROR_POISONED from then on. (In `check(graft_x(..., &error), error)` C may read
  *             the second argument before it makes the call in the first: hand on `&error`.)
- * Threads     Models, adapters, teams, cancel flags and errors may be used by any threads at the same time. A session, a sampler or a
- *             generation by one at a time: a second one gets GRAFT_ERROR_BUSY at once. No function waits for another thread's call.
+ * Threads     Models, adapters, teams, cancel flags and errors may be used by any threads at the same time. A session, a sampler, a
+ *             generation or a batch by one at a time: a second one gets GRAFT_ERROR_BUSY at once. No function waits for another thread's call.
  * Callbacks   are called by the thread that made the call, unless they say otherwise, with the `user_data` that was given beside them.
  *             They may call every function; the handles of the call they come from are busy. They must not unwind (longjmp, exceptions).
  * Texts       are UTF-8, a pointer and a length in bytes; as the length GRAFT_NUL says that it ends with a NUL. Paths are UTF-8; on Unix any
@@ -995,6 +995,103 @@ graft_status graft_generation_report(graft_generation *generation,
 
 // Frees a generation. NULL is allowed.
 void graft_generation_free(graft_generation *generation);
+
+/* ------------------------------------------------------------------------
+ * Batches: many prompts, one after the other, each a line of JSON, to records, each a line of JSON; a file of them goes on where it was
+ * stopped.
+ *
+ * A line is an object with exactly one of "prompt" (text as it is), "messages" ([{"role", "content"}], through the chat template) and
+ * "tokens", and optionally: id, adapter (a name, a list of them, or null for none), max_tokens, temperature, top_k, top_p, min_p,
+ * repeat_penalty, repeat_last_n, frequency_penalty, presence_penalty, seed, stop, logit_bias ({"42": -1}), ignore_eos. Another field is an
+ * error. What a line leaves out is as the batch's options say.
+ *
+ * Its record is {"id", "text", "tokens", "finish_reason", "prompt_tokens"}, or {"id", "error"}: what is wrong with a line is no failure of the
+ * call. A missing id is the line's number. A record depends on its line and number alone, not on the lines before.
+ */
+
+// A model that answers lines. One thread at a time. It keeps what it needs of its model and adapters: they may be freed before it.
+typedef struct graft_batch graft_batch;
+
+// What lines are answered with that do not say it themselves. All of it is read, and copied, when the batch is made.
+typedef struct {
+  // `sizeof(graft_batch_options)`.
+  size_t struct_size;
+  // How to choose tokens, or NULL for the defaults. To the seed the line's number is added.
+  const graft_sampler_options *sampler;
+  // When to end, or NULL for the defaults; its `sampler` is NULL. Its `cancel` ends calls, now and later, until it is cleared.
+  const graft_generate_options *generate;
+  // How to compute, or NULL for the defaults. Where `context` is 0 there is as much room as each line needs, up to the model's own context
+  // length.
+  const graft_session_options *session;
+  // How to open the folders that lines name, or NULL for the defaults.
+  const graft_adapter_options *adapter;
+  // Not 0: a line may name an adapter's folder ("DIR" or "DIR@WEIGHT"), which is then opened, and kept for later lines. 0, the default, is for
+  // lines that somebody else wrote: they have the adapters of `graft_batch_adapter` alone, and name no files.
+  int32_t folders;
+  // 0.
+  uint32_t reserved;
+} graft_batch_options;
+
+// What a run did.
+typedef struct {
+  // `sizeof(graft_batch_report)`, set by the caller.
+  size_t struct_size;
+  // Lines that had a record already.
+  uint64_t before;
+  // Lines that it wrote a record for.
+  uint64_t answered;
+  // How many of these records say what is wrong with their line.
+  uint64_t failed;
+} graft_batch_report;
+
+// Sets the defaults; `struct_size` is `sizeof(graft_batch_options)`.
+void graft_batch_options_init(graft_batch_options *options, size_t struct_size);
+
+// A batch of a model's answers. `GRAFT_ERROR_USAGE` for options that no line could be answered with.
+graft_status graft_batch_new(const graft_model *model,
+                             const graft_batch_options *options,
+                             graft_batch **batch,
+                             graft_error **error);
+
+// Frees a batch. NULL is allowed. While a call on it is under way, here from its callback or in another thread: when that call, which goes
+// on, returns.
+void graft_batch_free(graft_batch *batch);
+
+// From now on lines may have this adapter by its name: "NAME", or "NAME@WEIGHT" with a weight of their own. It takes the place of another one of
+// that name. `name` NULL: it is on for lines that have no "adapter", with the others that were added so. `GRAFT_ERROR_MISMATCH` for an adapter of
+// another model, `GRAFT_ERROR_USAGE` for an empty name or a weight that is not finite.
+graft_status graft_batch_adapter(graft_batch *batch,
+                                 const char *name,
+                                 size_t name_len,
+                                 const graft_adapter *adapter,
+                                 float weight,
+                                 graft_error **error);
+
+// The record of one line. `number` is the line's id where it has none, and is added to the seed. `*record` has no line break, is NUL-terminated,
+// and to be freed with `graft_free`; `record_len` may be NULL. `GRAFT_ERROR_CANCELLED` where the options' `cancel` is set before the answer is
+// whole.
+graft_status graft_batch_line(graft_batch *batch,
+                              const char *line,
+                              size_t line_len,
+                              uint64_t number,
+                              char **record,
+                              size_t *record_len,
+                              graft_error **error);
+
+// Answers the lines of the file `input`, numbered from 1 (blank ones count, and have no record), and appends their records, in order, to the file
+// `output`, which is made where there is none. Lines that have a record there already are passed over, and a record that was not written to its
+// end is cut off: after a stop, of whatever kind, the same call goes on. `GRAFT_ERROR_MISMATCH` where `output` holds something else: it is then left
+// as it was. `callback` is told after each line how much of the input is read, and may be NULL, as `report`. `GRAFT_ERROR_CANCELLED` where it or
+// the options' `cancel` ends the work: between two lines, or within one, of which nothing is then written.
+graft_status graft_batch_run(graft_batch *batch,
+                             const char *input,
+                             size_t input_len,
+                             const char *output,
+                             size_t output_len,
+                             graft_progress_callback callback,
+                             void *user_data,
+                             graft_batch_report *report,
+                             graft_error **error);
 
 /* ------------------------------------------------------------------------
  * Merging adapters into a model, making one adapter of several, and writing adapters for other programs. These read files, compute for

@@ -1,13 +1,13 @@
 /* Graft for C++17 and later: one header over graft.h, whose comments say all that is not said here.
  *
  * Objects     Model, Adapter, Team and Cancel are handles: copies are the same object, which goes with the last of them; moving copies.
- *             Session, Sampler and Generation are moved, not copied. Whatever an object needs of another stays as long as it does: a model
- *             may go before its sessions. `get()` is the handle for functions of graft.h. A Session, Sampler or Generation that was
- *             moved from answers every call with Status::handle.
+ *             Session, Sampler, Generation and Batch are moved, not copied. Whatever an object needs of another stays as long as it does: a model
+ *             may go before its sessions. `get()` is the handle for functions of graft.h. A Session, Sampler, Generation or Batch
+ *             that was moved from answers every call with Status::handle.
  * Errors      A function that returns Result<T> returns a T, and throws graft::Error where it fails. With GRAFT_NO_EXCEPTIONS defined, or
  *             compiled without exceptions, it returns a graft::Result<T> that holds a T or an Error. Both kinds of code may be linked together.
- * Threads     Models, adapters, teams and cancel flags may be used by any threads at the same time; a session, sampler or generation by one
- *             at a time: a second one gets Status::busy.
+ * Threads     Models, adapters, teams and cancel flags may be used by any threads at the same time; a session, sampler, generation or
+ *             batch by one at a time: a second one gets Status::busy.
  * Callables   return true (or nothing) to go on, false to end the work. What they throw ends it too, and is thrown again by the call that
  *             they came from.
  * Texts       are UTF-8. Paths are UTF-8; on Unix any bytes. In options an empty one is none.
@@ -367,6 +367,42 @@ private:
     std::uint32_t hidden_size_;
 };
 
+/// A model that answers lines of JSON, each with a record of JSON: `graft.h` says what is in them. What is wrong with a line is in its record.
+/// Made by a model.
+class Batch : public detail::Owned<graft_batch, graft_batch_free> {
+public:
+    using Owned::Owned;
+
+    /// From now on lines may have this adapter by its name. It takes the place of another one of that name.
+    Result<void> add_adapter(std::string_view name, const Adapter &adapter, float weight = 1) {
+        const char *start = name.data() ? name.data() : "";
+        return detail::run([&](auto **e) { return graft_batch_adapter(get(), start, name.size(), adapter.get(), weight, e); });
+    }
+    /// From now on this adapter is on for lines that name none.
+    Result<void> add_default_adapter(const Adapter &adapter, float weight = 1) {
+        return detail::run([&](auto **e) { return graft_batch_adapter(get(), nullptr, 0, adapter.get(), weight, e); });
+    }
+
+    /// The record of one line. `number` is the line's id where it has none, and is added to the seed.
+    Result<std::string> answer(std::string_view line, std::uint64_t number) {
+        return detail::take<std::string>(
+            [&](auto **record, auto *n, auto **e) { return graft_batch_line(get(), line.data(), line.size(), number, record, n, e); });
+    }
+    /// Answers the lines of a file that have no record in the file `output` yet. After a stop the same call goes on. `progress` is told after
+    /// each line the share of the input that is read; false ends the work: `Status::cancelled`.
+    Result<BatchReport> run(std::string_view input, std::string_view output, const std::function<bool(float)> &progress = {}) {
+        struct {
+            graft_progress_callback progress = nullptr;
+            void *progress_user_data = nullptr;
+        } c;
+        detail::Progress told(progress, c);
+        return detail::facts<BatchReport, graft_batch_report>([&](auto *report, auto **e) {
+            return told.after(graft_batch_run(get(), input.data(), input.size(), output.data(), output.size(), c.progress,
+                                              c.progress_user_data, report, e));
+        });
+    }
+};
+
 /// A loaded model. Any thread may use it. Sessions and adapters keep what they need of it.
 class Model : public detail::Shared<graft_model, graft_model_free> {
 public:
@@ -481,6 +517,15 @@ public:
                 return status != GRAFT_OK ? status : graft_session_new(get(), &o, &made, e);
             },
             [&] { return Session(made, info.hidden_size); });
+    }
+    /// A batch of this model's answers.
+    Result<Batch> make_batch(const BatchOptions &options = {}) const {
+        const detail::Batching batching(options);
+        const Sampler *sampler = options.generate.sampler;
+        return detail::make<Batch>([&](auto **batch, auto **e) {
+            if (sampler && !sampler->get()) return graft_sampler_reset(nullptr, e); // moved from: NULL, which would be none for C
+            return graft_batch_new(get(), &batching.c, batch, e);
+        });
     }
     /// Opens the folder that PEFT's `save_pretrained` wrote (or a GGUF file of a LoRA) and puts it on this model.
     Result<Adapter> open_adapter(std::string_view path, const AdapterOptions &options = {}) const {

@@ -225,6 +225,24 @@ struct Answer {
     Report report;
 };
 
+/// What the lines of a batch are answered with that do not say it themselves.
+struct BatchOptions {
+    SamplerOptions sampling = {};  ///< to the seed the line's number is added
+    GenerateOptions generate = {}; ///< without a `sampler`: each line has its own
+    SessionOptions session = {};   ///< with `context` 0 there is as much room as each line needs
+    AdapterOptions adapter = {};   ///< for the folders that lines name
+    bool folders = false;          ///< a line may name an adapter's folder; not for lines that somebody else wrote
+};
+
+/// What a run of a batch did.
+struct BatchReport {
+    std::uint64_t before;   ///< lines that had a record already
+    std::uint64_t answered; ///< lines that it wrote a record for
+    std::uint64_t failed;   ///< how many of these records say what is wrong with their line
+
+    explicit BatchReport(const graft_batch_report &c) : before(c.before), answered(c.answered), failed(c.failed) {}
+};
+
 /// How to merge adapters into a model.
 struct MergeOptions {
     std::string format = {}; ///< the block format of what is merged, such as "Q8_0"; an empty one keeps each tensor's own
@@ -329,6 +347,28 @@ inline graft_generate_options c(const GenerateOptions &options, std::vector<graf
     c.show_special = options.show_special;
     return c;
 }
+
+/// Options of a batch for C, and what they point to.
+struct Batching {
+    std::vector<graft_text> stop;
+    graft_sampler_options sampler;
+    graft_generate_options generate;
+    graft_session_options session;
+    graft_adapter_options adapter;
+    graft_batch_options c;
+    explicit Batching(const BatchOptions &options)
+        : sampler(detail::c(options.sampling)), generate(detail::c(options.generate, stop)), session(detail::c(options.session)),
+          adapter(detail::c(options.adapter)) {
+        graft_batch_options_init(&c, sizeof c);
+        c.sampler = &sampler;
+        c.generate = &generate;
+        c.session = &session;
+        c.adapter = &adapter;
+        c.folders = options.folders;
+    }
+    Batching(const Batching &) = delete;
+    Batching &operator=(const Batching &) = delete;
+};
 
 inline graft_merge_options c(const MergeOptions &options) {
     graft_merge_options c;

@@ -23,6 +23,7 @@ mod options;
 mod rows;
 mod scaling;
 pub mod source;
+pub mod spec;
 pub mod to_lora;
 mod torch_rng;
 pub mod trained;
@@ -31,6 +32,7 @@ pub mod update;
 pub use active::Active;
 pub use attach::Attached;
 pub use count::Counts;
+pub use spec::AdapterSpec;
 
 use std::path::{Path, PathBuf};
 

@@ -170,6 +170,33 @@ pub(super) enum Prompt {
     Messages(*const graft_message, usize, *const graft_chat_options),
 }
 
+/// The options, without the sampler.
+pub(super) unsafe fn generate_options(o: &graft_generate_options) -> Outcome<GenerateOptions> {
+    // SAFETY: as the caller promises.
+    let (stop, cancel) = unsafe {
+        let stop = input::slice(o.stop, o.n_stop, "stop")?;
+        let stop = stop.iter().map(|s| Ok(input::text(s.data, s.len, "stop")?.to_owned()));
+        (stop.collect::<Outcome<_>>()?, flag(o.cancel)?)
+    };
+    Ok(GenerateOptions {
+        max_tokens: match o.max_tokens {
+            0 => None,
+            n => Some(usize::try_from(n).unwrap_or(usize::MAX)),
+        },
+        stop,
+        ignore_eos: o.ignore_eos != 0,
+        keep: match o.keep {
+            -1 => None,
+            n => Some(usize::try_from(n).map_err(|_| {
+                let e = Error::usage("no such number of tokens").item("keep");
+                e.expected("0 or more, or -1").found(n)
+            })?),
+        },
+        show_special: o.show_special != 0,
+        cancel: cancel.into_iter().collect(),
+    })
+}
+
 /// A generation that is prepared, and how many tokens of its prompt the session had.
 pub(super) unsafe fn prepare(
     session: &mut Exclusive<graft_session>,
@@ -180,27 +207,8 @@ pub(super) unsafe fn prepare(
     let model = session.model().clone();
     let tokenizer = model.tokenizer()?;
     // SAFETY: as the caller promises.
-    let options = unsafe {
-        let stop = input::slice(o.stop, o.n_stop, "stop")?;
-        let stop = stop.iter().map(|s| Ok(input::text(s.data, s.len, "stop")?.to_owned()));
-        GenerateOptions {
-            max_tokens: match o.max_tokens {
-                0 => None,
-                n => Some(usize::try_from(n).unwrap_or(usize::MAX)),
-            },
-            stop: stop.collect::<Outcome<_>>()?,
-            ignore_eos: o.ignore_eos != 0,
-            keep: match o.keep {
-                -1 => None,
-                n => Some(usize::try_from(n).map_err(|_| {
-                    let e = Error::usage("no such number of tokens").item("keep");
-                    e.expected("0 or more, or -1").found(n)
-                })?),
-            },
-            show_special: o.show_special != 0,
-            cancel: flag(o.cancel)?.into_iter().chain([session_cancel.clone()]).collect(),
-        }
-    };
+    let mut options = unsafe { generate_options(o) }?;
+    options.cancel.push(session_cancel.clone());
     let mut reused = 0;
     // SAFETY: as the caller promises.
     let prompt = unsafe {

@@ -13,6 +13,7 @@
 #![allow(non_camel_case_types, clippy::missing_safety_doc)]
 
 pub mod adapter;
+pub mod batch;
 pub mod cancel;
 pub mod chat;
 pub mod error;
@@ -58,6 +59,7 @@ pub const HEADER: &[&str] = &[
     "sampling",
     "generate",
     "generation",
+    "batch",
     "mix",
 ];
 

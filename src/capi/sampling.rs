@@ -94,7 +94,7 @@ pub unsafe extern "C" fn graft_sampler_options_init(options: *mut graft_sampler_
     unsafe { input::init(options, struct_size) };
 }
 
-unsafe fn sampler_options(options: *const graft_sampler_options) -> Outcome<SamplerOptions> {
+pub(super) unsafe fn sampler_options(options: *const graft_sampler_options) -> Outcome<SamplerOptions> {
     // SAFETY: as the caller promises.
     let (o, bias) = unsafe {
         let o = input::options(options)?;

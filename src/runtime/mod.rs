@@ -1,5 +1,6 @@
 //! Conversations: a loaded [`Model`], the [`Session`]s that share it, how the next token is chosen, when to end.
 
+pub mod batch;
 pub mod cancel;
 pub mod count;
 pub mod divergence;
@@ -17,6 +18,7 @@ pub mod session;
 mod state;
 pub mod stop;
 
+pub use batch::{Batch, BatchFiles, BatchOptions, BatchReport};
 pub use cancel::Cancel;
 pub use count::ParameterCount;
 pub use divergence::Divergence;

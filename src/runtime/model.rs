@@ -15,7 +15,7 @@ use crate::model::spec::Spec;
 use crate::model::weights::Weights;
 use crate::pool::Executor;
 use crate::quant::BlockFormat;
-use crate::tokenizer::{ChatTemplate, Tokenizer};
+use crate::tokenizer::{ChatTemplate, EncodeOptions, Message, Tokenizer};
 
 use super::session::{Session, SessionOptions};
 use super::{fingerprint, plan};
@@ -203,6 +203,20 @@ impl Model {
                 .item("tokenizer.chat_template")
                 .expected("a model tuned for chat")
         })
+    }
+
+    /// The ids of a conversation in the chat template in the file, ready for the assistant's answer.
+    ///
+    /// # Errors
+    /// Those of [`Model::need_chat_template`]; messages that the template refuses.
+    pub fn chat_tokens(&self, messages: &[Message]) -> Result<Vec<u32>> {
+        let text = self.need_chat_template()?.render(messages, true, None)?;
+        // The template writes the begin token where the model wants one.
+        let options = EncodeOptions {
+            add_bos_eos: false,
+            parse_special: true,
+        };
+        self.tokenizer()?.encode(&text, options)
     }
 
     /// Opens the PEFT folder (or the GGUF file of a LoRA) at `path` and puts it on this model. Sessions use it from

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <cstdlib>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
@@ -74,6 +75,11 @@ void test_defaults() {
     CHECK(is_default(d::c(graft::SessionOptions()), graft_session_options_init));
     CHECK(is_default(d::c(graft::SamplerOptions()), graft_sampler_options_init));
     CHECK(is_default(d::c(graft::GenerateOptions(), stop), graft_generate_options_init));
+    graft::detail::Batching batching{graft::BatchOptions()};
+    CHECK(is_default(*batching.c.sampler, graft_sampler_options_init) && is_default(*batching.c.generate, graft_generate_options_init));
+    CHECK(is_default(*batching.c.session, graft_session_options_init) && is_default(*batching.c.adapter, graft_adapter_options_init));
+    batching.c.sampler = nullptr, batching.c.generate = nullptr, batching.c.session = nullptr, batching.c.adapter = nullptr;
+    CHECK(is_default(batching.c, graft_batch_options_init));
     graft_chat_options chat;
     graft_chat_options_init(&chat, sizeof chat);
     const graft_chat_options c = d::c(graft::ChatOptions());
@@ -292,6 +298,81 @@ void test_tiny_writes(const graft::Model &tiny) {
     options.cancel.emplace();
     options.cancel->set();
     CHECK(thrown([&] { tiny.merged({adapter}, options); }) == Status::cancelled);
+}
+
+// Oracle: a session, and a run that was never stopped.
+void test_batch(const graft::Model &tiny) {
+    const graft::Adapter adapter = tiny.open_adapter(tiny_adapter());
+    graft::Session session = tiny.make_session();
+    const std::string plain = session.answer("Hi", {8}).text;
+    session.reset();
+    session.set_adapter(adapter, 0.5f);
+    const std::string adapted = session.answer("Hi", {8}).text;
+    CHECK(plain != adapted);
+
+    graft::BatchOptions options;
+    options.generate.max_tokens = 8;
+    options.generate.cancel.emplace();
+    graft::Batch batch = tiny.make_batch(options);
+    batch.add_adapter("half", adapter, 0.5f);
+    // The detokenized tokens of a record: its text is written as JSON.
+    const auto text = [&](const std::string &line) {
+        const std::string record = batch.answer(line, 3);
+        const auto list = record.find("\"tokens\":[");
+        if (!CHECK(record.rfind("{\"id\":3,\"text\":", 0) == 0 && list != record.npos)) return record;
+        std::vector<Token> tokens;
+        for (const char *at = record.data() + list + 9; *at != ']';) {
+            char *end = nullptr;
+            tokens.push_back(static_cast<Token>(std::strtoul(at + 1, &end, 10)));
+            at = end;
+        }
+        return tiny.detokenize(tokens, true);
+    };
+    CHECK(text(R"({"prompt": "Hi"})") == plain);
+    CHECK(text(R"({"prompt": "Hi", "adapter": "half"})") == adapted);
+    batch.add_default_adapter(adapter, 0.5f);
+    CHECK(text(R"({"prompt": "Hi"})") == adapted && text(R"({"prompt": "Hi", "adapter": []})") == plain);
+    const auto error = [&](const std::string &line, const char *words) {
+        const std::string record = batch.answer(line, 3);
+        return record.rfind("{\"id\":3,\"error\":", 0) == 0 && record.find(words) != record.npos;
+    };
+    CHECK(error("no JSON", "not a JSON object") && error("", "not a JSON object") && error("{}", "exactly one"));
+    CHECK(error(R"({"prompt": "Hi", "adapter": ")" + tiny_adapter() + "\"}", "no such adapter"));
+    CHECK(thrown([&] { batch.add_adapter("", adapter); }) == Status::usage && thrown([&] { batch.add_adapter({}, adapter); }) == Status::usage);
+    CHECK(thrown([&] { batch.answer("\xff", 1); }) == Status::usage);
+
+    const std::string from = folder + "/in.jsonl", to = folder + "/out.jsonl";
+    std::ofstream(from) << "{\"prompt\": \"One\"}\n{\"prompt\": \"Two\"}\n{}\n{\"prompt\": \"Four\", \"adapter\": null}\n";
+    float last = 0;
+    const graft::BatchReport report = batch.run(from, to, [&](float share) { return (last = share) > 0; });
+    CHECK(report.before == 0 && report.answered == 4 && report.failed == 1 && last >= 1);
+    const auto whole = bytes_of(to);
+    CHECK(batch.run(from, to).before == 4 && bytes_of(to) == whole);
+    std::filesystem::remove(to);
+    int told = 0;
+    CHECK(thrown([&] { batch.run(from, to, [&](float) { return ++told < 2; }); }) == Status::cancelled && told == 2);
+    CHECK(throws_special([&] { batch.run(from, to, [](float) -> bool { throw Special("special"); }); }));
+    options.generate.cancel->set();
+    CHECK(thrown([&] { batch.run(from, to); }) == Status::cancelled && thrown([&] { batch.answer("{}", 1); }) == Status::cancelled);
+    options.generate.cancel->clear();
+    CHECK(batch.run(from, to, [&](float) {
+        CHECK(thrown([&] { batch.answer("{}", 1); }) == Status::busy);
+        return true;
+    }).before == 3);
+    CHECK(bytes_of(to) == whole);
+    CHECK(thrown([&] { batch.run(folder + "/none", to); }) == Status::io && thrown([&] { batch.run(from, from); }) == Status::usage);
+
+    graft::Batch moved = std::move(batch);
+    CHECK(thrown([&] { batch.run(from, to); }) == Status::handle && moved.run(from, to).before == 4);
+    options.folders = true;
+    graft::Batch open = tiny.make_batch(options);
+    const std::string record = open.answer(R"({"prompt": "Hi", "adapter": ")" + tiny_adapter() + "@0.5\"}", 3);
+    CHECK(record == moved.answer(R"({"prompt": "Hi", "adapter": "half"})", 3));
+    graft::Sampler sampler = session.make_sampler();
+    options.generate.sampler = &sampler;
+    CHECK(thrown([&] { tiny.make_batch(options); }) == Status::usage);
+    const graft::Sampler taken = std::move(sampler);
+    CHECK(thrown([&] { tiny.make_batch(options); }) == Status::handle);
 }
 
 void test_errors(const graft::Model &model, const graft::Model &tiny) {
@@ -528,6 +609,7 @@ int main(int argc, char **argv) {
             test_generate(model);
             test_adapters(model);
             test_tiny_writes(tiny);
+            test_batch(tiny);
             test_errors(model, tiny);
             test_exceptions_in_callables(tiny);
             test_lives();

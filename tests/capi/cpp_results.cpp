@@ -43,6 +43,12 @@ void test_results(const std::string &tiny, const std::string &adapter) {
     for (std::string_view piece : *stream) text += piece;
     CHECK(text == answer->text && !stream->error());
 
+    auto batch = model->make_batch();
+    if (!CHECK(batch)) return;
+    CHECK(batch->add_adapter("mine", *model->open_adapter(adapter)));
+    CHECK(batch->answer(R"({"prompt": "Hi", "adapter": "mine", "max_tokens": 2})", 1)->rfind("{\"id\":1,\"text\"", 0) == 0);
+    CHECK(batch->run("/no/such/file", "/no/such/folder/file").error().status() == Status::io);
+
     stream = session.stream("Hi", {8});
     graft::Session taken = std::move(session);
     CHECK(taken.info());

@@ -11,7 +11,7 @@
 #include <string.h>
 
 static int passed, failed;
-static char model_path[1024], adapter_path[1024], state_path[1024], folder[1024];
+static char model_path[1024], adapter_path[1024], state_path[1024], lines_path[1024], folder[1024];
 static const char *temporary;
 static int model_fd;
 static void *model_bytes, *config_bytes, *tensor_bytes;
@@ -26,6 +26,7 @@ static graft_adapter *good_adapter, *freed_adapter;
 static graft_session *good_session, *freed_session;
 static graft_sampler *good_sampler, *freed_sampler;
 static graft_generation *good_generation, *freed_generation;
+static graft_batch *good_batch, *freed_batch;
 
 static const uint32_t some_tokens[] = {5, 6, 7};
 static const graft_adapter *some_adapters[1];
@@ -52,6 +53,7 @@ static void on_run(size_t n, graft_work work, void *data, void *user_data) {
 /* Calls back in: the session is busy, whatever is done with it; everything else goes on. */
 static int32_t call_back_in(void) {
     uint32_t *tokens = NULL;
+    char *record = NULL;
     size_t n = 0;
     graft_session_eval(good_session, some_tokens, 3, NULL);
     graft_session_reset(good_session, NULL);
@@ -60,6 +62,8 @@ static int32_t call_back_in(void) {
     graft_session_free(freed_session);
     if (graft_tokenize(good_model, "x", 1, 0, &tokens, &n, NULL) != GRAFT_OK) failed++;
     graft_free(tokens);
+    if (graft_batch_line(good_batch, "{\"tokens\": [5]}", GRAFT_NUL, 1, &record, &n, NULL) != GRAFT_OK) failed++;
+    graft_free(record);
     return 0;
 }
 static int32_t on_logits(size_t index, const float *logits, size_t n, void *user_data) {
@@ -71,6 +75,28 @@ static int32_t on_text(const char *text, size_t len, uint32_t token, void *user_
     (void)text, (void)len, (void)token, (void)user_data;
     return call_back_in() + (++calls % 4 == 0);
 }
+static const char *out_path(const char *name) {
+    static char path[2048];
+    snprintf(path, sizeof path, "%s/%s", temporary, name);
+    return path;
+}
+/* Where nothing is yet. */
+static const char *new_path(const char *name) {
+    remove(out_path(name));
+    return out_path(name);
+}
+/* The batch is busy, whatever is done with it; everything else goes on. */
+static int32_t on_progress(float share, void *user_data) {
+    char *record = NULL;
+    (void)user_data;
+    if (!(share >= 0 && share <= 1)) failed++;
+    if (graft_batch_line(good_batch, "{}", 2, 1, &record, NULL, NULL) != GRAFT_ERROR_BUSY || record) failed++;
+    if (graft_batch_adapter(good_batch, NULL, 0, good_adapter, 1, NULL) != GRAFT_ERROR_BUSY) failed++;
+    if (graft_batch_run(good_batch, lines_path, GRAFT_NUL, out_path("none"), GRAFT_NUL, NULL, NULL, NULL, NULL) != GRAFT_ERROR_BUSY) failed++;
+    graft_batch_free(freed_batch);
+    if (graft_session_eval(good_session, some_tokens, 3, NULL) != GRAFT_OK) failed++;
+    return 0;
+}
 
 static void *sized(size_t size) {
     memset(room, 0, sizeof room);
@@ -81,11 +107,6 @@ static void *longer(size_t size, int value) {
     sized(size + 16);
     room[size + 3] = (char)value;
     return room;
-}
-static const char *out_path(const char *name) {
-    static char path[2048];
-    snprintf(path, sizeof path, "%s/%s", temporary, name);
-    return path;
 }
 static void must(graft_status status, graft_error **e) {
     if (status == GRAFT_OK) return;
@@ -126,6 +147,17 @@ static graft_generation *fresh_generation(void) {
     must(graft_generation_of_tokens(good_session, some_tokens, 3, NULL, &g, &error), &error);
     return g;
 }
+static graft_batch *fresh_batch(void) {
+    graft_batch_options o;
+    graft_generate_options g;
+    graft_batch *b = NULL;
+    graft_batch_options_init(&o, sizeof o);
+    graft_generate_options_init(&g, sizeof g);
+    g.max_tokens = 3;
+    o.generate = &g;
+    must(graft_batch_new(good_model, &o, &b, &error), &error);
+    return b;
+}
 
 #define GOOD(type) static type *good_##type(void) { static type o; type##_init(&o, sizeof o); return &o; }
 GOOD(graft_model_options)
@@ -134,6 +166,7 @@ GOOD(graft_adapter_options)
 GOOD(graft_session_options)
 GOOD(graft_sampler_options)
 GOOD(graft_combine_options)
+GOOD(graft_batch_options)
 static graft_generate_options *good_graft_generate_options(void) {
     static graft_generate_options o;
     graft_generate_options_init(&o, sizeof o);
@@ -153,6 +186,7 @@ FACTS(graft_adapter_info)
 FACTS(graft_session_info)
 FACTS(graft_memory_plan)
 FACTS(graft_report)
+FACTS(graft_batch_report)
 
 /* Every test begins with a session that holds two tokens. */
 static void begin(void) {
@@ -179,6 +213,7 @@ static void check(graft_status status, const char *what, int fails, int has_erro
 
 static void prepare(int argc, char **argv) {
     graft_model_info info;
+    FILE *lines;
     if (argc < 3) {
         printf("usage: hostile MODEL_FOLDER TEMPORARY_FOLDER\n");
         exit(2);
@@ -188,6 +223,9 @@ static void prepare(int argc, char **argv) {
     snprintf(model_path, sizeof model_path, "%s/model.gguf", argv[1]);
     snprintf(adapter_path, sizeof adapter_path, "%s/adapters/qv", argv[1]);
     snprintf(state_path, sizeof state_path, "%s/state", temporary);
+    snprintf(lines_path, sizeof lines_path, "%s/lines", temporary);
+    lines = fopen(lines_path, "wb");
+    if (!lines || fputs("{\"prompt\": \"Once\"}\n\n{}\n{\"tokens\": [5]}", lines) < 0 || fclose(lines)) exit(1);
     some_folders[0].data = adapter_path;
     some_folders[0].len = GRAFT_NUL;
     model_bytes = read_all(model_path, &model_len);
@@ -200,12 +238,13 @@ static void prepare(int argc, char **argv) {
     good_adapter = fresh_adapter();
     some_adapters[0] = good_adapter;
     good_error = fresh_error(), good_cancel = fresh_cancel(), good_team = fresh_team();
-    good_sampler = fresh_sampler(), good_generation = fresh_generation();
+    good_sampler = fresh_sampler(), good_generation = fresh_generation(), good_batch = fresh_batch();
     freed_error = fresh_error(), freed_cancel = fresh_cancel(), freed_team = fresh_team(), freed_model = fresh_model();
     freed_adapter = fresh_adapter(), freed_session = fresh_session(), freed_sampler = fresh_sampler(), freed_generation = fresh_generation();
+    freed_batch = fresh_batch();
     graft_error_free(freed_error), graft_cancel_free(freed_cancel), graft_team_free(freed_team), graft_model_free(freed_model);
     graft_adapter_free(freed_adapter), graft_session_free(freed_session), graft_sampler_free(freed_sampler);
-    graft_generation_free(freed_generation);
+    graft_generation_free(freed_generation), graft_batch_free(freed_batch);
     must(graft_session_save(good_session, state_path, GRAFT_NUL, &error), &error);
     must(graft_session_save_memory(good_session, &state_bytes, &state_len, &error), &error);
     info.struct_size = sizeof info;
@@ -215,6 +254,7 @@ static void prepare(int argc, char **argv) {
 
 static int finish(void) {
     graft_error_free(good_error), graft_cancel_free(good_cancel), graft_team_free(good_team), graft_generation_free(good_generation);
+    graft_batch_free(good_batch);
     graft_sampler_free(good_sampler), graft_session_free(good_session), graft_adapter_free(good_adapter), graft_model_free(good_model);
     graft_free(state_bytes);
     free(model_bytes), free(config_bytes), free(tensor_bytes);
@@ -271,6 +311,9 @@ static void test_graft_error_status(void) {
     begin();
     (void)graft_error_status((void *)good_generation);
     survived("graft_error_status error = (void *)good_generation");
+    begin();
+    (void)graft_error_status((void *)good_batch);
+    survived("graft_error_status error = (void *)good_batch");
 }
 
 static void test_graft_error_message(void) {
@@ -307,6 +350,9 @@ static void test_graft_error_message(void) {
     begin();
     (void)graft_error_message((void *)good_generation);
     survived("graft_error_message error = (void *)good_generation");
+    begin();
+    (void)graft_error_message((void *)good_batch);
+    survived("graft_error_message error = (void *)good_batch");
 }
 
 static void test_graft_error_file(void) {
@@ -343,6 +389,9 @@ static void test_graft_error_file(void) {
     begin();
     (void)graft_error_file((void *)good_generation);
     survived("graft_error_file error = (void *)good_generation");
+    begin();
+    (void)graft_error_file((void *)good_batch);
+    survived("graft_error_file error = (void *)good_batch");
 }
 
 static void test_graft_error_item(void) {
@@ -379,6 +428,9 @@ static void test_graft_error_item(void) {
     begin();
     (void)graft_error_item((void *)good_generation);
     survived("graft_error_item error = (void *)good_generation");
+    begin();
+    (void)graft_error_item((void *)good_batch);
+    survived("graft_error_item error = (void *)good_batch");
 }
 
 static void test_graft_error_expected(void) {
@@ -415,6 +467,9 @@ static void test_graft_error_expected(void) {
     begin();
     (void)graft_error_expected((void *)good_generation);
     survived("graft_error_expected error = (void *)good_generation");
+    begin();
+    (void)graft_error_expected((void *)good_batch);
+    survived("graft_error_expected error = (void *)good_batch");
 }
 
 static void test_graft_error_found(void) {
@@ -451,6 +506,9 @@ static void test_graft_error_found(void) {
     begin();
     (void)graft_error_found((void *)good_generation);
     survived("graft_error_found error = (void *)good_generation");
+    begin();
+    (void)graft_error_found((void *)good_batch);
+    survived("graft_error_found error = (void *)good_batch");
 }
 
 static void test_graft_error_free(void) {
@@ -487,6 +545,9 @@ static void test_graft_error_free(void) {
     begin();
     graft_error_free((void *)good_generation);
     survived("graft_error_free error = (void *)good_generation");
+    begin();
+    graft_error_free((void *)good_batch);
+    survived("graft_error_free error = (void *)good_batch");
 }
 
 static void test_graft_abi_version(void) {
@@ -544,6 +605,7 @@ static void test_graft_cancel_set(void) {
     check(graft_cancel_set((void *)good_session), "graft_cancel_set cancel = (void *)good_session", 1, 0);
     check(graft_cancel_set((void *)good_sampler), "graft_cancel_set cancel = (void *)good_sampler", 1, 0);
     check(graft_cancel_set((void *)good_generation), "graft_cancel_set cancel = (void *)good_generation", 1, 0);
+    check(graft_cancel_set((void *)good_batch), "graft_cancel_set cancel = (void *)good_batch", 1, 0);
 }
 
 static void test_graft_cancel_clear(void) {
@@ -558,6 +620,7 @@ static void test_graft_cancel_clear(void) {
     check(graft_cancel_clear((void *)good_session), "graft_cancel_clear cancel = (void *)good_session", 1, 0);
     check(graft_cancel_clear((void *)good_sampler), "graft_cancel_clear cancel = (void *)good_sampler", 1, 0);
     check(graft_cancel_clear((void *)good_generation), "graft_cancel_clear cancel = (void *)good_generation", 1, 0);
+    check(graft_cancel_clear((void *)good_batch), "graft_cancel_clear cancel = (void *)good_batch", 1, 0);
 }
 
 static void test_graft_cancel_free(void) {
@@ -594,6 +657,9 @@ static void test_graft_cancel_free(void) {
     begin();
     graft_cancel_free((void *)good_generation);
     survived("graft_cancel_free cancel = (void *)good_generation");
+    begin();
+    graft_cancel_free((void *)good_batch);
+    survived("graft_cancel_free cancel = (void *)good_batch");
 }
 
 static void test_graft_team_new(void) {
@@ -652,6 +718,9 @@ static void test_graft_team_free(void) {
     begin();
     graft_team_free((void *)good_generation);
     survived("graft_team_free team = (void *)good_generation");
+    begin();
+    graft_team_free((void *)good_batch);
+    survived("graft_team_free team = (void *)good_batch");
 }
 
 static void test_graft_model_options_init(void) {
@@ -806,6 +875,9 @@ static void test_graft_model_free(void) {
     begin();
     graft_model_free((void *)good_generation);
     survived("graft_model_free model = (void *)good_generation");
+    begin();
+    graft_model_free((void *)good_batch);
+    survived("graft_model_free model = (void *)good_batch");
 }
 
 static void test_graft_tokenize(void) {
@@ -820,6 +892,7 @@ static void test_graft_tokenize(void) {
     check(graft_tokenize((void *)good_session, "Once upon a time", GRAFT_NUL, 0, (void *)&results[0], (void *)&results[2], &error), "graft_tokenize model = (void *)good_session", 1, 1);
     check(graft_tokenize((void *)good_sampler, "Once upon a time", GRAFT_NUL, 0, (void *)&results[0], (void *)&results[2], &error), "graft_tokenize model = (void *)good_sampler", 1, 1);
     check(graft_tokenize((void *)good_generation, "Once upon a time", GRAFT_NUL, 0, (void *)&results[0], (void *)&results[2], &error), "graft_tokenize model = (void *)good_generation", 1, 1);
+    check(graft_tokenize((void *)good_batch, "Once upon a time", GRAFT_NUL, 0, (void *)&results[0], (void *)&results[2], &error), "graft_tokenize model = (void *)good_batch", 1, 1);
     check(graft_tokenize(good_model, NULL, GRAFT_NUL, 0, (void *)&results[0], (void *)&results[2], &error), "graft_tokenize text = NULL", 1, 1);
     check(graft_tokenize(good_model, "\xff\xfe", GRAFT_NUL, 0, (void *)&results[0], (void *)&results[2], &error), "graft_tokenize text = \"\\xff\\xfe\"", 0, 1);
     check(graft_tokenize(good_model, "", GRAFT_NUL, 0, (void *)&results[0], (void *)&results[2], &error), "graft_tokenize text = \"\"", 0, 1);
@@ -846,6 +919,7 @@ static void test_graft_detokenize(void) {
     check(graft_detokenize((void *)good_session, some_tokens, 3, 0, (void *)&results[0], (void *)&results[2], &error), "graft_detokenize model = (void *)good_session", 1, 1);
     check(graft_detokenize((void *)good_sampler, some_tokens, 3, 0, (void *)&results[0], (void *)&results[2], &error), "graft_detokenize model = (void *)good_sampler", 1, 1);
     check(graft_detokenize((void *)good_generation, some_tokens, 3, 0, (void *)&results[0], (void *)&results[2], &error), "graft_detokenize model = (void *)good_generation", 1, 1);
+    check(graft_detokenize((void *)good_batch, some_tokens, 3, 0, (void *)&results[0], (void *)&results[2], &error), "graft_detokenize model = (void *)good_batch", 1, 1);
     check(graft_detokenize(good_model, NULL, 3, 0, (void *)&results[0], (void *)&results[2], &error), "graft_detokenize tokens = NULL", 1, 1);
     check(graft_detokenize(good_model, odd, 3, 0, (void *)&results[0], (void *)&results[2], &error), "graft_detokenize tokens = odd", 1, 1);
     check(graft_detokenize(good_model, some_tokens, 0, 0, (void *)&results[0], (void *)&results[2], &error), "graft_detokenize n_tokens = 0", 0, 1);
@@ -870,6 +944,7 @@ static void test_graft_token_bytes(void) {
     check(graft_token_bytes((void *)good_session, 0, (void *)&results[0], (void *)&results[2], &error), "graft_token_bytes model = (void *)good_session", 1, 1);
     check(graft_token_bytes((void *)good_sampler, 0, (void *)&results[0], (void *)&results[2], &error), "graft_token_bytes model = (void *)good_sampler", 1, 1);
     check(graft_token_bytes((void *)good_generation, 0, (void *)&results[0], (void *)&results[2], &error), "graft_token_bytes model = (void *)good_generation", 1, 1);
+    check(graft_token_bytes((void *)good_batch, 0, (void *)&results[0], (void *)&results[2], &error), "graft_token_bytes model = (void *)good_batch", 1, 1);
     check(graft_token_bytes(good_model, -1, (void *)&results[0], (void *)&results[2], &error), "graft_token_bytes token = -1", 0, 1);
     check(graft_token_bytes(good_model, 77, (void *)&results[0], (void *)&results[2], &error), "graft_token_bytes token = 77", 0, 1);
     check(graft_token_bytes(good_model, 2147483647, (void *)&results[0], (void *)&results[2], &error), "graft_token_bytes token = 2147483647", 0, 1);
@@ -892,6 +967,7 @@ static void test_graft_token_find(void) {
     check(graft_token_find((void *)good_session, "Once upon a time", GRAFT_NUL, (void *)&results[1], &error), "graft_token_find model = (void *)good_session", 1, 1);
     check(graft_token_find((void *)good_sampler, "Once upon a time", GRAFT_NUL, (void *)&results[1], &error), "graft_token_find model = (void *)good_sampler", 1, 1);
     check(graft_token_find((void *)good_generation, "Once upon a time", GRAFT_NUL, (void *)&results[1], &error), "graft_token_find model = (void *)good_generation", 1, 1);
+    check(graft_token_find((void *)good_batch, "Once upon a time", GRAFT_NUL, (void *)&results[1], &error), "graft_token_find model = (void *)good_batch", 1, 1);
     check(graft_token_find(good_model, NULL, GRAFT_NUL, (void *)&results[1], &error), "graft_token_find text = NULL", 1, 1);
     check(graft_token_find(good_model, "\xff\xfe", GRAFT_NUL, (void *)&results[1], &error), "graft_token_find text = \"\\xff\\xfe\"", 0, 1);
     check(graft_token_find(good_model, "", GRAFT_NUL, (void *)&results[1], &error), "graft_token_find text = \"\"", 0, 1);
@@ -913,6 +989,7 @@ static void test_graft_token_ends(void) {
     check(graft_token_ends((void *)good_session, 0, (void *)&results[1], &error), "graft_token_ends model = (void *)good_session", 1, 1);
     check(graft_token_ends((void *)good_sampler, 0, (void *)&results[1], &error), "graft_token_ends model = (void *)good_sampler", 1, 1);
     check(graft_token_ends((void *)good_generation, 0, (void *)&results[1], &error), "graft_token_ends model = (void *)good_generation", 1, 1);
+    check(graft_token_ends((void *)good_batch, 0, (void *)&results[1], &error), "graft_token_ends model = (void *)good_batch", 1, 1);
     check(graft_token_ends(good_model, -1, (void *)&results[1], &error), "graft_token_ends token = -1", 0, 1);
     check(graft_token_ends(good_model, 77, (void *)&results[1], &error), "graft_token_ends token = 77", 0, 1);
     check(graft_token_ends(good_model, 2147483647, (void *)&results[1], &error), "graft_token_ends token = 2147483647", 0, 1);
@@ -981,6 +1058,7 @@ static void test_graft_chat_render(void) {
     check(graft_chat_render((void *)good_session, some_messages, 1, good_graft_chat_options(), (void *)&results[0], (void *)&results[2], &error), "graft_chat_render model = (void *)good_session", 1, 1);
     check(graft_chat_render((void *)good_sampler, some_messages, 1, good_graft_chat_options(), (void *)&results[0], (void *)&results[2], &error), "graft_chat_render model = (void *)good_sampler", 1, 1);
     check(graft_chat_render((void *)good_generation, some_messages, 1, good_graft_chat_options(), (void *)&results[0], (void *)&results[2], &error), "graft_chat_render model = (void *)good_generation", 1, 1);
+    check(graft_chat_render((void *)good_batch, some_messages, 1, good_graft_chat_options(), (void *)&results[0], (void *)&results[2], &error), "graft_chat_render model = (void *)good_batch", 1, 1);
     check(graft_chat_render(good_model, NULL, 1, good_graft_chat_options(), (void *)&results[0], (void *)&results[2], &error), "graft_chat_render messages = NULL", 1, 1);
     check(graft_chat_render(good_model, odd, 1, good_graft_chat_options(), (void *)&results[0], (void *)&results[2], &error), "graft_chat_render messages = odd", 1, 1);
     check(graft_chat_render(good_model, some_messages, 0, good_graft_chat_options(), (void *)&results[0], (void *)&results[2], &error), "graft_chat_render n_messages = 0", 0, 1);
@@ -1061,6 +1139,7 @@ static void test_graft_adapter_open(void) {
     check(graft_adapter_open((void *)good_session, adapter_path, GRAFT_NUL, good_graft_adapter_options(), (void *)&results[0], &error), "graft_adapter_open model = (void *)good_session", 1, 1);
     check(graft_adapter_open((void *)good_sampler, adapter_path, GRAFT_NUL, good_graft_adapter_options(), (void *)&results[0], &error), "graft_adapter_open model = (void *)good_sampler", 1, 1);
     check(graft_adapter_open((void *)good_generation, adapter_path, GRAFT_NUL, good_graft_adapter_options(), (void *)&results[0], &error), "graft_adapter_open model = (void *)good_generation", 1, 1);
+    check(graft_adapter_open((void *)good_batch, adapter_path, GRAFT_NUL, good_graft_adapter_options(), (void *)&results[0], &error), "graft_adapter_open model = (void *)good_batch", 1, 1);
     check(graft_adapter_open(good_model, NULL, GRAFT_NUL, good_graft_adapter_options(), (void *)&results[0], &error), "graft_adapter_open path = NULL", 1, 1);
     check(graft_adapter_open(good_model, "\xff\xfe", GRAFT_NUL, good_graft_adapter_options(), (void *)&results[0], &error), "graft_adapter_open path = \"\\xff\\xfe\"", 0, 1);
     check(graft_adapter_open(good_model, "", GRAFT_NUL, good_graft_adapter_options(), (void *)&results[0], &error), "graft_adapter_open path = \"\"", 0, 1);
@@ -1093,6 +1172,7 @@ static void test_graft_adapter_open_memory(void) {
     check(graft_adapter_open_memory((void *)good_session, config_bytes, config_len, tensor_bytes, tensors_len, good_graft_adapter_options(), (void *)&results[0], &error), "graft_adapter_open_memory model = (void *)good_session", 1, 1);
     check(graft_adapter_open_memory((void *)good_sampler, config_bytes, config_len, tensor_bytes, tensors_len, good_graft_adapter_options(), (void *)&results[0], &error), "graft_adapter_open_memory model = (void *)good_sampler", 1, 1);
     check(graft_adapter_open_memory((void *)good_generation, config_bytes, config_len, tensor_bytes, tensors_len, good_graft_adapter_options(), (void *)&results[0], &error), "graft_adapter_open_memory model = (void *)good_generation", 1, 1);
+    check(graft_adapter_open_memory((void *)good_batch, config_bytes, config_len, tensor_bytes, tensors_len, good_graft_adapter_options(), (void *)&results[0], &error), "graft_adapter_open_memory model = (void *)good_batch", 1, 1);
     check(graft_adapter_open_memory(good_model, NULL, config_len, tensor_bytes, tensors_len, good_graft_adapter_options(), (void *)&results[0], &error), "graft_adapter_open_memory config = NULL", 1, 1);
     check(graft_adapter_open_memory(good_model, config_bytes, 0, tensor_bytes, tensors_len, good_graft_adapter_options(), (void *)&results[0], &error), "graft_adapter_open_memory config_len = 0", 0, 1);
     check(graft_adapter_open_memory(good_model, config_bytes, config_len, NULL, tensors_len, good_graft_adapter_options(), (void *)&results[0], &error), "graft_adapter_open_memory tensors = NULL", 1, 1);
@@ -1147,6 +1227,9 @@ static void test_graft_adapter_free(void) {
     begin();
     graft_adapter_free((void *)good_generation);
     survived("graft_adapter_free adapter = (void *)good_generation");
+    begin();
+    graft_adapter_free((void *)good_batch);
+    survived("graft_adapter_free adapter = (void *)good_batch");
 }
 
 static void test_graft_adapter_get_info(void) {
@@ -1161,6 +1244,7 @@ static void test_graft_adapter_get_info(void) {
     check(graft_adapter_get_info((void *)good_session, good_graft_adapter_info(), &error), "graft_adapter_get_info adapter = (void *)good_session", 1, 1);
     check(graft_adapter_get_info((void *)good_sampler, good_graft_adapter_info(), &error), "graft_adapter_get_info adapter = (void *)good_sampler", 1, 1);
     check(graft_adapter_get_info((void *)good_generation, good_graft_adapter_info(), &error), "graft_adapter_get_info adapter = (void *)good_generation", 1, 1);
+    check(graft_adapter_get_info((void *)good_batch, good_graft_adapter_info(), &error), "graft_adapter_get_info adapter = (void *)good_batch", 1, 1);
     check(graft_adapter_get_info(good_adapter, sized(0), &error), "graft_adapter_get_info info = sized(0)", 1, 1);
     check(graft_adapter_get_info(good_adapter, sized(1), &error), "graft_adapter_get_info info = sized(1)", 1, 1);
     check(graft_adapter_get_info(good_adapter, sized(7), &error), "graft_adapter_get_info info = sized(7)", 1, 1);
@@ -1235,6 +1319,7 @@ static void test_graft_session_new(void) {
     check(graft_session_new((void *)good_session, good_graft_session_options(), (void *)&results[0], &error), "graft_session_new model = (void *)good_session", 1, 1);
     check(graft_session_new((void *)good_sampler, good_graft_session_options(), (void *)&results[0], &error), "graft_session_new model = (void *)good_sampler", 1, 1);
     check(graft_session_new((void *)good_generation, good_graft_session_options(), (void *)&results[0], &error), "graft_session_new model = (void *)good_generation", 1, 1);
+    check(graft_session_new((void *)good_batch, good_graft_session_options(), (void *)&results[0], &error), "graft_session_new model = (void *)good_batch", 1, 1);
     check(graft_session_new(good_model, sized(0), (void *)&results[0], &error), "graft_session_new options = sized(0)", 1, 1);
     check(graft_session_new(good_model, sized(1), (void *)&results[0], &error), "graft_session_new options = sized(1)", 1, 1);
     check(graft_session_new(good_model, sized(7), (void *)&results[0], &error), "graft_session_new options = sized(7)", 1, 1);
@@ -1285,6 +1370,9 @@ static void test_graft_session_free(void) {
     begin();
     graft_session_free((void *)good_generation);
     survived("graft_session_free session = (void *)good_generation");
+    begin();
+    graft_session_free((void *)good_batch);
+    survived("graft_session_free session = (void *)good_batch");
 }
 
 static void test_graft_session_set_adapters(void) {
@@ -1299,6 +1387,7 @@ static void test_graft_session_set_adapters(void) {
     check(graft_session_set_adapters((void *)good_adapter, some_adapters, some_weights, 1, &error), "graft_session_set_adapters session = (void *)good_adapter", 1, 1);
     check(graft_session_set_adapters((void *)good_sampler, some_adapters, some_weights, 1, &error), "graft_session_set_adapters session = (void *)good_sampler", 1, 1);
     check(graft_session_set_adapters((void *)good_generation, some_adapters, some_weights, 1, &error), "graft_session_set_adapters session = (void *)good_generation", 1, 1);
+    check(graft_session_set_adapters((void *)good_batch, some_adapters, some_weights, 1, &error), "graft_session_set_adapters session = (void *)good_batch", 1, 1);
     check(graft_session_set_adapters(good_session, NULL, some_weights, 1, &error), "graft_session_set_adapters adapters = NULL", 1, 1);
     check(graft_session_set_adapters(good_session, odd, some_weights, 1, &error), "graft_session_set_adapters adapters = odd", 1, 1);
     check(graft_session_set_adapters(good_session, some_adapters, NULL, 1, &error), "graft_session_set_adapters weights = NULL", 0, 1);
@@ -1319,6 +1408,7 @@ static void test_graft_session_eval(void) {
     check(graft_session_eval((void *)good_adapter, some_tokens, 3, &error), "graft_session_eval session = (void *)good_adapter", 1, 1);
     check(graft_session_eval((void *)good_sampler, some_tokens, 3, &error), "graft_session_eval session = (void *)good_sampler", 1, 1);
     check(graft_session_eval((void *)good_generation, some_tokens, 3, &error), "graft_session_eval session = (void *)good_generation", 1, 1);
+    check(graft_session_eval((void *)good_batch, some_tokens, 3, &error), "graft_session_eval session = (void *)good_batch", 1, 1);
     check(graft_session_eval(good_session, NULL, 3, &error), "graft_session_eval tokens = NULL", 1, 1);
     check(graft_session_eval(good_session, odd, 3, &error), "graft_session_eval tokens = odd", 1, 1);
     check(graft_session_eval(good_session, some_tokens, 0, &error), "graft_session_eval n_tokens = 0", 0, 1);
@@ -1337,6 +1427,7 @@ static void test_graft_session_eval_each(void) {
     check(graft_session_eval_each((void *)good_adapter, some_tokens, 3, on_logits, NULL, &error), "graft_session_eval_each session = (void *)good_adapter", 1, 1);
     check(graft_session_eval_each((void *)good_sampler, some_tokens, 3, on_logits, NULL, &error), "graft_session_eval_each session = (void *)good_sampler", 1, 1);
     check(graft_session_eval_each((void *)good_generation, some_tokens, 3, on_logits, NULL, &error), "graft_session_eval_each session = (void *)good_generation", 1, 1);
+    check(graft_session_eval_each((void *)good_batch, some_tokens, 3, on_logits, NULL, &error), "graft_session_eval_each session = (void *)good_batch", 1, 1);
     check(graft_session_eval_each(good_session, NULL, 3, on_logits, NULL, &error), "graft_session_eval_each tokens = NULL", 1, 1);
     check(graft_session_eval_each(good_session, odd, 3, on_logits, NULL, &error), "graft_session_eval_each tokens = odd", 1, 1);
     check(graft_session_eval_each(good_session, some_tokens, 0, on_logits, NULL, &error), "graft_session_eval_each n_tokens = 0", 0, 1);
@@ -1356,6 +1447,7 @@ static void test_graft_session_logits(void) {
     check(graft_session_logits((void *)good_adapter, (void *)&results[0], (void *)&results[2], &error), "graft_session_logits session = (void *)good_adapter", 1, 1);
     check(graft_session_logits((void *)good_sampler, (void *)&results[0], (void *)&results[2], &error), "graft_session_logits session = (void *)good_sampler", 1, 1);
     check(graft_session_logits((void *)good_generation, (void *)&results[0], (void *)&results[2], &error), "graft_session_logits session = (void *)good_generation", 1, 1);
+    check(graft_session_logits((void *)good_batch, (void *)&results[0], (void *)&results[2], &error), "graft_session_logits session = (void *)good_batch", 1, 1);
     check(graft_session_logits(good_session, NULL, (void *)&results[2], &error), "graft_session_logits logits = NULL", 1, 1);
     check(graft_session_logits(good_session, odd, (void *)&results[2], &error), "graft_session_logits logits = odd", 1, 1);
     check(graft_session_logits(good_session, (void *)&results[0], NULL, &error), "graft_session_logits n_logits = NULL", 1, 1);
@@ -1375,6 +1467,7 @@ static void test_graft_session_tokens(void) {
     check(graft_session_tokens((void *)good_adapter, (void *)&results[0], (void *)&results[2], &error), "graft_session_tokens session = (void *)good_adapter", 1, 1);
     check(graft_session_tokens((void *)good_sampler, (void *)&results[0], (void *)&results[2], &error), "graft_session_tokens session = (void *)good_sampler", 1, 1);
     check(graft_session_tokens((void *)good_generation, (void *)&results[0], (void *)&results[2], &error), "graft_session_tokens session = (void *)good_generation", 1, 1);
+    check(graft_session_tokens((void *)good_batch, (void *)&results[0], (void *)&results[2], &error), "graft_session_tokens session = (void *)good_batch", 1, 1);
     check(graft_session_tokens(good_session, NULL, (void *)&results[2], &error), "graft_session_tokens tokens = NULL", 1, 1);
     check(graft_session_tokens(good_session, odd, (void *)&results[2], &error), "graft_session_tokens tokens = odd", 1, 1);
     check(graft_session_tokens(good_session, (void *)&results[0], NULL, &error), "graft_session_tokens n_tokens = NULL", 1, 1);
@@ -1394,6 +1487,7 @@ static void test_graft_session_get_info(void) {
     check(graft_session_get_info((void *)good_adapter, good_graft_session_info(), &error), "graft_session_get_info session = (void *)good_adapter", 1, 1);
     check(graft_session_get_info((void *)good_sampler, good_graft_session_info(), &error), "graft_session_get_info session = (void *)good_sampler", 1, 1);
     check(graft_session_get_info((void *)good_generation, good_graft_session_info(), &error), "graft_session_get_info session = (void *)good_generation", 1, 1);
+    check(graft_session_get_info((void *)good_batch, good_graft_session_info(), &error), "graft_session_get_info session = (void *)good_batch", 1, 1);
     check(graft_session_get_info(good_session, sized(0), &error), "graft_session_get_info info = sized(0)", 1, 1);
     check(graft_session_get_info(good_session, sized(1), &error), "graft_session_get_info info = sized(1)", 1, 1);
     check(graft_session_get_info(good_session, sized(7), &error), "graft_session_get_info info = sized(7)", 1, 1);
@@ -1420,6 +1514,7 @@ static void test_graft_session_truncate(void) {
     check(graft_session_truncate((void *)good_adapter, 0, &error), "graft_session_truncate session = (void *)good_adapter", 1, 1);
     check(graft_session_truncate((void *)good_sampler, 0, &error), "graft_session_truncate session = (void *)good_sampler", 1, 1);
     check(graft_session_truncate((void *)good_generation, 0, &error), "graft_session_truncate session = (void *)good_generation", 1, 1);
+    check(graft_session_truncate((void *)good_batch, 0, &error), "graft_session_truncate session = (void *)good_batch", 1, 1);
     check(graft_session_truncate(good_session, 1, &error), "graft_session_truncate n = 1", 0, 1);
     check(graft_session_truncate(good_session, 1000000, &error), "graft_session_truncate n = 1000000", 0, 1);
     check(graft_session_truncate(good_session, 18446744073709551615u, &error), "graft_session_truncate n = 18446744073709551615u", 0, 1);
@@ -1438,6 +1533,7 @@ static void test_graft_session_slide(void) {
     check(graft_session_slide((void *)good_adapter, 0, &error), "graft_session_slide session = (void *)good_adapter", 1, 1);
     check(graft_session_slide((void *)good_sampler, 0, &error), "graft_session_slide session = (void *)good_sampler", 1, 1);
     check(graft_session_slide((void *)good_generation, 0, &error), "graft_session_slide session = (void *)good_generation", 1, 1);
+    check(graft_session_slide((void *)good_batch, 0, &error), "graft_session_slide session = (void *)good_batch", 1, 1);
     check(graft_session_slide(good_session, 1, &error), "graft_session_slide keep = 1", 0, 1);
     check(graft_session_slide(good_session, 1000000, &error), "graft_session_slide keep = 1000000", 0, 1);
     check(graft_session_slide(good_session, 18446744073709551615u, &error), "graft_session_slide keep = 18446744073709551615u", 0, 1);
@@ -1456,6 +1552,7 @@ static void test_graft_session_reset(void) {
     check(graft_session_reset((void *)good_adapter, &error), "graft_session_reset session = (void *)good_adapter", 1, 1);
     check(graft_session_reset((void *)good_sampler, &error), "graft_session_reset session = (void *)good_sampler", 1, 1);
     check(graft_session_reset((void *)good_generation, &error), "graft_session_reset session = (void *)good_generation", 1, 1);
+    check(graft_session_reset((void *)good_batch, &error), "graft_session_reset session = (void *)good_batch", 1, 1);
     check(graft_session_reset(good_session, NULL), "graft_session_reset error = NULL", 0, 0);
 }
 
@@ -1471,6 +1568,7 @@ static void test_graft_session_cancel(void) {
     check(graft_session_cancel((void *)good_adapter), "graft_session_cancel session = (void *)good_adapter", 1, 0);
     check(graft_session_cancel((void *)good_sampler), "graft_session_cancel session = (void *)good_sampler", 1, 0);
     check(graft_session_cancel((void *)good_generation), "graft_session_cancel session = (void *)good_generation", 1, 0);
+    check(graft_session_cancel((void *)good_batch), "graft_session_cancel session = (void *)good_batch", 1, 0);
 }
 
 static void test_graft_model_get_info(void) {
@@ -1485,6 +1583,7 @@ static void test_graft_model_get_info(void) {
     check(graft_model_get_info((void *)good_session, good_graft_model_info(), &error), "graft_model_get_info model = (void *)good_session", 1, 1);
     check(graft_model_get_info((void *)good_sampler, good_graft_model_info(), &error), "graft_model_get_info model = (void *)good_sampler", 1, 1);
     check(graft_model_get_info((void *)good_generation, good_graft_model_info(), &error), "graft_model_get_info model = (void *)good_generation", 1, 1);
+    check(graft_model_get_info((void *)good_batch, good_graft_model_info(), &error), "graft_model_get_info model = (void *)good_batch", 1, 1);
     check(graft_model_get_info(good_model, sized(0), &error), "graft_model_get_info info = sized(0)", 1, 1);
     check(graft_model_get_info(good_model, sized(1), &error), "graft_model_get_info info = sized(1)", 1, 1);
     check(graft_model_get_info(good_model, sized(7), &error), "graft_model_get_info info = sized(7)", 1, 1);
@@ -1511,6 +1610,7 @@ static void test_graft_model_metadata_count(void) {
     check(graft_model_metadata_count((void *)good_session, (void *)&results[1], &error), "graft_model_metadata_count model = (void *)good_session", 1, 1);
     check(graft_model_metadata_count((void *)good_sampler, (void *)&results[1], &error), "graft_model_metadata_count model = (void *)good_sampler", 1, 1);
     check(graft_model_metadata_count((void *)good_generation, (void *)&results[1], &error), "graft_model_metadata_count model = (void *)good_generation", 1, 1);
+    check(graft_model_metadata_count((void *)good_batch, (void *)&results[1], &error), "graft_model_metadata_count model = (void *)good_batch", 1, 1);
     check(graft_model_metadata_count(good_model, NULL, &error), "graft_model_metadata_count count = NULL", 1, 1);
     check(graft_model_metadata_count(good_model, odd, &error), "graft_model_metadata_count count = odd", 1, 1);
     check(graft_model_metadata_count(good_model, (void *)&results[1], NULL), "graft_model_metadata_count error = NULL", 0, 0);
@@ -1528,6 +1628,7 @@ static void test_graft_model_metadata_key(void) {
     check(graft_model_metadata_key((void *)good_session, 0, (void *)&results[0], &error), "graft_model_metadata_key model = (void *)good_session", 1, 1);
     check(graft_model_metadata_key((void *)good_sampler, 0, (void *)&results[0], &error), "graft_model_metadata_key model = (void *)good_sampler", 1, 1);
     check(graft_model_metadata_key((void *)good_generation, 0, (void *)&results[0], &error), "graft_model_metadata_key model = (void *)good_generation", 1, 1);
+    check(graft_model_metadata_key((void *)good_batch, 0, (void *)&results[0], &error), "graft_model_metadata_key model = (void *)good_batch", 1, 1);
     check(graft_model_metadata_key(good_model, (size_t)-1, (void *)&results[0], &error), "graft_model_metadata_key index = (size_t)-1", 1, 1);
     check(graft_model_metadata_key(good_model, 0, NULL, &error), "graft_model_metadata_key key = NULL", 1, 1);
     check(graft_model_metadata_key(good_model, 0, odd, &error), "graft_model_metadata_key key = odd", 1, 1);
@@ -1546,6 +1647,7 @@ static void test_graft_model_metadata(void) {
     check(graft_model_metadata((void *)good_session, "general.architecture", GRAFT_NUL, (void *)&results[0], (void *)&results[2], &error), "graft_model_metadata model = (void *)good_session", 1, 1);
     check(graft_model_metadata((void *)good_sampler, "general.architecture", GRAFT_NUL, (void *)&results[0], (void *)&results[2], &error), "graft_model_metadata model = (void *)good_sampler", 1, 1);
     check(graft_model_metadata((void *)good_generation, "general.architecture", GRAFT_NUL, (void *)&results[0], (void *)&results[2], &error), "graft_model_metadata model = (void *)good_generation", 1, 1);
+    check(graft_model_metadata((void *)good_batch, "general.architecture", GRAFT_NUL, (void *)&results[0], (void *)&results[2], &error), "graft_model_metadata model = (void *)good_batch", 1, 1);
     check(graft_model_metadata(good_model, NULL, GRAFT_NUL, (void *)&results[0], (void *)&results[2], &error), "graft_model_metadata key = NULL", 1, 1);
     check(graft_model_metadata(good_model, "\xff\xfe", GRAFT_NUL, (void *)&results[0], (void *)&results[2], &error), "graft_model_metadata key = \"\\xff\\xfe\"", 0, 1);
     check(graft_model_metadata(good_model, "", GRAFT_NUL, (void *)&results[0], (void *)&results[2], &error), "graft_model_metadata key = \"\"", 0, 1);
@@ -1568,6 +1670,7 @@ static void test_graft_model_tensor_count(void) {
     check(graft_model_tensor_count((void *)good_session, (void *)&results[1], &error), "graft_model_tensor_count model = (void *)good_session", 1, 1);
     check(graft_model_tensor_count((void *)good_sampler, (void *)&results[1], &error), "graft_model_tensor_count model = (void *)good_sampler", 1, 1);
     check(graft_model_tensor_count((void *)good_generation, (void *)&results[1], &error), "graft_model_tensor_count model = (void *)good_generation", 1, 1);
+    check(graft_model_tensor_count((void *)good_batch, (void *)&results[1], &error), "graft_model_tensor_count model = (void *)good_batch", 1, 1);
     check(graft_model_tensor_count(good_model, NULL, &error), "graft_model_tensor_count count = NULL", 1, 1);
     check(graft_model_tensor_count(good_model, odd, &error), "graft_model_tensor_count count = odd", 1, 1);
     check(graft_model_tensor_count(good_model, (void *)&results[1], NULL), "graft_model_tensor_count error = NULL", 0, 0);
@@ -1585,6 +1688,7 @@ static void test_graft_model_tensor(void) {
     check(graft_model_tensor((void *)good_session, 0, good_graft_tensor_info(), &error), "graft_model_tensor model = (void *)good_session", 1, 1);
     check(graft_model_tensor((void *)good_sampler, 0, good_graft_tensor_info(), &error), "graft_model_tensor model = (void *)good_sampler", 1, 1);
     check(graft_model_tensor((void *)good_generation, 0, good_graft_tensor_info(), &error), "graft_model_tensor model = (void *)good_generation", 1, 1);
+    check(graft_model_tensor((void *)good_batch, 0, good_graft_tensor_info(), &error), "graft_model_tensor model = (void *)good_batch", 1, 1);
     check(graft_model_tensor(good_model, (size_t)-1, good_graft_tensor_info(), &error), "graft_model_tensor index = (size_t)-1", 1, 1);
     check(graft_model_tensor(good_model, 0, sized(0), &error), "graft_model_tensor info = sized(0)", 1, 1);
     check(graft_model_tensor(good_model, 0, sized(1), &error), "graft_model_tensor info = sized(1)", 1, 1);
@@ -1643,6 +1747,7 @@ static void test_graft_session_save(void) {
     check(graft_session_save((void *)good_adapter, out_path("graft_session_save"), GRAFT_NUL, &error), "graft_session_save session = (void *)good_adapter", 1, 1);
     check(graft_session_save((void *)good_sampler, out_path("graft_session_save"), GRAFT_NUL, &error), "graft_session_save session = (void *)good_sampler", 1, 1);
     check(graft_session_save((void *)good_generation, out_path("graft_session_save"), GRAFT_NUL, &error), "graft_session_save session = (void *)good_generation", 1, 1);
+    check(graft_session_save((void *)good_batch, out_path("graft_session_save"), GRAFT_NUL, &error), "graft_session_save session = (void *)good_batch", 1, 1);
     check(graft_session_save(good_session, NULL, GRAFT_NUL, &error), "graft_session_save path = NULL", 1, 1);
     check(graft_session_save(good_session, "\xff\xfe", GRAFT_NUL, &error), "graft_session_save path = \"\\xff\\xfe\"", 0, 1);
     check(graft_session_save(good_session, "", GRAFT_NUL, &error), "graft_session_save path = \"\"", 0, 1);
@@ -1662,6 +1767,7 @@ static void test_graft_session_restore(void) {
     check(graft_session_restore((void *)good_adapter, state_path, GRAFT_NUL, &error), "graft_session_restore session = (void *)good_adapter", 1, 1);
     check(graft_session_restore((void *)good_sampler, state_path, GRAFT_NUL, &error), "graft_session_restore session = (void *)good_sampler", 1, 1);
     check(graft_session_restore((void *)good_generation, state_path, GRAFT_NUL, &error), "graft_session_restore session = (void *)good_generation", 1, 1);
+    check(graft_session_restore((void *)good_batch, state_path, GRAFT_NUL, &error), "graft_session_restore session = (void *)good_batch", 1, 1);
     check(graft_session_restore(good_session, NULL, GRAFT_NUL, &error), "graft_session_restore path = NULL", 1, 1);
     check(graft_session_restore(good_session, "\xff\xfe", GRAFT_NUL, &error), "graft_session_restore path = \"\\xff\\xfe\"", 0, 1);
     check(graft_session_restore(good_session, "", GRAFT_NUL, &error), "graft_session_restore path = \"\"", 0, 1);
@@ -1681,6 +1787,7 @@ static void test_graft_session_save_memory(void) {
     check(graft_session_save_memory((void *)good_adapter, (void *)&results[0], (void *)&results[2], &error), "graft_session_save_memory session = (void *)good_adapter", 1, 1);
     check(graft_session_save_memory((void *)good_sampler, (void *)&results[0], (void *)&results[2], &error), "graft_session_save_memory session = (void *)good_sampler", 1, 1);
     check(graft_session_save_memory((void *)good_generation, (void *)&results[0], (void *)&results[2], &error), "graft_session_save_memory session = (void *)good_generation", 1, 1);
+    check(graft_session_save_memory((void *)good_batch, (void *)&results[0], (void *)&results[2], &error), "graft_session_save_memory session = (void *)good_batch", 1, 1);
     check(graft_session_save_memory(good_session, NULL, (void *)&results[2], &error), "graft_session_save_memory bytes = NULL", 1, 1);
     check(graft_session_save_memory(good_session, odd, (void *)&results[2], &error), "graft_session_save_memory bytes = odd", 1, 1);
     check(graft_session_save_memory(good_session, (void *)&results[0], NULL, &error), "graft_session_save_memory n_bytes = NULL", 1, 1);
@@ -1700,6 +1807,7 @@ static void test_graft_session_restore_memory(void) {
     check(graft_session_restore_memory((void *)good_adapter, state_bytes, state_len, &error), "graft_session_restore_memory session = (void *)good_adapter", 1, 1);
     check(graft_session_restore_memory((void *)good_sampler, state_bytes, state_len, &error), "graft_session_restore_memory session = (void *)good_sampler", 1, 1);
     check(graft_session_restore_memory((void *)good_generation, state_bytes, state_len, &error), "graft_session_restore_memory session = (void *)good_generation", 1, 1);
+    check(graft_session_restore_memory((void *)good_batch, state_bytes, state_len, &error), "graft_session_restore_memory session = (void *)good_batch", 1, 1);
     check(graft_session_restore_memory(good_session, NULL, state_len, &error), "graft_session_restore_memory bytes = NULL", 1, 1);
     check(graft_session_restore_memory(good_session, state_bytes, 0, &error), "graft_session_restore_memory n_bytes = 0", 0, 1);
     check(graft_session_restore_memory(good_session, state_bytes, state_len, NULL), "graft_session_restore_memory error = NULL", 0, 0);
@@ -1717,6 +1825,7 @@ static void test_graft_session_embed(void) {
     check(graft_session_embed((void *)good_adapter, some_tokens, 3, 0, vector, hidden_size, &error), "graft_session_embed session = (void *)good_adapter", 1, 1);
     check(graft_session_embed((void *)good_sampler, some_tokens, 3, 0, vector, hidden_size, &error), "graft_session_embed session = (void *)good_sampler", 1, 1);
     check(graft_session_embed((void *)good_generation, some_tokens, 3, 0, vector, hidden_size, &error), "graft_session_embed session = (void *)good_generation", 1, 1);
+    check(graft_session_embed((void *)good_batch, some_tokens, 3, 0, vector, hidden_size, &error), "graft_session_embed session = (void *)good_batch", 1, 1);
     check(graft_session_embed(good_session, NULL, 3, 0, vector, hidden_size, &error), "graft_session_embed tokens = NULL", 1, 1);
     check(graft_session_embed(good_session, odd, 3, 0, vector, hidden_size, &error), "graft_session_embed tokens = odd", 1, 1);
     check(graft_session_embed(good_session, some_tokens, 0, 0, vector, hidden_size, &error), "graft_session_embed n_tokens = 0", 0, 1);
@@ -1789,6 +1898,7 @@ static void test_graft_sampler_new(void) {
     check(graft_sampler_new((void *)good_adapter, good_graft_sampler_options(), (void *)&results[0], &error), "graft_sampler_new session = (void *)good_adapter", 1, 1);
     check(graft_sampler_new((void *)good_sampler, good_graft_sampler_options(), (void *)&results[0], &error), "graft_sampler_new session = (void *)good_sampler", 1, 1);
     check(graft_sampler_new((void *)good_generation, good_graft_sampler_options(), (void *)&results[0], &error), "graft_sampler_new session = (void *)good_generation", 1, 1);
+    check(graft_sampler_new((void *)good_batch, good_graft_sampler_options(), (void *)&results[0], &error), "graft_sampler_new session = (void *)good_batch", 1, 1);
     check(graft_sampler_new(good_session, sized(0), (void *)&results[0], &error), "graft_sampler_new options = sized(0)", 1, 1);
     check(graft_sampler_new(good_session, sized(1), (void *)&results[0], &error), "graft_sampler_new options = sized(1)", 1, 1);
     check(graft_sampler_new(good_session, sized(7), (void *)&results[0], &error), "graft_sampler_new options = sized(7)", 1, 1);
@@ -1817,6 +1927,7 @@ static void test_graft_sampler_reset(void) {
     check(graft_sampler_reset((void *)good_adapter, &error), "graft_sampler_reset sampler = (void *)good_adapter", 1, 1);
     check(graft_sampler_reset((void *)good_session, &error), "graft_sampler_reset sampler = (void *)good_session", 1, 1);
     check(graft_sampler_reset((void *)good_generation, &error), "graft_sampler_reset sampler = (void *)good_generation", 1, 1);
+    check(graft_sampler_reset((void *)good_batch, &error), "graft_sampler_reset sampler = (void *)good_batch", 1, 1);
     check(graft_sampler_reset(good_sampler, NULL), "graft_sampler_reset error = NULL", 0, 0);
 }
 
@@ -1832,6 +1943,7 @@ static void test_graft_session_sample(void) {
     check(graft_session_sample((void *)good_adapter, good_sampler, (void *)&results[1], &error), "graft_session_sample session = (void *)good_adapter", 1, 1);
     check(graft_session_sample((void *)good_sampler, good_sampler, (void *)&results[1], &error), "graft_session_sample session = (void *)good_sampler", 1, 1);
     check(graft_session_sample((void *)good_generation, good_sampler, (void *)&results[1], &error), "graft_session_sample session = (void *)good_generation", 1, 1);
+    check(graft_session_sample((void *)good_batch, good_sampler, (void *)&results[1], &error), "graft_session_sample session = (void *)good_batch", 1, 1);
     check(graft_session_sample(good_session, NULL, (void *)&results[1], &error), "graft_session_sample sampler = NULL", 1, 1);
     check(graft_session_sample(good_session, odd, (void *)&results[1], &error), "graft_session_sample sampler = odd", 1, 1);
     check(graft_session_sample(good_session, freed_sampler, (void *)&results[1], &error), "graft_session_sample sampler = freed_sampler", 1, 1);
@@ -1842,6 +1954,7 @@ static void test_graft_session_sample(void) {
     check(graft_session_sample(good_session, (void *)good_adapter, (void *)&results[1], &error), "graft_session_sample sampler = (void *)good_adapter", 1, 1);
     check(graft_session_sample(good_session, (void *)good_session, (void *)&results[1], &error), "graft_session_sample sampler = (void *)good_session", 1, 1);
     check(graft_session_sample(good_session, (void *)good_generation, (void *)&results[1], &error), "graft_session_sample sampler = (void *)good_generation", 1, 1);
+    check(graft_session_sample(good_session, (void *)good_batch, (void *)&results[1], &error), "graft_session_sample sampler = (void *)good_batch", 1, 1);
     check(graft_session_sample(good_session, good_sampler, NULL, &error), "graft_session_sample token = NULL", 0, 1);
     check(graft_session_sample(good_session, good_sampler, odd, &error), "graft_session_sample token = odd", 1, 1);
     check(graft_session_sample(good_session, good_sampler, (void *)&results[1], NULL), "graft_session_sample error = NULL", 0, 0);
@@ -1881,6 +1994,9 @@ static void test_graft_sampler_free(void) {
     begin();
     graft_sampler_free((void *)good_generation);
     survived("graft_sampler_free sampler = (void *)good_generation");
+    begin();
+    graft_sampler_free((void *)good_batch);
+    survived("graft_sampler_free sampler = (void *)good_batch");
 }
 
 static void test_graft_generate_options_init(void) {
@@ -1943,6 +2059,7 @@ static void test_graft_generate_text(void) {
     check(graft_generate_text((void *)good_adapter, "Once upon a time", GRAFT_NUL, good_graft_generate_options(), on_text, NULL, good_graft_report(), &error), "graft_generate_text session = (void *)good_adapter", 1, 1);
     check(graft_generate_text((void *)good_sampler, "Once upon a time", GRAFT_NUL, good_graft_generate_options(), on_text, NULL, good_graft_report(), &error), "graft_generate_text session = (void *)good_sampler", 1, 1);
     check(graft_generate_text((void *)good_generation, "Once upon a time", GRAFT_NUL, good_graft_generate_options(), on_text, NULL, good_graft_report(), &error), "graft_generate_text session = (void *)good_generation", 1, 1);
+    check(graft_generate_text((void *)good_batch, "Once upon a time", GRAFT_NUL, good_graft_generate_options(), on_text, NULL, good_graft_report(), &error), "graft_generate_text session = (void *)good_batch", 1, 1);
     check(graft_generate_text(good_session, NULL, GRAFT_NUL, good_graft_generate_options(), on_text, NULL, good_graft_report(), &error), "graft_generate_text text = NULL", 1, 1);
     check(graft_generate_text(good_session, "\xff\xfe", GRAFT_NUL, good_graft_generate_options(), on_text, NULL, good_graft_report(), &error), "graft_generate_text text = \"\\xff\\xfe\"", 0, 1);
     check(graft_generate_text(good_session, "", GRAFT_NUL, good_graft_generate_options(), on_text, NULL, good_graft_report(), &error), "graft_generate_text text = \"\"", 0, 1);
@@ -1985,6 +2102,7 @@ static void test_graft_generate_tokens(void) {
     check(graft_generate_tokens((void *)good_adapter, some_tokens, 3, good_graft_generate_options(), on_text, NULL, good_graft_report(), &error), "graft_generate_tokens session = (void *)good_adapter", 1, 1);
     check(graft_generate_tokens((void *)good_sampler, some_tokens, 3, good_graft_generate_options(), on_text, NULL, good_graft_report(), &error), "graft_generate_tokens session = (void *)good_sampler", 1, 1);
     check(graft_generate_tokens((void *)good_generation, some_tokens, 3, good_graft_generate_options(), on_text, NULL, good_graft_report(), &error), "graft_generate_tokens session = (void *)good_generation", 1, 1);
+    check(graft_generate_tokens((void *)good_batch, some_tokens, 3, good_graft_generate_options(), on_text, NULL, good_graft_report(), &error), "graft_generate_tokens session = (void *)good_batch", 1, 1);
     check(graft_generate_tokens(good_session, NULL, 3, good_graft_generate_options(), on_text, NULL, good_graft_report(), &error), "graft_generate_tokens tokens = NULL", 1, 1);
     check(graft_generate_tokens(good_session, odd, 3, good_graft_generate_options(), on_text, NULL, good_graft_report(), &error), "graft_generate_tokens tokens = odd", 1, 1);
     check(graft_generate_tokens(good_session, some_tokens, 0, good_graft_generate_options(), on_text, NULL, good_graft_report(), &error), "graft_generate_tokens n_tokens = 0", 0, 1);
@@ -2026,6 +2144,7 @@ static void test_graft_generate_messages(void) {
     check(graft_generate_messages((void *)good_adapter, some_messages, 1, good_graft_chat_options(), good_graft_generate_options(), on_text, NULL, good_graft_report(), &error), "graft_generate_messages session = (void *)good_adapter", 1, 1);
     check(graft_generate_messages((void *)good_sampler, some_messages, 1, good_graft_chat_options(), good_graft_generate_options(), on_text, NULL, good_graft_report(), &error), "graft_generate_messages session = (void *)good_sampler", 1, 1);
     check(graft_generate_messages((void *)good_generation, some_messages, 1, good_graft_chat_options(), good_graft_generate_options(), on_text, NULL, good_graft_report(), &error), "graft_generate_messages session = (void *)good_generation", 1, 1);
+    check(graft_generate_messages((void *)good_batch, some_messages, 1, good_graft_chat_options(), good_graft_generate_options(), on_text, NULL, good_graft_report(), &error), "graft_generate_messages session = (void *)good_batch", 1, 1);
     check(graft_generate_messages(good_session, NULL, 1, good_graft_chat_options(), good_graft_generate_options(), on_text, NULL, good_graft_report(), &error), "graft_generate_messages messages = NULL", 1, 1);
     check(graft_generate_messages(good_session, odd, 1, good_graft_chat_options(), good_graft_generate_options(), on_text, NULL, good_graft_report(), &error), "graft_generate_messages messages = odd", 1, 1);
     check(graft_generate_messages(good_session, some_messages, 0, good_graft_chat_options(), good_graft_generate_options(), on_text, NULL, good_graft_report(), &error), "graft_generate_messages n_messages = 0", 0, 1);
@@ -2078,6 +2197,7 @@ static void test_graft_generation_of_text(void) {
     check(graft_generation_of_text((void *)good_adapter, "Once upon a time", GRAFT_NUL, good_graft_generate_options(), (void *)&results[0], &error), "graft_generation_of_text session = (void *)good_adapter", 1, 1);
     check(graft_generation_of_text((void *)good_sampler, "Once upon a time", GRAFT_NUL, good_graft_generate_options(), (void *)&results[0], &error), "graft_generation_of_text session = (void *)good_sampler", 1, 1);
     check(graft_generation_of_text((void *)good_generation, "Once upon a time", GRAFT_NUL, good_graft_generate_options(), (void *)&results[0], &error), "graft_generation_of_text session = (void *)good_generation", 1, 1);
+    check(graft_generation_of_text((void *)good_batch, "Once upon a time", GRAFT_NUL, good_graft_generate_options(), (void *)&results[0], &error), "graft_generation_of_text session = (void *)good_batch", 1, 1);
     check(graft_generation_of_text(good_session, NULL, GRAFT_NUL, good_graft_generate_options(), (void *)&results[0], &error), "graft_generation_of_text text = NULL", 1, 1);
     check(graft_generation_of_text(good_session, "\xff\xfe", GRAFT_NUL, good_graft_generate_options(), (void *)&results[0], &error), "graft_generation_of_text text = \"\\xff\\xfe\"", 0, 1);
     check(graft_generation_of_text(good_session, "", GRAFT_NUL, good_graft_generate_options(), (void *)&results[0], &error), "graft_generation_of_text text = \"\"", 0, 1);
@@ -2110,6 +2230,7 @@ static void test_graft_generation_of_tokens(void) {
     check(graft_generation_of_tokens((void *)good_adapter, some_tokens, 3, good_graft_generate_options(), (void *)&results[0], &error), "graft_generation_of_tokens session = (void *)good_adapter", 1, 1);
     check(graft_generation_of_tokens((void *)good_sampler, some_tokens, 3, good_graft_generate_options(), (void *)&results[0], &error), "graft_generation_of_tokens session = (void *)good_sampler", 1, 1);
     check(graft_generation_of_tokens((void *)good_generation, some_tokens, 3, good_graft_generate_options(), (void *)&results[0], &error), "graft_generation_of_tokens session = (void *)good_generation", 1, 1);
+    check(graft_generation_of_tokens((void *)good_batch, some_tokens, 3, good_graft_generate_options(), (void *)&results[0], &error), "graft_generation_of_tokens session = (void *)good_batch", 1, 1);
     check(graft_generation_of_tokens(good_session, NULL, 3, good_graft_generate_options(), (void *)&results[0], &error), "graft_generation_of_tokens tokens = NULL", 1, 1);
     check(graft_generation_of_tokens(good_session, odd, 3, good_graft_generate_options(), (void *)&results[0], &error), "graft_generation_of_tokens tokens = odd", 1, 1);
     check(graft_generation_of_tokens(good_session, some_tokens, 0, good_graft_generate_options(), (void *)&results[0], &error), "graft_generation_of_tokens n_tokens = 0", 0, 1);
@@ -2141,6 +2262,7 @@ static void test_graft_generation_of_messages(void) {
     check(graft_generation_of_messages((void *)good_adapter, some_messages, 1, good_graft_chat_options(), good_graft_generate_options(), (void *)&results[0], &error), "graft_generation_of_messages session = (void *)good_adapter", 1, 1);
     check(graft_generation_of_messages((void *)good_sampler, some_messages, 1, good_graft_chat_options(), good_graft_generate_options(), (void *)&results[0], &error), "graft_generation_of_messages session = (void *)good_sampler", 1, 1);
     check(graft_generation_of_messages((void *)good_generation, some_messages, 1, good_graft_chat_options(), good_graft_generate_options(), (void *)&results[0], &error), "graft_generation_of_messages session = (void *)good_generation", 1, 1);
+    check(graft_generation_of_messages((void *)good_batch, some_messages, 1, good_graft_chat_options(), good_graft_generate_options(), (void *)&results[0], &error), "graft_generation_of_messages session = (void *)good_batch", 1, 1);
     check(graft_generation_of_messages(good_session, NULL, 1, good_graft_chat_options(), good_graft_generate_options(), (void *)&results[0], &error), "graft_generation_of_messages messages = NULL", 1, 1);
     check(graft_generation_of_messages(good_session, odd, 1, good_graft_chat_options(), good_graft_generate_options(), (void *)&results[0], &error), "graft_generation_of_messages messages = odd", 1, 1);
     check(graft_generation_of_messages(good_session, some_messages, 0, good_graft_chat_options(), good_graft_generate_options(), (void *)&results[0], &error), "graft_generation_of_messages n_messages = 0", 0, 1);
@@ -2183,6 +2305,7 @@ static void test_graft_generation_next(void) {
     check(graft_generation_next((void *)good_adapter, (void *)&results[0], (void *)&results[2], (void *)&results[1], (void *)&results[1], &error), "graft_generation_next generation = (void *)good_adapter", 1, 1);
     check(graft_generation_next((void *)good_session, (void *)&results[0], (void *)&results[2], (void *)&results[1], (void *)&results[1], &error), "graft_generation_next generation = (void *)good_session", 1, 1);
     check(graft_generation_next((void *)good_sampler, (void *)&results[0], (void *)&results[2], (void *)&results[1], (void *)&results[1], &error), "graft_generation_next generation = (void *)good_sampler", 1, 1);
+    check(graft_generation_next((void *)good_batch, (void *)&results[0], (void *)&results[2], (void *)&results[1], (void *)&results[1], &error), "graft_generation_next generation = (void *)good_batch", 1, 1);
     check(graft_generation_next(good_generation, NULL, (void *)&results[2], (void *)&results[1], (void *)&results[1], &error), "graft_generation_next text = NULL", 1, 1);
     check(graft_generation_next(good_generation, odd, (void *)&results[2], (void *)&results[1], (void *)&results[1], &error), "graft_generation_next text = odd", 1, 1);
     check(graft_generation_next(good_generation, (void *)&results[0], NULL, (void *)&results[1], (void *)&results[1], &error), "graft_generation_next text_len = NULL", 0, 1);
@@ -2206,6 +2329,7 @@ static void test_graft_generation_cancel(void) {
     check(graft_generation_cancel((void *)good_adapter, &error), "graft_generation_cancel generation = (void *)good_adapter", 1, 1);
     check(graft_generation_cancel((void *)good_session, &error), "graft_generation_cancel generation = (void *)good_session", 1, 1);
     check(graft_generation_cancel((void *)good_sampler, &error), "graft_generation_cancel generation = (void *)good_sampler", 1, 1);
+    check(graft_generation_cancel((void *)good_batch, &error), "graft_generation_cancel generation = (void *)good_batch", 1, 1);
     check(graft_generation_cancel(good_generation, NULL), "graft_generation_cancel error = NULL", 0, 0);
 }
 
@@ -2221,6 +2345,7 @@ static void test_graft_generation_report(void) {
     check(graft_generation_report((void *)good_adapter, good_graft_report(), &error), "graft_generation_report generation = (void *)good_adapter", 1, 1);
     check(graft_generation_report((void *)good_session, good_graft_report(), &error), "graft_generation_report generation = (void *)good_session", 1, 1);
     check(graft_generation_report((void *)good_sampler, good_graft_report(), &error), "graft_generation_report generation = (void *)good_sampler", 1, 1);
+    check(graft_generation_report((void *)good_batch, good_graft_report(), &error), "graft_generation_report generation = (void *)good_batch", 1, 1);
     check(graft_generation_report(good_generation, sized(0), &error), "graft_generation_report report = sized(0)", 1, 1);
     check(graft_generation_report(good_generation, sized(1), &error), "graft_generation_report report = sized(1)", 1, 1);
     check(graft_generation_report(good_generation, sized(7), &error), "graft_generation_report report = sized(7)", 1, 1);
@@ -2269,6 +2394,222 @@ static void test_graft_generation_free(void) {
     begin();
     graft_generation_free((void *)good_sampler);
     survived("graft_generation_free generation = (void *)good_sampler");
+    begin();
+    graft_generation_free((void *)good_batch);
+    survived("graft_generation_free generation = (void *)good_batch");
+}
+
+static void test_graft_batch_options_init(void) {
+    begin();
+    graft_batch_options_init(good_graft_batch_options(), sizeof(graft_batch_options));
+    survived("graft_batch_options_init as it should be");
+    begin();
+    graft_batch_options_init(sized(0), sizeof(graft_batch_options));
+    survived("graft_batch_options_init options = sized(0)");
+    begin();
+    graft_batch_options_init(sized(1), sizeof(graft_batch_options));
+    survived("graft_batch_options_init options = sized(1)");
+    begin();
+    graft_batch_options_init(sized(7), sizeof(graft_batch_options));
+    survived("graft_batch_options_init options = sized(7)");
+    begin();
+    graft_batch_options_init(sized(sizeof(graft_batch_options) - 4), sizeof(graft_batch_options));
+    survived("graft_batch_options_init options = sized(sizeof(graft_batch_options) - 4)");
+    begin();
+    graft_batch_options_init(sized(sizeof(graft_batch_options) + 3), sizeof(graft_batch_options));
+    survived("graft_batch_options_init options = sized(sizeof(graft_batch_options) + 3)");
+    begin();
+    graft_batch_options_init(sized(100000), sizeof(graft_batch_options));
+    survived("graft_batch_options_init options = sized(100000)");
+    begin();
+    graft_batch_options_init(sized((size_t)-1), sizeof(graft_batch_options));
+    survived("graft_batch_options_init options = sized((size_t)-1)");
+    begin();
+    graft_batch_options_init(longer(sizeof(graft_batch_options), 0), sizeof(graft_batch_options));
+    survived("graft_batch_options_init options = longer(sizeof(graft_batch_options), 0)");
+    begin();
+    graft_batch_options_init(longer(sizeof(graft_batch_options), 1), sizeof(graft_batch_options));
+    survived("graft_batch_options_init options = longer(sizeof(graft_batch_options), 1)");
+    begin();
+    graft_batch_options_init(NULL, sizeof(graft_batch_options));
+    survived("graft_batch_options_init options = NULL");
+    begin();
+    graft_batch_options_init(odd, sizeof(graft_batch_options));
+    survived("graft_batch_options_init options = odd");
+    begin();
+    graft_batch_options_init(good_graft_batch_options(), 0);
+    survived("graft_batch_options_init struct_size = 0");
+    begin();
+    graft_batch_options_init(good_graft_batch_options(), 7);
+    survived("graft_batch_options_init struct_size = 7");
+    begin();
+    graft_batch_options_init(good_graft_batch_options(), 8);
+    survived("graft_batch_options_init struct_size = 8");
+}
+
+static void test_graft_batch_new(void) {
+    check(graft_batch_new(good_model, good_graft_batch_options(), (void *)&results[0], &error), "graft_batch_new as it should be", 0, 1);
+    check(graft_batch_new(NULL, good_graft_batch_options(), (void *)&results[0], &error), "graft_batch_new model = NULL", 1, 1);
+    check(graft_batch_new(odd, good_graft_batch_options(), (void *)&results[0], &error), "graft_batch_new model = odd", 1, 1);
+    check(graft_batch_new(freed_model, good_graft_batch_options(), (void *)&results[0], &error), "graft_batch_new model = freed_model", 1, 1);
+    check(graft_batch_new((void *)good_error, good_graft_batch_options(), (void *)&results[0], &error), "graft_batch_new model = (void *)good_error", 1, 1);
+    check(graft_batch_new((void *)good_cancel, good_graft_batch_options(), (void *)&results[0], &error), "graft_batch_new model = (void *)good_cancel", 1, 1);
+    check(graft_batch_new((void *)good_team, good_graft_batch_options(), (void *)&results[0], &error), "graft_batch_new model = (void *)good_team", 1, 1);
+    check(graft_batch_new((void *)good_adapter, good_graft_batch_options(), (void *)&results[0], &error), "graft_batch_new model = (void *)good_adapter", 1, 1);
+    check(graft_batch_new((void *)good_session, good_graft_batch_options(), (void *)&results[0], &error), "graft_batch_new model = (void *)good_session", 1, 1);
+    check(graft_batch_new((void *)good_sampler, good_graft_batch_options(), (void *)&results[0], &error), "graft_batch_new model = (void *)good_sampler", 1, 1);
+    check(graft_batch_new((void *)good_generation, good_graft_batch_options(), (void *)&results[0], &error), "graft_batch_new model = (void *)good_generation", 1, 1);
+    check(graft_batch_new((void *)good_batch, good_graft_batch_options(), (void *)&results[0], &error), "graft_batch_new model = (void *)good_batch", 1, 1);
+    check(graft_batch_new(good_model, sized(0), (void *)&results[0], &error), "graft_batch_new options = sized(0)", 1, 1);
+    check(graft_batch_new(good_model, sized(1), (void *)&results[0], &error), "graft_batch_new options = sized(1)", 1, 1);
+    check(graft_batch_new(good_model, sized(7), (void *)&results[0], &error), "graft_batch_new options = sized(7)", 1, 1);
+    check(graft_batch_new(good_model, sized(sizeof(graft_batch_options) - 4), (void *)&results[0], &error), "graft_batch_new options = sized(sizeof(graft_batch_options) - 4)", 1, 1);
+    check(graft_batch_new(good_model, sized(sizeof(graft_batch_options) + 3), (void *)&results[0], &error), "graft_batch_new options = sized(sizeof(graft_batch_options) + 3)", 1, 1);
+    check(graft_batch_new(good_model, sized(100000), (void *)&results[0], &error), "graft_batch_new options = sized(100000)", 1, 1);
+    check(graft_batch_new(good_model, sized((size_t)-1), (void *)&results[0], &error), "graft_batch_new options = sized((size_t)-1)", 1, 1);
+    check(graft_batch_new(good_model, longer(sizeof(graft_batch_options), 0), (void *)&results[0], &error), "graft_batch_new options = longer(sizeof(graft_batch_options), 0)", 0, 1);
+    check(graft_batch_new(good_model, longer(sizeof(graft_batch_options), 1), (void *)&results[0], &error), "graft_batch_new options = longer(sizeof(graft_batch_options), 1)", 1, 1);
+    check(graft_batch_new(good_model, NULL, (void *)&results[0], &error), "graft_batch_new options = NULL", 0, 1);
+    check(graft_batch_new(good_model, odd, (void *)&results[0], &error), "graft_batch_new options = odd", 1, 1);
+    check(graft_batch_new(good_model, good_graft_batch_options(), NULL, &error), "graft_batch_new batch = NULL", 1, 1);
+    check(graft_batch_new(good_model, good_graft_batch_options(), odd, &error), "graft_batch_new batch = odd", 1, 1);
+    check(graft_batch_new(good_model, good_graft_batch_options(), (void *)&results[0], NULL), "graft_batch_new error = NULL", 0, 0);
+}
+
+static void test_graft_batch_free(void) {
+    begin();
+    graft_batch_free(fresh_batch());
+    survived("graft_batch_free as it should be");
+    begin();
+    graft_batch_free(NULL);
+    survived("graft_batch_free batch = NULL");
+    begin();
+    graft_batch_free(odd);
+    survived("graft_batch_free batch = odd");
+    begin();
+    graft_batch_free(freed_batch);
+    survived("graft_batch_free batch = freed_batch");
+    begin();
+    graft_batch_free((void *)good_error);
+    survived("graft_batch_free batch = (void *)good_error");
+    begin();
+    graft_batch_free((void *)good_cancel);
+    survived("graft_batch_free batch = (void *)good_cancel");
+    begin();
+    graft_batch_free((void *)good_team);
+    survived("graft_batch_free batch = (void *)good_team");
+    begin();
+    graft_batch_free((void *)good_model);
+    survived("graft_batch_free batch = (void *)good_model");
+    begin();
+    graft_batch_free((void *)good_adapter);
+    survived("graft_batch_free batch = (void *)good_adapter");
+    begin();
+    graft_batch_free((void *)good_session);
+    survived("graft_batch_free batch = (void *)good_session");
+    begin();
+    graft_batch_free((void *)good_sampler);
+    survived("graft_batch_free batch = (void *)good_sampler");
+    begin();
+    graft_batch_free((void *)good_generation);
+    survived("graft_batch_free batch = (void *)good_generation");
+}
+
+static void test_graft_batch_adapter(void) {
+    check(graft_batch_adapter(good_batch, "Once upon a time", GRAFT_NUL, good_adapter, 0.5, &error), "graft_batch_adapter as it should be", 0, 1);
+    check(graft_batch_adapter(NULL, "Once upon a time", GRAFT_NUL, good_adapter, 0.5, &error), "graft_batch_adapter batch = NULL", 1, 1);
+    check(graft_batch_adapter(odd, "Once upon a time", GRAFT_NUL, good_adapter, 0.5, &error), "graft_batch_adapter batch = odd", 1, 1);
+    check(graft_batch_adapter(freed_batch, "Once upon a time", GRAFT_NUL, good_adapter, 0.5, &error), "graft_batch_adapter batch = freed_batch", 1, 1);
+    check(graft_batch_adapter((void *)good_error, "Once upon a time", GRAFT_NUL, good_adapter, 0.5, &error), "graft_batch_adapter batch = (void *)good_error", 1, 1);
+    check(graft_batch_adapter((void *)good_cancel, "Once upon a time", GRAFT_NUL, good_adapter, 0.5, &error), "graft_batch_adapter batch = (void *)good_cancel", 1, 1);
+    check(graft_batch_adapter((void *)good_team, "Once upon a time", GRAFT_NUL, good_adapter, 0.5, &error), "graft_batch_adapter batch = (void *)good_team", 1, 1);
+    check(graft_batch_adapter((void *)good_model, "Once upon a time", GRAFT_NUL, good_adapter, 0.5, &error), "graft_batch_adapter batch = (void *)good_model", 1, 1);
+    check(graft_batch_adapter((void *)good_adapter, "Once upon a time", GRAFT_NUL, good_adapter, 0.5, &error), "graft_batch_adapter batch = (void *)good_adapter", 1, 1);
+    check(graft_batch_adapter((void *)good_session, "Once upon a time", GRAFT_NUL, good_adapter, 0.5, &error), "graft_batch_adapter batch = (void *)good_session", 1, 1);
+    check(graft_batch_adapter((void *)good_sampler, "Once upon a time", GRAFT_NUL, good_adapter, 0.5, &error), "graft_batch_adapter batch = (void *)good_sampler", 1, 1);
+    check(graft_batch_adapter((void *)good_generation, "Once upon a time", GRAFT_NUL, good_adapter, 0.5, &error), "graft_batch_adapter batch = (void *)good_generation", 1, 1);
+    check(graft_batch_adapter(good_batch, NULL, GRAFT_NUL, good_adapter, 0.5, &error), "graft_batch_adapter name = NULL", 0, 1);
+    check(graft_batch_adapter(good_batch, "\xff\xfe", GRAFT_NUL, good_adapter, 0.5, &error), "graft_batch_adapter name = \"\\xff\\xfe\"", 0, 1);
+    check(graft_batch_adapter(good_batch, "", GRAFT_NUL, good_adapter, 0.5, &error), "graft_batch_adapter name = \"\"", 0, 1);
+    check(graft_batch_adapter(good_batch, "Once upon a time", 0, good_adapter, 0.5, &error), "graft_batch_adapter name_len = 0", 0, 1);
+    check(graft_batch_adapter(good_batch, "Once upon a time", GRAFT_NUL, NULL, 0.5, &error), "graft_batch_adapter adapter = NULL", 1, 1);
+    check(graft_batch_adapter(good_batch, "Once upon a time", GRAFT_NUL, odd, 0.5, &error), "graft_batch_adapter adapter = odd", 1, 1);
+    check(graft_batch_adapter(good_batch, "Once upon a time", GRAFT_NUL, freed_adapter, 0.5, &error), "graft_batch_adapter adapter = freed_adapter", 1, 1);
+    check(graft_batch_adapter(good_batch, "Once upon a time", GRAFT_NUL, (void *)good_error, 0.5, &error), "graft_batch_adapter adapter = (void *)good_error", 1, 1);
+    check(graft_batch_adapter(good_batch, "Once upon a time", GRAFT_NUL, (void *)good_cancel, 0.5, &error), "graft_batch_adapter adapter = (void *)good_cancel", 1, 1);
+    check(graft_batch_adapter(good_batch, "Once upon a time", GRAFT_NUL, (void *)good_team, 0.5, &error), "graft_batch_adapter adapter = (void *)good_team", 1, 1);
+    check(graft_batch_adapter(good_batch, "Once upon a time", GRAFT_NUL, (void *)good_model, 0.5, &error), "graft_batch_adapter adapter = (void *)good_model", 1, 1);
+    check(graft_batch_adapter(good_batch, "Once upon a time", GRAFT_NUL, (void *)good_session, 0.5, &error), "graft_batch_adapter adapter = (void *)good_session", 1, 1);
+    check(graft_batch_adapter(good_batch, "Once upon a time", GRAFT_NUL, (void *)good_sampler, 0.5, &error), "graft_batch_adapter adapter = (void *)good_sampler", 1, 1);
+    check(graft_batch_adapter(good_batch, "Once upon a time", GRAFT_NUL, (void *)good_generation, 0.5, &error), "graft_batch_adapter adapter = (void *)good_generation", 1, 1);
+    check(graft_batch_adapter(good_batch, "Once upon a time", GRAFT_NUL, (void *)good_batch, 0.5, &error), "graft_batch_adapter adapter = (void *)good_batch", 1, 1);
+    check(graft_batch_adapter(good_batch, "Once upon a time", GRAFT_NUL, good_adapter, 0, &error), "graft_batch_adapter weight = 0", 0, 1);
+    check(graft_batch_adapter(good_batch, "Once upon a time", GRAFT_NUL, good_adapter, -1, &error), "graft_batch_adapter weight = -1", 0, 1);
+    check(graft_batch_adapter(good_batch, "Once upon a time", GRAFT_NUL, good_adapter, (float)(0 / zero), &error), "graft_batch_adapter weight = (float)(0 / zero)", 1, 1);
+    check(graft_batch_adapter(good_batch, "Once upon a time", GRAFT_NUL, good_adapter, (float)(1 / zero), &error), "graft_batch_adapter weight = (float)(1 / zero)", 1, 1);
+    check(graft_batch_adapter(good_batch, "Once upon a time", GRAFT_NUL, good_adapter, 0.5, NULL), "graft_batch_adapter error = NULL", 0, 0);
+}
+
+static void test_graft_batch_line(void) {
+    check(graft_batch_line(good_batch, "{\"prompt\": \"Once\", \"max_tokens\": 2}", GRAFT_NUL, 0, (void *)&results[0], (void *)&results[2], &error), "graft_batch_line as it should be", 0, 1);
+    check(graft_batch_line(NULL, "{\"prompt\": \"Once\", \"max_tokens\": 2}", GRAFT_NUL, 0, (void *)&results[0], (void *)&results[2], &error), "graft_batch_line batch = NULL", 1, 1);
+    check(graft_batch_line(odd, "{\"prompt\": \"Once\", \"max_tokens\": 2}", GRAFT_NUL, 0, (void *)&results[0], (void *)&results[2], &error), "graft_batch_line batch = odd", 1, 1);
+    check(graft_batch_line(freed_batch, "{\"prompt\": \"Once\", \"max_tokens\": 2}", GRAFT_NUL, 0, (void *)&results[0], (void *)&results[2], &error), "graft_batch_line batch = freed_batch", 1, 1);
+    check(graft_batch_line((void *)good_error, "{\"prompt\": \"Once\", \"max_tokens\": 2}", GRAFT_NUL, 0, (void *)&results[0], (void *)&results[2], &error), "graft_batch_line batch = (void *)good_error", 1, 1);
+    check(graft_batch_line((void *)good_cancel, "{\"prompt\": \"Once\", \"max_tokens\": 2}", GRAFT_NUL, 0, (void *)&results[0], (void *)&results[2], &error), "graft_batch_line batch = (void *)good_cancel", 1, 1);
+    check(graft_batch_line((void *)good_team, "{\"prompt\": \"Once\", \"max_tokens\": 2}", GRAFT_NUL, 0, (void *)&results[0], (void *)&results[2], &error), "graft_batch_line batch = (void *)good_team", 1, 1);
+    check(graft_batch_line((void *)good_model, "{\"prompt\": \"Once\", \"max_tokens\": 2}", GRAFT_NUL, 0, (void *)&results[0], (void *)&results[2], &error), "graft_batch_line batch = (void *)good_model", 1, 1);
+    check(graft_batch_line((void *)good_adapter, "{\"prompt\": \"Once\", \"max_tokens\": 2}", GRAFT_NUL, 0, (void *)&results[0], (void *)&results[2], &error), "graft_batch_line batch = (void *)good_adapter", 1, 1);
+    check(graft_batch_line((void *)good_session, "{\"prompt\": \"Once\", \"max_tokens\": 2}", GRAFT_NUL, 0, (void *)&results[0], (void *)&results[2], &error), "graft_batch_line batch = (void *)good_session", 1, 1);
+    check(graft_batch_line((void *)good_sampler, "{\"prompt\": \"Once\", \"max_tokens\": 2}", GRAFT_NUL, 0, (void *)&results[0], (void *)&results[2], &error), "graft_batch_line batch = (void *)good_sampler", 1, 1);
+    check(graft_batch_line((void *)good_generation, "{\"prompt\": \"Once\", \"max_tokens\": 2}", GRAFT_NUL, 0, (void *)&results[0], (void *)&results[2], &error), "graft_batch_line batch = (void *)good_generation", 1, 1);
+    check(graft_batch_line(good_batch, NULL, GRAFT_NUL, 0, (void *)&results[0], (void *)&results[2], &error), "graft_batch_line line = NULL", 1, 1);
+    check(graft_batch_line(good_batch, "\xff\xfe", GRAFT_NUL, 0, (void *)&results[0], (void *)&results[2], &error), "graft_batch_line line = \"\\xff\\xfe\"", 0, 1);
+    check(graft_batch_line(good_batch, "", GRAFT_NUL, 0, (void *)&results[0], (void *)&results[2], &error), "graft_batch_line line = \"\"", 0, 1);
+    check(graft_batch_line(good_batch, "{\"prompt\": \"Once\", \"max_tokens\": 2}", 0, 0, (void *)&results[0], (void *)&results[2], &error), "graft_batch_line line_len = 0", 0, 1);
+    check(graft_batch_line(good_batch, "{\"prompt\": \"Once\", \"max_tokens\": 2}", GRAFT_NUL, 1, (void *)&results[0], (void *)&results[2], &error), "graft_batch_line number = 1", 0, 1);
+    check(graft_batch_line(good_batch, "{\"prompt\": \"Once\", \"max_tokens\": 2}", GRAFT_NUL, 1000000, (void *)&results[0], (void *)&results[2], &error), "graft_batch_line number = 1000000", 0, 1);
+    check(graft_batch_line(good_batch, "{\"prompt\": \"Once\", \"max_tokens\": 2}", GRAFT_NUL, 18446744073709551615u, (void *)&results[0], (void *)&results[2], &error), "graft_batch_line number = 18446744073709551615u", 0, 1);
+    check(graft_batch_line(good_batch, "{\"prompt\": \"Once\", \"max_tokens\": 2}", GRAFT_NUL, 0, NULL, (void *)&results[2], &error), "graft_batch_line record = NULL", 1, 1);
+    check(graft_batch_line(good_batch, "{\"prompt\": \"Once\", \"max_tokens\": 2}", GRAFT_NUL, 0, (void *)&results[0], NULL, &error), "graft_batch_line record_len = NULL", 0, 1);
+    check(graft_batch_line(good_batch, "{\"prompt\": \"Once\", \"max_tokens\": 2}", GRAFT_NUL, 0, (void *)&results[0], odd, &error), "graft_batch_line record_len = odd", 1, 1);
+    check(graft_batch_line(good_batch, "{\"prompt\": \"Once\", \"max_tokens\": 2}", GRAFT_NUL, 0, (void *)&results[0], (void *)&results[2], NULL), "graft_batch_line error = NULL", 0, 0);
+}
+
+static void test_graft_batch_run(void) {
+    check(graft_batch_run(good_batch, lines_path, GRAFT_NUL, new_path("graft_batch_run"), GRAFT_NUL, on_progress, NULL, good_graft_batch_report(), &error), "graft_batch_run as it should be", 0, 1);
+    check(graft_batch_run(NULL, lines_path, GRAFT_NUL, new_path("graft_batch_run"), GRAFT_NUL, on_progress, NULL, good_graft_batch_report(), &error), "graft_batch_run batch = NULL", 1, 1);
+    check(graft_batch_run(odd, lines_path, GRAFT_NUL, new_path("graft_batch_run"), GRAFT_NUL, on_progress, NULL, good_graft_batch_report(), &error), "graft_batch_run batch = odd", 1, 1);
+    check(graft_batch_run(freed_batch, lines_path, GRAFT_NUL, new_path("graft_batch_run"), GRAFT_NUL, on_progress, NULL, good_graft_batch_report(), &error), "graft_batch_run batch = freed_batch", 1, 1);
+    check(graft_batch_run((void *)good_error, lines_path, GRAFT_NUL, new_path("graft_batch_run"), GRAFT_NUL, on_progress, NULL, good_graft_batch_report(), &error), "graft_batch_run batch = (void *)good_error", 1, 1);
+    check(graft_batch_run((void *)good_cancel, lines_path, GRAFT_NUL, new_path("graft_batch_run"), GRAFT_NUL, on_progress, NULL, good_graft_batch_report(), &error), "graft_batch_run batch = (void *)good_cancel", 1, 1);
+    check(graft_batch_run((void *)good_team, lines_path, GRAFT_NUL, new_path("graft_batch_run"), GRAFT_NUL, on_progress, NULL, good_graft_batch_report(), &error), "graft_batch_run batch = (void *)good_team", 1, 1);
+    check(graft_batch_run((void *)good_model, lines_path, GRAFT_NUL, new_path("graft_batch_run"), GRAFT_NUL, on_progress, NULL, good_graft_batch_report(), &error), "graft_batch_run batch = (void *)good_model", 1, 1);
+    check(graft_batch_run((void *)good_adapter, lines_path, GRAFT_NUL, new_path("graft_batch_run"), GRAFT_NUL, on_progress, NULL, good_graft_batch_report(), &error), "graft_batch_run batch = (void *)good_adapter", 1, 1);
+    check(graft_batch_run((void *)good_session, lines_path, GRAFT_NUL, new_path("graft_batch_run"), GRAFT_NUL, on_progress, NULL, good_graft_batch_report(), &error), "graft_batch_run batch = (void *)good_session", 1, 1);
+    check(graft_batch_run((void *)good_sampler, lines_path, GRAFT_NUL, new_path("graft_batch_run"), GRAFT_NUL, on_progress, NULL, good_graft_batch_report(), &error), "graft_batch_run batch = (void *)good_sampler", 1, 1);
+    check(graft_batch_run((void *)good_generation, lines_path, GRAFT_NUL, new_path("graft_batch_run"), GRAFT_NUL, on_progress, NULL, good_graft_batch_report(), &error), "graft_batch_run batch = (void *)good_generation", 1, 1);
+    check(graft_batch_run(good_batch, NULL, GRAFT_NUL, new_path("graft_batch_run"), GRAFT_NUL, on_progress, NULL, good_graft_batch_report(), &error), "graft_batch_run input = NULL", 1, 1);
+    check(graft_batch_run(good_batch, "\xff\xfe", GRAFT_NUL, new_path("graft_batch_run"), GRAFT_NUL, on_progress, NULL, good_graft_batch_report(), &error), "graft_batch_run input = \"\\xff\\xfe\"", 0, 1);
+    check(graft_batch_run(good_batch, "", GRAFT_NUL, new_path("graft_batch_run"), GRAFT_NUL, on_progress, NULL, good_graft_batch_report(), &error), "graft_batch_run input = \"\"", 0, 1);
+    check(graft_batch_run(good_batch, lines_path, 0, new_path("graft_batch_run"), GRAFT_NUL, on_progress, NULL, good_graft_batch_report(), &error), "graft_batch_run input_len = 0", 0, 1);
+    check(graft_batch_run(good_batch, lines_path, GRAFT_NUL, NULL, GRAFT_NUL, on_progress, NULL, good_graft_batch_report(), &error), "graft_batch_run output = NULL", 1, 1);
+    check(graft_batch_run(good_batch, lines_path, GRAFT_NUL, "\xff\xfe", GRAFT_NUL, on_progress, NULL, good_graft_batch_report(), &error), "graft_batch_run output = \"\\xff\\xfe\"", 0, 1);
+    check(graft_batch_run(good_batch, lines_path, GRAFT_NUL, "", GRAFT_NUL, on_progress, NULL, good_graft_batch_report(), &error), "graft_batch_run output = \"\"", 0, 1);
+    check(graft_batch_run(good_batch, lines_path, GRAFT_NUL, new_path("graft_batch_run"), 0, on_progress, NULL, good_graft_batch_report(), &error), "graft_batch_run output_len = 0", 0, 1);
+    check(graft_batch_run(good_batch, lines_path, GRAFT_NUL, new_path("graft_batch_run"), GRAFT_NUL, NULL, NULL, good_graft_batch_report(), &error), "graft_batch_run callback = NULL", 0, 1);
+    check(graft_batch_run(good_batch, lines_path, GRAFT_NUL, new_path("graft_batch_run"), GRAFT_NUL, on_progress, NULL, sized(0), &error), "graft_batch_run report = sized(0)", 1, 1);
+    check(graft_batch_run(good_batch, lines_path, GRAFT_NUL, new_path("graft_batch_run"), GRAFT_NUL, on_progress, NULL, sized(1), &error), "graft_batch_run report = sized(1)", 1, 1);
+    check(graft_batch_run(good_batch, lines_path, GRAFT_NUL, new_path("graft_batch_run"), GRAFT_NUL, on_progress, NULL, sized(7), &error), "graft_batch_run report = sized(7)", 1, 1);
+    check(graft_batch_run(good_batch, lines_path, GRAFT_NUL, new_path("graft_batch_run"), GRAFT_NUL, on_progress, NULL, sized(sizeof(graft_batch_report) - 4), &error), "graft_batch_run report = sized(sizeof(graft_batch_report) - 4)", 1, 1);
+    check(graft_batch_run(good_batch, lines_path, GRAFT_NUL, new_path("graft_batch_run"), GRAFT_NUL, on_progress, NULL, sized(sizeof(graft_batch_report) + 3), &error), "graft_batch_run report = sized(sizeof(graft_batch_report) + 3)", 1, 1);
+    check(graft_batch_run(good_batch, lines_path, GRAFT_NUL, new_path("graft_batch_run"), GRAFT_NUL, on_progress, NULL, sized(100000), &error), "graft_batch_run report = sized(100000)", 1, 1);
+    check(graft_batch_run(good_batch, lines_path, GRAFT_NUL, new_path("graft_batch_run"), GRAFT_NUL, on_progress, NULL, sized((size_t)-1), &error), "graft_batch_run report = sized((size_t)-1)", 1, 1);
+    check(graft_batch_run(good_batch, lines_path, GRAFT_NUL, new_path("graft_batch_run"), GRAFT_NUL, on_progress, NULL, longer(sizeof(graft_batch_report), 0), &error), "graft_batch_run report = longer(sizeof(graft_batch_report), 0)", 0, 1);
+    check(graft_batch_run(good_batch, lines_path, GRAFT_NUL, new_path("graft_batch_run"), GRAFT_NUL, on_progress, NULL, longer(sizeof(graft_batch_report), 1), &error), "graft_batch_run report = longer(sizeof(graft_batch_report), 1)", 0, 1);
+    check(graft_batch_run(good_batch, lines_path, GRAFT_NUL, new_path("graft_batch_run"), GRAFT_NUL, on_progress, NULL, NULL, &error), "graft_batch_run report = NULL", 0, 1);
+    check(graft_batch_run(good_batch, lines_path, GRAFT_NUL, new_path("graft_batch_run"), GRAFT_NUL, on_progress, NULL, odd, &error), "graft_batch_run report = odd", 1, 1);
+    check(graft_batch_run(good_batch, lines_path, GRAFT_NUL, new_path("graft_batch_run"), GRAFT_NUL, on_progress, NULL, good_graft_batch_report(), NULL), "graft_batch_run error = NULL", 0, 0);
 }
 
 static void test_graft_merge_options_init(void) {
@@ -2331,6 +2672,7 @@ static void test_graft_merge(void) {
     check(graft_merge((void *)good_session, some_adapters, some_weights, 1, good_graft_merge_options(), (void *)&results[0], &error), "graft_merge model = (void *)good_session", 1, 1);
     check(graft_merge((void *)good_sampler, some_adapters, some_weights, 1, good_graft_merge_options(), (void *)&results[0], &error), "graft_merge model = (void *)good_sampler", 1, 1);
     check(graft_merge((void *)good_generation, some_adapters, some_weights, 1, good_graft_merge_options(), (void *)&results[0], &error), "graft_merge model = (void *)good_generation", 1, 1);
+    check(graft_merge((void *)good_batch, some_adapters, some_weights, 1, good_graft_merge_options(), (void *)&results[0], &error), "graft_merge model = (void *)good_batch", 1, 1);
     check(graft_merge(good_model, NULL, some_weights, 1, good_graft_merge_options(), (void *)&results[0], &error), "graft_merge adapters = NULL", 1, 1);
     check(graft_merge(good_model, odd, some_weights, 1, good_graft_merge_options(), (void *)&results[0], &error), "graft_merge adapters = odd", 1, 1);
     check(graft_merge(good_model, some_adapters, NULL, 1, good_graft_merge_options(), (void *)&results[0], &error), "graft_merge weights = NULL", 0, 1);
@@ -2364,6 +2706,7 @@ static void test_graft_merge_to(void) {
     check(graft_merge_to((void *)good_session, some_adapters, some_weights, 1, good_graft_merge_options(), out_path("graft_merge_to"), GRAFT_NUL, &error), "graft_merge_to model = (void *)good_session", 1, 1);
     check(graft_merge_to((void *)good_sampler, some_adapters, some_weights, 1, good_graft_merge_options(), out_path("graft_merge_to"), GRAFT_NUL, &error), "graft_merge_to model = (void *)good_sampler", 1, 1);
     check(graft_merge_to((void *)good_generation, some_adapters, some_weights, 1, good_graft_merge_options(), out_path("graft_merge_to"), GRAFT_NUL, &error), "graft_merge_to model = (void *)good_generation", 1, 1);
+    check(graft_merge_to((void *)good_batch, some_adapters, some_weights, 1, good_graft_merge_options(), out_path("graft_merge_to"), GRAFT_NUL, &error), "graft_merge_to model = (void *)good_batch", 1, 1);
     check(graft_merge_to(good_model, NULL, some_weights, 1, good_graft_merge_options(), out_path("graft_merge_to"), GRAFT_NUL, &error), "graft_merge_to adapters = NULL", 1, 1);
     check(graft_merge_to(good_model, odd, some_weights, 1, good_graft_merge_options(), out_path("graft_merge_to"), GRAFT_NUL, &error), "graft_merge_to adapters = odd", 1, 1);
     check(graft_merge_to(good_model, some_adapters, NULL, 1, good_graft_merge_options(), out_path("graft_merge_to"), GRAFT_NUL, &error), "graft_merge_to weights = NULL", 0, 1);
@@ -2472,6 +2815,7 @@ static void test_graft_export_lora(void) {
     check(graft_export_lora((void *)good_session, adapter_path, GRAFT_NUL, "F16", GRAFT_NUL, out_path("graft_export_lora"), GRAFT_NUL, &error), "graft_export_lora model = (void *)good_session", 1, 1);
     check(graft_export_lora((void *)good_sampler, adapter_path, GRAFT_NUL, "F16", GRAFT_NUL, out_path("graft_export_lora"), GRAFT_NUL, &error), "graft_export_lora model = (void *)good_sampler", 1, 1);
     check(graft_export_lora((void *)good_generation, adapter_path, GRAFT_NUL, "F16", GRAFT_NUL, out_path("graft_export_lora"), GRAFT_NUL, &error), "graft_export_lora model = (void *)good_generation", 1, 1);
+    check(graft_export_lora((void *)good_batch, adapter_path, GRAFT_NUL, "F16", GRAFT_NUL, out_path("graft_export_lora"), GRAFT_NUL, &error), "graft_export_lora model = (void *)good_batch", 1, 1);
     check(graft_export_lora(good_model, NULL, GRAFT_NUL, "F16", GRAFT_NUL, out_path("graft_export_lora"), GRAFT_NUL, &error), "graft_export_lora adapter = NULL", 1, 1);
     check(graft_export_lora(good_model, "\xff\xfe", GRAFT_NUL, "F16", GRAFT_NUL, out_path("graft_export_lora"), GRAFT_NUL, &error), "graft_export_lora adapter = \"\\xff\\xfe\"", 0, 1);
     check(graft_export_lora(good_model, "", GRAFT_NUL, "F16", GRAFT_NUL, out_path("graft_export_lora"), GRAFT_NUL, &error), "graft_export_lora adapter = \"\"", 0, 1);
@@ -2499,6 +2843,7 @@ static void test_graft_to_lora(void) {
     check(graft_to_lora((void *)good_session, adapter_path, GRAFT_NUL, good_graft_adapter_options(), 0, 0.5, out_path("graft_to_lora"), GRAFT_NUL, &error), "graft_to_lora model = (void *)good_session", 1, 1);
     check(graft_to_lora((void *)good_sampler, adapter_path, GRAFT_NUL, good_graft_adapter_options(), 0, 0.5, out_path("graft_to_lora"), GRAFT_NUL, &error), "graft_to_lora model = (void *)good_sampler", 1, 1);
     check(graft_to_lora((void *)good_generation, adapter_path, GRAFT_NUL, good_graft_adapter_options(), 0, 0.5, out_path("graft_to_lora"), GRAFT_NUL, &error), "graft_to_lora model = (void *)good_generation", 1, 1);
+    check(graft_to_lora((void *)good_batch, adapter_path, GRAFT_NUL, good_graft_adapter_options(), 0, 0.5, out_path("graft_to_lora"), GRAFT_NUL, &error), "graft_to_lora model = (void *)good_batch", 1, 1);
     check(graft_to_lora(good_model, NULL, GRAFT_NUL, good_graft_adapter_options(), 0, 0.5, out_path("graft_to_lora"), GRAFT_NUL, &error), "graft_to_lora adapter = NULL", 1, 1);
     check(graft_to_lora(good_model, "\xff\xfe", GRAFT_NUL, good_graft_adapter_options(), 0, 0.5, out_path("graft_to_lora"), GRAFT_NUL, &error), "graft_to_lora adapter = \"\\xff\\xfe\"", 0, 1);
     check(graft_to_lora(good_model, "", GRAFT_NUL, good_graft_adapter_options(), 0, 0.5, out_path("graft_to_lora"), GRAFT_NUL, &error), "graft_to_lora adapter = \"\"", 0, 1);
@@ -2607,6 +2952,12 @@ int main(int argc, char **argv) {
     test_graft_generation_cancel();
     test_graft_generation_report();
     test_graft_generation_free();
+    test_graft_batch_options_init();
+    test_graft_batch_new();
+    test_graft_batch_free();
+    test_graft_batch_adapter();
+    test_graft_batch_line();
+    test_graft_batch_run();
     test_graft_merge_options_init();
     test_graft_merge();
     test_graft_merge_to();

@@ -181,6 +181,7 @@ int main(int argc, char **argv) {
     run("texts", test_texts);
     run("sessions", test_sessions);
     run("generation", test_generation);
+    run("batch", test_batch);
     run("threads", test_threads);
     run("callbacks", test_callbacks);
     run("errors", test_errors);

@@ -62,6 +62,7 @@ void test_mixes(void);
 void test_texts(void);
 void test_sessions(void);
 void test_generation(void);
+void test_batch(void);
 void test_threads(void);
 void test_callbacks(void);
 void test_errors(void);

@@ -52,7 +52,7 @@ fn functions(abi: &[String]) -> Vec<Function<'_>> {
 }
 
 /// The kinds of handles, each with a variable of its name in the program.
-const HANDLES: [&str; 8] = [
+const HANDLES: [&str; 9] = [
     "error",
     "cancel",
     "team",
@@ -61,6 +61,7 @@ const HANDLES: [&str; 8] = [
     "session",
     "sampler",
     "generation",
+    "batch",
 ];
 
 impl Parameter<'_> {
@@ -110,6 +111,9 @@ impl Parameter<'_> {
                 "graft_session_restore" => "state_path".into(),
                 _ => format!("out_path(\"{}\")", function.name),
             },
+            ("const char *", "line") => "\"{\\\"prompt\\\": \\\"Once\\\", \\\"max_tokens\\\": 2}\"".into(),
+            ("const char *", "input") => "lines_path".into(),
+            ("const char *", "output") => format!("new_path(\"{}\")", function.name),
             ("const char *", _) => "\"Once upon a time\"".into(),
             ("size_t", _) if before(1) == "const char *" => "GRAFT_NUL".into(),
             ("const void *", "data") => "model_bytes".into(),
@@ -132,7 +136,7 @@ impl Parameter<'_> {
             ("size_t", "n" | "n_messages") => "1".into(),
             ("size_t", "index") | ("uint64_t", _) => "0".into(),
             ("int32_t", "fd") => "model_fd".into(),
-            ("double", _) => "0.5".into(),
+            ("double" | "float", _) => "0.5".into(),
             ("uint32_t", "threads") => "1".into(),
             ("uint32_t" | "int32_t" | "graft_status" | "graft_pooling" | "graft_log_level", _) => "0".into(),
             ("void *", "memory" | "user_data" | "release_user_data") => "NULL".into(),
@@ -155,8 +159,11 @@ impl Parameter<'_> {
         let mut add = |text: &str, fails: bool| bad.push((text.to_owned(), fails));
         let optional = self
             .sized()
-            .is_some_and(|of| of.ends_with("_options") || of == "graft_report")
-            || matches!(self.name, "weights" | "text_len" | "json_len" | "token" | "report")
+            .is_some_and(|of| of.ends_with("_options") || of.ends_with("_report"))
+            || matches!(
+                self.name,
+                "weights" | "text_len" | "json_len" | "record_len" | "token" | "report" | "name"
+            )
             || matches!(self.handle(), Some("error"));
         if self.name == "error" && self.of.ends_with("**") {
             add("NULL", false);
@@ -206,6 +213,16 @@ impl Parameter<'_> {
             "uint64_t" => {
                 for n in ["1", "1000000", "18446744073709551615u"] {
                     add(n, false);
+                }
+            }
+            "float" => {
+                for (n, fails) in [
+                    ("0", false),
+                    ("-1", false),
+                    ("(float)(0 / zero)", true),
+                    ("(float)(1 / zero)", true),
+                ] {
+                    add(n, fails);
                 }
             }
             "double" => {

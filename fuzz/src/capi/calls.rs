@@ -4,6 +4,7 @@ use std::ffi::{c_char, c_void};
 use std::ptr::{null, null_mut};
 
 use graft::capi::adapter::*;
+use graft::capi::batch::{graft_batch_options, graft_batch_options_init};
 use graft::capi::cancel::*;
 use graft::capi::chat::*;
 use graft::capi::error::*;
@@ -20,6 +21,7 @@ use graft::capi::status::*;
 use graft::capi::team::*;
 use graft::capi::tokens::*;
 
+use super::batch_calls as b;
 use super::data::{JSON, NAMES, ROLES, TEMPLATES, TEXTS};
 use super::pool::Kind;
 use super::session_calls as s;
@@ -89,6 +91,11 @@ pub const OFTEN: &[Call] = &[
     s::generation_next,
     s::generation_cancel,
     s::generation_report,
+    b::new,
+    b::adapter,
+    b::line,
+    b::line,
+    b::run,
     names,
     error_texts,
     free_memory,
@@ -190,6 +197,7 @@ fn free_handle(w: &World) {
         Kind::Team,
         Kind::Session,
         Kind::Generation,
+        Kind::Batch,
     ];
     // What takes long to make again seldom.
     let kind = match w.byte() {
@@ -283,7 +291,7 @@ macro_rules! init {
 }
 
 fn inits(w: &World) {
-    match w.below(8) {
+    match w.below(9) {
         0 => init!(w, graft_model_options_init, graft_model_options),
         1 => init!(w, graft_adapter_options_init, graft_adapter_options),
         2 => init!(w, graft_chat_options_init, graft_chat_options),
@@ -298,7 +306,8 @@ fn inits(w: &World) {
             graft::capi::sampling::graft_sampler_options
         ),
         5 => init!(w, graft_generate_options_init, graft_generate_options),
-        6 => init!(w, graft_merge_options_init, graft_merge_options),
+        6 => init!(w, graft_batch_options_init, graft_batch_options),
+        7 => init!(w, graft_merge_options_init, graft_merge_options),
         _ => init!(w, graft_combine_options_init, graft_combine_options),
     }
 }
@@ -361,7 +370,7 @@ fn metadata(w: &World) {
 }
 
 /// A text that was given out.
-fn given_text(w: &World, text: Option<*mut c_char>, len: Option<usize>) {
+pub fn given_text(w: &World, text: Option<*mut c_char>, len: Option<usize>) {
     let Some(text) = text else { return };
     if w.alone {
         // SAFETY: a text with a NUL behind it, of this length.

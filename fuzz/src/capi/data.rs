@@ -80,6 +80,34 @@ pub const JSON: &[&[u8]] = &[
     b"\xff",
 ];
 
+/// Lines of a batch; adapters have names of [`NAMES`].
+pub static LINES: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
+    let folder = tiny("llama-tied").join("adapters/qv");
+    let texts = [
+        r#"{"prompt": "Hello", "max_tokens": 2}"#,
+        r#"{"id": "a", "tokens": [5, 6, 7], "max_tokens": 3, "adapter": "linear"}"#,
+        r#"{"id": [{}], "tokens": [5], "max_tokens": 3, "temp": 1.5, "seed": 18446744073709551615, "top_k": 3}"#,
+        r#"{"messages": [{"role": "user", "content": "Hi"}], "n": 2, "adapter": ["svd", "F16@0.5"]}"#,
+        r#"{"prompt": "e", "adapter": null, "stop": ["a", "e"], "max_tokens": 5, "ignore_eos": true}"#,
+        r#"{"tokens": [4294967295]}"#,
+        r#"{"tokens": [], "max_tokens": 0}"#,
+        r#"{"tokens": [5], "max_tokens": 18446744073709551615, "repeat_penalty": 1e39}"#,
+        r#"{"tokens": [5], "max_tokens": 1, "logit_bias": {"5": -1, "77": 1e38}, "stop": ""}"#,
+        r#"{"prompt": "x", "max_token": 2}"#,
+        r#"{"prompt": "x", "tokens": [1]}"#,
+        r#"{"prompt": "x", "adapter": "/nowhere@@"}"#,
+        r#"{"id": null}"#,
+        "[[[[",
+        "null",
+        "",
+    ];
+    let path = folder.to_string_lossy().replace('\\', "/");
+    let opened = format!(r#"{{"prompt": "x", "adapter": "{path}@0.5", "max_tokens": 1}}"#);
+    let mut lines: Vec<Vec<u8>> = texts.iter().map(|text| text.as_bytes().to_vec()).collect();
+    lines.extend([opened.into_bytes(), b"{\"prompt\": \"\xff\"}".to_vec()]);
+    lines
+});
+
 /// Roles.
 pub const ROLES: &[&[u8]] = &[b"user", b"assistant", b"system", b"tool", b"", b"\xc3"];
 

@@ -4,6 +4,7 @@
 //! asks for (a length beyond the memory, a NUL that is not there). What is known to be wrong must not succeed; a handle that is good must
 //! not be refused as a handle; a failed call must leave its results alone; nothing is ever a defect.
 
+mod batch_calls;
 mod calls;
 mod data;
 mod pool;

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 
 use graft::capi::adapter::{graft_adapter, graft_adapter_free, graft_adapter_open};
+use graft::capi::batch::graft_batch_free;
 use graft::capi::cancel::graft_cancel_free;
 use graft::capi::error::graft_error_free;
 use graft::capi::generation::graft_generation_free;
@@ -33,6 +34,7 @@ pub enum Kind {
     Session,
     Sampler,
     Generation,
+    Batch,
 }
 
 /// A handle that was given out in this sequence, or before it.
@@ -167,6 +169,7 @@ pub fn free(kind: Kind, at: *mut c_void) {
             Kind::Session => graft_session_free(at.cast()),
             Kind::Sampler => graft_sampler_free(at.cast()),
             Kind::Generation => graft_generation_free(at.cast()),
+            Kind::Batch => graft_batch_free(at.cast()),
         }
     }
     let name = match kind {
@@ -178,6 +181,7 @@ pub fn free(kind: Kind, at: *mut c_void) {
         Kind::Session => "graft_session_free",
         Kind::Sampler => "graft_sampler_free",
         Kind::Generation => "graft_generation_free",
+        Kind::Batch => "graft_batch_free",
     };
     count(name, GRAFT_OK);
 }

@@ -16,9 +16,9 @@ use super::data::TEXTS;
 use super::pool::{Kind, SCRATCH};
 use super::world::{Out, Sized, Text, World, read_text};
 
-pub fn new(w: &World) {
-    let model = w.handle::<graft_model>(Kind::Model);
-    let mut options = w.options(graft_session_options {
+/// How to make a session.
+pub fn session_options(w: &World) -> Sized<graft_session_options> {
+    w.options(graft_session_options {
         struct_size: 0,
         context: w.number(32),
         chunk: if w.rarely() {
@@ -31,7 +31,12 @@ pub fn new(w: &World) {
         } else {
             i32::from(w.byte() % 2)
         },
-    });
+    })
+}
+
+pub fn new(w: &World) {
+    let model = w.handle::<graft_model>(Kind::Model);
+    let mut options = session_options(w);
     let mut session = Out::new(null_mut());
     let options = options.options_at(w);
     let ok = call!(w, graft_session_new(model, options, session.at(w)));
@@ -254,28 +259,41 @@ pub fn embed(w: &World) {
     );
 }
 
-pub fn sampler(w: &World) {
-    let session = w.handle::<graft_session>(Kind::Session);
-    let bias: Vec<_> = (0..w.below(3))
-        .map(|_| graft_logit_bias {
+/// What is added to logits.
+pub struct Bias(Vec<graft_logit_bias>);
+
+impl Bias {
+    pub fn new(w: &World) -> Self {
+        let one = |_| graft_logit_bias {
             token: w.byte().into(),
             bias: w.float(),
+        };
+        Bias((0..w.below(3)).map(one).collect())
+    }
+
+    /// How to choose tokens, with it.
+    pub fn options(&self, w: &World) -> Sized<graft_sampler_options> {
+        w.options(graft_sampler_options {
+            struct_size: 0,
+            temperature: w.float(),
+            top_p: w.float(),
+            min_p: if w.below(2) == 0 { 0.0 } else { w.float() },
+            top_k: if w.rarely() { u32::MAX } else { w.below(8) as u32 },
+            repeat_penalty: w.float(),
+            repeat_last_n: w.one(&[64, 0, 1, u32::MAX]),
+            frequency_penalty: w.float(),
+            presence_penalty: w.float(),
+            seed: w.number(256),
+            logit_bias: w.start(self.0.as_ptr(), self.0.len()),
+            n_logit_bias: self.0.len(),
         })
-        .collect();
-    let mut options = w.options(graft_sampler_options {
-        struct_size: 0,
-        temperature: w.float(),
-        top_p: w.float(),
-        min_p: if w.below(2) == 0 { 0.0 } else { w.float() },
-        top_k: if w.rarely() { u32::MAX } else { w.below(8) as u32 },
-        repeat_penalty: w.float(),
-        repeat_last_n: w.one(&[64, 0, 1, u32::MAX]),
-        frequency_penalty: w.float(),
-        presence_penalty: w.float(),
-        seed: w.number(256),
-        logit_bias: w.start(bias.as_ptr(), bias.len()),
-        n_logit_bias: bias.len(),
-    });
+    }
+}
+
+pub fn sampler(w: &World) {
+    let session = w.handle::<graft_session>(Kind::Session);
+    let bias = Bias::new(w);
+    let mut options = bias.options(w);
     let mut sampler = Out::new(null_mut());
     let options = options.options_at(w);
     let ok = call!(w, graft_sampler_new(session, options, sampler.at(w)));
@@ -297,14 +315,14 @@ pub fn sample(w: &World) {
 }
 
 /// How to generate: what the options point to, and them.
-struct Generate {
+pub struct Generate {
     texts: Vec<Text>,
     stop: Vec<graft_text>,
-    sampler: *mut graft_sampler,
+    pub sampler: *mut graft_sampler,
 }
 
 impl Generate {
-    fn new(w: &World) -> Self {
+    pub fn new(w: &World) -> Self {
         let texts: Vec<_> = (0..w.below(3)).map(|_| w.text(TEXTS)).collect();
         let stop = texts
             .iter()
@@ -321,7 +339,7 @@ impl Generate {
     }
 
     /// `endless` where something else ends it.
-    fn options(&self, w: &World, endless: bool) -> Sized<graft_generate_options> {
+    pub fn options(&self, w: &World, endless: bool) -> Sized<graft_generate_options> {
         w.options(graft_generate_options {
             struct_size: 0,
             max_tokens: if endless { w.number(6) } else { w.below(6) as u64 + 1 },

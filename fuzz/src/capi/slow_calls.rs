@@ -23,7 +23,7 @@ unsafe extern "C" fn progress(share: f32, world: *mut c_void) -> i32 {
     unsafe { World::called_back(world) }
 }
 
-fn perhaps(w: &World) -> graft_progress_callback {
+pub fn perhaps(w: &World) -> graft_progress_callback {
     if w.below(2) == 0 { None } else { Some(progress) }
 }
 
@@ -104,7 +104,7 @@ pub fn model_open_memory(w: &World) {
     made(w, Kind::Model, model.get(ok), Vec::new());
 }
 
-fn adapter_options(w: &World) -> Sized<graft_adapter_options> {
+pub fn adapter_options(w: &World) -> Sized<graft_adapter_options> {
     w.options(graft_adapter_options {
         struct_size: 0,
         task_id: if w.rarely() { w.one(&[0, 1, -2, i64::MAX]) } else { -1 },

@@ -3,13 +3,14 @@
 use std::io::{BufRead, IsTerminal, Write, stdin};
 use std::ops::ControlFlow;
 
+use graft::adapter::AdapterSpec;
 use graft::runtime::{GenerateOptions, Sampler, SamplerOptions, generate};
 use graft::tokenizer::Message;
 use graft::{Error, Model, Result, Session};
 
 use crate::args::ChatArgs;
 use crate::interrupt::Catch;
-use crate::load::{self, AdapterSpec, Named};
+use crate::load::{self, Named};
 use crate::output::{Done, Fail, print, say};
 
 const HELP: &str = "\
@@ -197,7 +198,7 @@ impl Chat<'_> {
                     .expected(format!("NAME=DIR, or one of: {}", names.join(", "))));
             }
         }
-        let named = spec.load(&self.model, self.args.model.task_id)?;
+        let named = Named::load(spec, &self.model, self.args.model.task_id)?;
         let weight = named.weight;
         match named.name.as_deref().and_then(known) {
             // The name is taken: it means the new folder from now on.

@@ -3,6 +3,7 @@
 use std::fmt::Write;
 use std::path::Path;
 
+use graft::adapter::AdapterSpec;
 use graft::adapter::mix::{Combined, combine};
 use graft::format::PeftFolder;
 use graft::{Error, Result};
@@ -10,7 +11,6 @@ use serde_json::{Value, json};
 
 use crate::args::CombineArgs;
 use crate::interrupt::Catch;
-use crate::load::AdapterSpec;
 use crate::output::{Done, Fail, bytes, can_hold_folder, print, print_json, say};
 use crate::progress::Progress;
 

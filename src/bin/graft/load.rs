@@ -3,7 +3,7 @@
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use graft::adapter::AdapterOptions;
+use graft::adapter::{AdapterOptions, AdapterSpec};
 use graft::tokenizer::{EncodeOptions, Message};
 use graft::{Adapter, Error, ErrorKind, LoadOptions, Model, Result, Session, SessionOptions};
 
@@ -21,57 +21,14 @@ pub struct Named {
     pub adapter: Adapter,
 }
 
-/// `[NAME=]DIR[@WEIGHT]`, taken apart.
-#[derive(Debug, PartialEq)]
-pub struct AdapterSpec {
-    pub name: Option<String>,
-    pub dir: PathBuf,
-    pub weight: f32,
-}
-
-impl AdapterSpec {
-    /// Takes `text` apart. A path that exists is never taken apart further, so folders may have `=` and `@` in their names.
-    pub fn parse(text: &str) -> Result<Self> {
-        Self::parse_with(text, |p| p.exists())
-    }
-
-    fn parse_with(text: &str, exists: impl Fn(&Path) -> bool) -> Result<Self> {
-        let (mut name, mut dir, mut weight) = (None, text, 1.0f32);
-        let weighted = |s: &str| {
-            let (dir, weight) = s.rsplit_once('@')?;
-            Some((dir.len(), weight.parse::<f32>().ok()?))
-        };
-        if !exists(Path::new(dir)) {
-            // NAME= is there unless what stands before the first '=' is part of a path that exists.
-            let bare = weighted(dir).is_some_and(|(end, _)| exists(Path::new(&dir[..end])));
-            let named = dir.split_once('=').filter(|(n, _)| !bare && !n.contains(['/', '\\']));
-            if let Some((n, rest)) = named {
-                (name, dir) = (Some(n), rest);
-            }
-            if let Some((end, w)) = weighted(dir).filter(|_| !exists(Path::new(dir))) {
-                (dir, weight) = (&dir[..end], w);
-            }
-        }
-        let bad = |what: &str| Err(Error::usage(what).item(text).expected("[NAME=]DIR[@WEIGHT]"));
-        match () {
-            _ if name == Some("") => bad("the adapter's name is empty"),
-            _ if dir.is_empty() => bad("the adapter's folder is empty"),
-            _ if !weight.is_finite() => bad("the adapter's weight is not finite"),
-            _ => Ok(AdapterSpec {
-                name: name.map(str::to_string),
-                dir: dir.into(),
-                weight,
-            }),
-        }
-    }
-
-    /// Loads it for `model`; `task_id` chooses among the prompts of several tasks.
-    pub fn load(self, model: &Model, task_id: Option<usize>) -> Result<Named> {
-        let adapter = model.load_adapter_with(&self.dir, &AdapterOptions { task_id })?;
+impl Named {
+    /// Opens what the command line names, for `model`; `task_id` chooses among the prompts of several tasks.
+    pub fn load(spec: AdapterSpec, model: &Model, task_id: Option<usize>) -> Result<Self> {
+        let adapter = model.load_adapter_with(&spec.dir, &AdapterOptions { task_id })?;
         Ok(Named {
-            name: self.name,
-            dir: self.dir,
-            weight: self.weight,
+            name: spec.name,
+            dir: spec.dir,
+            weight: spec.weight,
             adapter,
         })
     }
@@ -121,7 +78,7 @@ pub fn model_and_adapters_live(args: &ModelArgs) -> Result<(Model, Vec<Named>)> 
     let model = model(args)?;
     let adapters = specs
         .into_iter()
-        .map(|s| s.load(&model, args.task_id))
+        .map(|s| Named::load(s, &model, args.task_id))
         .collect::<Result<Vec<_>>>()?;
     Ok((model, adapters))
 }
@@ -189,21 +146,13 @@ pub fn prompt(model: &Model, args: &PromptArgs, chat: bool) -> Result<Vec<u32>> 
 
 /// The ids of a conversation in the model's chat template, ready for the assistant's answer.
 pub fn chat_prompt(model: &Model, messages: &[Message]) -> Result<Vec<u32>> {
-    let template = model.need_chat_template().map_err(|e| {
+    model.chat_tokens(messages).map_err(|e| {
         if e.kind() == ErrorKind::Unsupported {
             e.expected("a model tuned for chat; or: graft run -p TEXT")
         } else {
             e
         }
-    })?;
-    // The template writes the begin token where the model wants one.
-    let options = EncodeOptions {
-        add_bos_eos: false,
-        parse_special: true,
-    };
-    model
-        .tokenizer()?
-        .encode(&template.render(messages, true, None)?, options)
+    })
 }
 
 /// The text in `file`; `-` is stdin. Anything but UTF-8 is an error.
@@ -229,49 +178,4 @@ pub fn any_seed() -> u64 {
     use std::hash::{BuildHasher, Hasher};
     // The standard library's only source of randomness. 53 bits, so that JSON readers keep it exact.
     std::collections::hash_map::RandomState::new().build_hasher().finish() >> 11
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn adapter_specs_are_taken_apart() {
-        let there = ["d", "a@2", "x=y", "n=v@0.5", "at@home/d"];
-        let exists = |p: &Path| there.iter().any(|t| Path::new(t) == p);
-        for (text, name, dir, weight) in [
-            ("d", None, "d", 1.0),
-            ("d@0.5", None, "d", 0.5),
-            ("d@-2", None, "d", -2.0),
-            ("n=d", Some("n"), "d", 1.0),
-            ("n=d@0.25", Some("n"), "d", 0.25),
-            ("a@2", None, "a@2", 1.0),
-            ("a@2@3", None, "a@2", 3.0),
-            ("n=a@2", Some("n"), "a@2", 1.0),
-            ("n=a@2@3", Some("n"), "a@2", 3.0),
-            ("x=y", None, "x=y", 1.0),
-            ("x=y@2", None, "x=y", 2.0),
-            ("n=x=y", Some("n"), "x=y", 1.0),
-            ("n=v@0.5", None, "n=v@0.5", 1.0),
-            ("at@home/d", None, "at@home/d", 1.0),
-            ("gone", None, "gone", 1.0),
-            ("n=gone@2", Some("n"), "gone", 2.0),
-            ("gone@home", None, "gone@home", 1.0),
-            ("a/b=c", None, "a/b=c", 1.0),
-        ] {
-            let spec = AdapterSpec::parse_with(text, exists).unwrap();
-            assert_eq!(
-                spec,
-                AdapterSpec {
-                    name: name.map(str::to_string),
-                    dir: dir.into(),
-                    weight
-                },
-                "{text}"
-            );
-        }
-        for bad in ["", "=d", "n=", "d@nan", "d@inf", "@1"] {
-            assert!(AdapterSpec::parse_with(bad, exists).is_err(), "{bad}");
-        }
-    }
 }

@@ -45,11 +45,11 @@ public struct AdapterOptions: Hashable, Sendable {
     /// What suits every adapter for one task.
     public init() {}
 
-    func withC<Result>(_ body: (UnsafePointer<graft_adapter_options>) -> Result) -> Result {
+    func withC<Result>(_ body: (UnsafePointer<graft_adapter_options>) throws -> Result) rethrows -> Result {
         var options = graft_adapter_options()
         graft_adapter_options_init(&options, MemoryLayout<graft_adapter_options>.stride)
         if let taskID { options.task_id = Int64(taskID) }
-        return body(&options)
+        return try body(&options)
     }
 }
 

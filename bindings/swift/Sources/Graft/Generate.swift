@@ -149,6 +149,12 @@ public struct SamplingOptions: Hashable, Sendable {
     }
 
     func makeSampler(_ session: Handle) throws -> Handle {
+        try withC(seed: seed ?? .random(in: .min ... .max)) { options in
+            try Handle(freedBy: graft_sampler_free) { graft_sampler_new(session.pointer, options, $0, $1) }
+        }
+    }
+
+    func withC<Result>(seed: UInt64, _ body: (UnsafePointer<graft_sampler_options>) throws -> Result) rethrows -> Result {
         let bias = bias.map { graft_logit_bias(token: $0.key, bias: $0.value) }
         return try bias.withUnsafeBufferPointer { bias in
             var options = graft_sampler_options()
@@ -161,10 +167,10 @@ public struct SamplingOptions: Hashable, Sendable {
             options.repeat_last_n = UInt32(clamping: repeatLastN)
             options.frequency_penalty = frequencyPenalty
             options.presence_penalty = presencePenalty
-            options.seed = seed ?? UInt64.random(in: .min ... .max)
+            options.seed = seed
             options.logit_bias = bias.baseAddress
             options.n_logit_bias = bias.count
-            return try Handle(freedBy: graft_sampler_free) { graft_sampler_new(session.pointer, &options, $0, $1) }
+            return try body(&options)
         }
     }
 }
@@ -194,7 +200,7 @@ public struct GenerateOptions: Hashable, Sendable {
     }
 
     func withC<Result>(
-        _ sampler: Handle, _ cancel: CancelFlag, _ body: (UnsafePointer<graft_generate_options>) throws -> Result
+        _ sampler: Handle?, _ cancel: CancelFlag, _ body: (UnsafePointer<graft_generate_options>) throws -> Result
     ) rethrows -> Result {
         try withTexts(stop) { stop in
             var options = graft_generate_options()
@@ -204,7 +210,7 @@ public struct GenerateOptions: Hashable, Sendable {
             options.ignore_eos = ignoresEnd ? 1 : 0
             options.show_special = showsSpecial ? 1 : 0
             if let keep { options.keep = Int64(keep) }
-            options.sampler = sampler.pointer
+            options.sampler = sampler?.pointer
             options.cancel = cancel.handle.pointer
             return try body(&options)
         }

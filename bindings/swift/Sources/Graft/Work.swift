@@ -24,6 +24,8 @@ final class CancelFlag: Sendable {
     }
 
     func set() { graft_cancel_set(handle.pointer) }
+
+    func clear() { graft_cancel_clear(handle.pointer) }
 }
 
 /// Tells how far work is and carries the word that it is to end.
