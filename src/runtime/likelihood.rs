@@ -2,7 +2,7 @@
 
 use super::divergence::log_sum_exp;
 
-/// log softmax(logits)[id], in f64; minus infinity for an id that has no logit.
+/// log softmax(logits)_id, in f64; minus infinity for an id that has no logit.
 pub fn log_probability(logits: &[f32], id: u32) -> f64 {
     f64::from(logits.get(id as usize).copied().unwrap_or(f32::NEG_INFINITY)) - log_sum_exp(logits)
 }

@@ -65,7 +65,7 @@ pub fn neumann(q: &[f64], n: usize, terms: usize) -> Vec<f64> {
     r
 }
 
-/// From the gradient g by R = [`cayley`](cayley)(Q), which is `r`, to that by Q: -(I + R)^T G (I - Q)^-1, where (I - Q)^-1 is half of
+/// From the gradient g by R = [`cayley`] of Q, which is `r`, to that by Q: -(I + R)^T G (I - Q)^-1, where (I - Q)^-1 is half of
 /// (I + R)^T because Q^T = -Q.
 pub fn cayley_back(r: &[f64], g: &[f64], n: usize) -> Vec<f64> {
     let turned: Vec<f64> = (0..n * n)

@@ -137,7 +137,7 @@ impl Rows {
     /// The next row, with the number of its line (of a plain text: its part), from 1.
     ///
     /// # Errors
-    /// A bad line, unless [`DataOptions::skip_bad`] is on; a file that has changed.
+    /// A bad line, unless [`skip_bad`](super::DataOptions::skip_bad) is on; a file that has changed.
     #[allow(clippy::should_implement_trait, reason = "it can fail")]
     pub fn next(&mut self) -> Result<Option<(u64, Row)>> {
         while self.next < self.source.data.0.index.rows() {
