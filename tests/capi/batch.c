@@ -6,7 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { TOKENS = 8 };
+enum { TOKENS = 4 };
 
 /* Greedily, so many tokens a line, with adapters 0 ("first") and 1 ("second", at half its weight). */
 static graft_batch *new_batch(const graft_model *model, graft_cancel *cancel) {
