@@ -9,6 +9,7 @@ mod cli {
     mod chat;
     mod combine;
     mod convert;
+    mod eval;
     mod faults;
     mod inspect;
     mod merge;

@@ -274,3 +274,91 @@ impl Forms {
         } += 1;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::SessionOptions;
+    use crate::train::DataOptions;
+
+    fn tiny() -> Model {
+        Model::open(concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/tests/data/tiny/llama-tied/model.gguf"
+        ))
+        .unwrap()
+    }
+
+    fn data(model: &Model, lines: &str) -> (tempfile::TempDir, Data) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("data.jsonl");
+        std::fs::write(&path, lines).unwrap();
+        let options = DataOptions {
+            seq: 64,
+            choices: true,
+            ..Default::default()
+        };
+        let data = Data::open(&path, model, &options).unwrap();
+        (folder, data)
+    }
+
+    #[test]
+    fn it_ends_when_it_is_told_and_starts_afresh() {
+        let model = tiny();
+        let lines = "{\"text\": \"the fox\"}\n{\"prompt\": \"the\", \"completion\": \" fox\"}\n".repeat(3);
+        let (_folder, data) = data(
+            &model,
+            &(lines + "{\"prompt\": \"a\", \"choices\": [\"b\", \"c\"], \"answer\": 0}"),
+        );
+        let mut session = model.session(&SessionOptions::default()).unwrap();
+        let options = EvalOptions {
+            exact_match: true,
+            ..Default::default()
+        };
+        let mut shares = Vec::new();
+        let mut run = |session: &mut Session, most: usize, shares: &mut Vec<f32>| {
+            shares.clear();
+            evaluate(session, &data, &options, &mut |share| {
+                shares.push(share);
+                match shares.len() < most {
+                    true => ControlFlow::Continue(()),
+                    false => ControlFlow::Break(()),
+                }
+            })
+        };
+        let whole = run(&mut session, usize::MAX, &mut shares).unwrap();
+        assert_eq!((whole.rows.all(), whole.completed), (7, 3));
+        assert!(shares.is_sorted() && shares.last() == Some(&1.0), "{shares:?}");
+        let calls = shares.len();
+        assert!(calls > 7, "it is asked while answers are generated, too");
+        for most in 1..=calls {
+            let e = run(&mut session, most, &mut shares).unwrap_err();
+            assert_eq!((e.kind(), shares.len()), (ErrorKind::Cancelled, most));
+        }
+        // What the session had before does not matter.
+        assert_eq!(run(&mut session, usize::MAX, &mut shares).unwrap(), whole);
+    }
+
+    #[test]
+    fn a_session_without_room_is_refused() {
+        let model = tiny();
+        let (_folder, data) = data(&model, "{\"text\": \"the fox\"}");
+        let options = SessionOptions {
+            context: Some(63),
+            ..Default::default()
+        };
+        let mut session = model.session(&options).unwrap();
+        let e = evaluate(&mut session, &data, &EvalOptions::default(), &mut |_| {
+            ControlFlow::Continue(())
+        });
+        let e = e.unwrap_err();
+        assert_eq!((e.kind(), e.item_name()), (ErrorKind::Usage, Some("seq")));
+    }
+
+    #[test]
+    fn the_first_of_equals_is_the_highest() {
+        assert_eq!(highest(&[-3.0, -1.0, -1.0]), Some(1));
+        assert_eq!(highest(&[f64::NEG_INFINITY, f64::NEG_INFINITY]), Some(0));
+        assert_eq!(highest(&[]), None);
+    }
+}
