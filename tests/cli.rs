@@ -16,6 +16,7 @@ mod cli {
     mod numbers;
     mod run;
     pub mod tools;
+    mod train;
 }
 #[path = "common/mod.rs"]
 mod common;

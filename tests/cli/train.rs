@@ -1,0 +1,201 @@
+//! `graft train`. Oracles: `graft eval` and `graft run` on what was written, and a training that nothing interrupted.
+
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::tools::*;
+
+/// Rows of the three forms, of some ten tokens each.
+fn rows(n: usize) -> String {
+    let words = ["the fox", "a dog", "my cat", "one bird", "that fish"];
+    let row = |i: usize| {
+        let (a, b) = (words[i % 5], words[(i * 3 + 1) % 5]);
+        let row = match i % 3 {
+            0 => json!({"text": format!("{a} and {b} ran")}),
+            1 => json!({"prompt": format!("{a} saw "), "completion": b}),
+            _ => json!({"messages": [{"role": "user", "content": a}, {"role": "assistant", "content": b}]}),
+        };
+        format!("{row}\n")
+    };
+    (0..n).map(row).collect()
+}
+
+fn tensors(dir: &str) -> Vec<u8> {
+    std::fs::read(Path::new(dir).join("adapter_model.safetensors")).expect("an adapter")
+}
+
+const COMMON: &[&str] = &[
+    "--steps",
+    "12",
+    "--seq",
+    "32",
+    "--batch",
+    "2",
+    "--r",
+    "4",
+    "--lr",
+    "1e-2",
+    "--save-every",
+    "2",
+    "-t",
+    "1",
+];
+
+fn train(model: &str, data: &str, out: &str, more: &[&str]) -> Ran {
+    graft(&[&["train", "-m", model, "--data", data, "-o", out], COMMON, more].concat())
+}
+
+#[test]
+fn what_is_trained_is_better_than_before_and_loads() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let (m, out) = (tiny(), in_folder(&folder, "out"));
+    let data = write(&folder, "train.jsonl", rows(30));
+    let ran = train(&m, &data, &out, &["--eval", &data, "--json"]);
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    let lines: Vec<Value> = ran
+        .out
+        .lines()
+        .map(|l| serde_json::from_str(l).expect("JSON"))
+        .collect();
+    let steps: Vec<f64> = lines.iter().filter_map(|l| l["loss"].as_f64()).collect();
+    assert_eq!(steps.len(), 12);
+    let done = &lines.last().expect("an end")["done"];
+    assert_eq!(done["steps"], 12);
+    // The file says the same as stdout.
+    let log = std::fs::read_to_string(Path::new(&out).join("training_log.jsonl")).expect("a log");
+    assert_eq!(log.lines().count(), lines.len() - 1);
+    let loss = |more: &[&str]| {
+        let args = [&["eval", "-m", &m, "--data", &data, "--json"], more].concat();
+        graft(&args).json()["loss"].as_f64().expect("a loss")
+    };
+    let (before, after) = (loss(&[]), loss(&["-a", &out]));
+    assert!(after < 0.9 * before, "{before} to {after}");
+    let said = done["eval_loss"].as_f64().expect("a loss");
+    assert!((said / after - 1.0).abs() < 1e-3, "{said} for {after}");
+    for file in ["adapter_config.json", "README.md", "loss.svg"] {
+        assert!(Path::new(&out).join(file).is_file(), "{file}");
+    }
+    let svg = std::fs::read_to_string(Path::new(&out).join("loss.svg")).expect("a picture");
+    assert!(svg.contains("<svg") && svg.contains("evaluation data"));
+    let mut left: Vec<String> = std::fs::read_dir(&out)
+        .expect("a folder")
+        .map(|e| e.expect("an entry").file_name().display().to_string())
+        .collect();
+    left.sort();
+    assert_eq!(left.len(), 5, "{left:?}");
+    // A second training does not take its place.
+    train(&m, &data, &out, &[]).failed(2, &["adapter", "--resume"]);
+}
+
+#[test]
+fn a_training_killed_at_any_moment_goes_on_to_the_same_end() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let m = tiny();
+    let data = write(&folder, "train.jsonl", rows(40));
+    let whole = in_folder(&folder, "whole");
+    let started = std::time::Instant::now();
+    assert_eq!(train(&m, &data, &whole, &[]).code, 0);
+    let took = started.elapsed();
+    let mut killed = 0;
+    for n in 0..12u32 {
+        let out = in_folder(&folder, &format!("out{n}"));
+        let args = [&["train", "-m", &m, "--data", &data, "-o", &out], COMMON].concat();
+        let mut child = command(&args)
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .expect("the program starts");
+        std::thread::sleep(took * n / 12 + Duration::from_millis(1));
+        child.kill().expect("it is a child");
+        killed += u32::from(!child.wait().expect("it ends").success());
+        let ran = train(&m, &data, &out, &["--resume"]);
+        // One that had ended holds an adapter and no checkpoint: it is done again, to the same end.
+        assert_eq!(ran.code, 0, "{}", ran.err);
+        assert!(
+            tensors(&out) == tensors(&whole),
+            "killed after {n} twelfths: {}",
+            ran.err
+        );
+    }
+    assert!(killed > 4, "{killed} were killed");
+}
+
+#[test]
+fn options_come_from_a_file_too_and_the_command_line_comes_first() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let (m, data) = (tiny(), write(&folder, "train.jsonl", rows(12)));
+    let config = write(
+        &folder,
+        "train.toml",
+        "method = \"rslora\"\nr = 2\ntargets = \"q_proj,v_proj\"\nsteps = 3\n",
+    );
+    let out = in_folder(&folder, "out");
+    let args = [
+        "train", "--config", &config, "-m", &m, "--data", &data, "-o", &out, "--r", "6", "--seq", "32",
+    ];
+    let ran = graft(&args);
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    let text = std::fs::read_to_string(Path::new(&out).join("adapter_config.json")).expect("a config");
+    let config: Value = serde_json::from_str(&text).expect("JSON");
+    assert_eq!(config["r"], 6);
+    assert_eq!(config["use_rslora"], true);
+    assert_eq!(config["target_modules"], json!(["q_proj", "v_proj"]));
+    assert!(ran.out.starts_with("3 steps"), "{}", ran.out);
+    let bad = write(&folder, "bad.toml", "lerning_rate = 1\n");
+    let out = in_folder(&folder, "out2");
+    graft(&["train", "--config", &bad, "-m", &m, "--data", &data, "-o", &out]).failed(2, &["bad.toml", "lerning_rate"]);
+}
+
+#[test]
+fn what_cannot_be_trained_is_said_in_a_line() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let (m, good) = (tiny(), write(&folder, "train.jsonl", rows(6)));
+    let out = in_folder(&folder, "out");
+    let empty = write(&folder, "empty.jsonl", "");
+    let broken = write(&folder, "broken.jsonl", rows(2) + "{\"text\": 1}\n");
+    let unknown = write(&folder, "unknown.jsonl", "{\"txt\": \"a\"}\n");
+    let bytes = write(&folder, "bytes.jsonl", b"{\"text\": \"\xff\"}\n");
+    for (data, code, words) in [
+        (&empty, 1, &["empty.jsonl"][..]),
+        (&broken, 1, &["broken.jsonl", "line 3"]),
+        (&unknown, 1, &["unknown.jsonl", "txt"]),
+        (&bytes, 1, &["bytes.jsonl"]),
+        (&in_folder(&folder, "none.jsonl"), 1, &["none.jsonl"]),
+    ] {
+        train(&m, data, &out, &[]).failed(code, words);
+    }
+    for (more, words) in [
+        (&["--targets", "q_prj"][..], &["q_prj", "q_proj"][..]),
+        (&["--r", "500"], &["rank"]),
+        (&["--method", "lorra"], &["lorra", "dora"]),
+        (&["--optimizer", "adam"], &["adam", "adamw"]),
+        (&["--schedule", "cos"], &["cosine"]),
+        (&["--lr=-1"], &["lr"]),
+        (&["--batch", "0"], &["--batch"]),
+        (&["--seq", "9000"], &["seq"]),
+        (&["--epochs", "2"], &["epochs"]),
+    ] {
+        let common: Vec<&str> = if more[0] == "--epochs" {
+            COMMON.to_vec()
+        } else {
+            COMMON[2..].to_vec()
+        };
+        let keep: Vec<&str> = common
+            .chunks(2)
+            .filter(|pair| pair[0] != more[0].split('=').next().unwrap_or_default())
+            .flatten()
+            .copied()
+            .collect();
+        let ran = graft(&[&["train", "-m", &m, "--data", &good, "-o", &out], &keep[..], more].concat());
+        assert_eq!(ran.code, 2, "{more:?}: {}", ran.err);
+        for word in words {
+            assert!(ran.err.contains(word), "{word:?} is not in: {}", ran.err);
+        }
+    }
+    assert!(!Path::new(&out).join("adapter_config.json").exists());
+    // With --skip-bad the good lines are learnt.
+    let ran = train(&m, &broken, &out, &["--skip-bad"]);
+    assert_eq!(ran.code, 0, "{}", ran.err);
+}
