@@ -1,7 +1,11 @@
 //! An adapter's forms as training sees them: numbers in f32, each with its gradient.
 
+use std::collections::HashMap;
+use std::sync::Arc;
+
 use super::attach::PrefixOn;
 use super::forms::{Form, LowRank};
+use super::matrix::Matrix;
 use crate::error::{Error, Result};
 use crate::model::backend::Backend;
 use crate::model::backprop::Backprop;
@@ -55,12 +59,38 @@ pub struct Tensor<B: Backend> {
     /// What it is to the form.
     pub role: Role,
     /// Its numbers, where the way back reads them and the form does not hold them.
-    pub values: B::Buf,
+    pub values: Arc<B::Buf>,
     /// The gradient of the loss by them: a sum over all that was run since it was zero. Empty if nobody wants it.
     pub grad: B::Buf,
     /// Whether anybody wants it.
     pub wanted: bool,
     len: usize,
+}
+
+/// Matrices that several sites share (VeRA's), in f32, once each.
+struct Shared<B: Backend>(Known<Arc<B::Buf>>);
+
+/// What is known of a matrix, or of it turned, by its address, which the matrix keeps its own.
+type Known<T> = HashMap<(usize, bool), (Matrix, T)>;
+
+impl<B: Backend> Shared<B> {
+    /// The numbers of `m`, or of m turned.
+    fn of(&mut self, b: &B, m: &Matrix, turned: bool) -> Arc<B::Buf> {
+        let address = m.bytes().as_ptr() as usize;
+        if let Some((_, there)) = self.0.get(&(address, turned)).filter(|(known, _)| known == m) {
+            return there.clone();
+        }
+        let values = if turned { m.transposed().to_f32() } else { m.to_f32() };
+        let made = buf_of(b, &values);
+        self.0.insert((address, turned), (m.clone(), made.clone()));
+        made
+    }
+}
+
+fn buf_of<B: Backend>(b: &B, values: &[f32]) -> Arc<B::Buf> {
+    let mut buf = B::Buf::default();
+    b.write(values, &mut buf);
+    Arc::new(buf)
 }
 
 /// A form of one site, in the order of the model's file.
@@ -70,21 +100,21 @@ pub struct TrainedForm<B: Backend> {
     /// Its tensors.
     pub tensors: Vec<Tensor<B>>,
     /// A^T of a low-rank update, `[in][rank]`; not on the embedding.
-    pub turned: B::Buf,
+    pub turned: Arc<B::Buf>,
 }
 
 impl<B: Backend> TrainedForm<B> {
     /// `form` of `site`, with gradients of zero for the tensors that are `wanted`.
-    fn new(b: &B, site: Site, form: &Form, wanted: &dyn Fn(Role) -> bool) -> Result<Self> {
+    fn new(b: &B, site: Site, form: &Form, wanted: &dyn Fn(Role) -> bool, shared: &mut Shared<B>) -> Result<Self> {
         let mut new = TrainedForm {
             form: form.clone(),
             tensors: Vec::new(),
-            turned: B::Buf::default(),
+            turned: Arc::default(),
         };
         match form {
-            Form::LowRank(l) | Form::InLowRank(l) => new.low_rank(b, site, l, wanted),
+            Form::LowRank(l) | Form::InLowRank(l) => new.low_rank(b, site, l, wanted, shared),
             Form::Dora(l, magnitude) => {
-                new.low_rank(b, site, l, wanted);
+                new.low_rank(b, site, l, wanted, shared);
                 new.add(b, Role::Magnitude, magnitude, wanted);
             }
             Form::InScale(v) | Form::OutScale(v) | Form::OutScaleNoBias(v) => new.add(b, Role::Factors, v, wanted),
@@ -109,17 +139,18 @@ impl<B: Backend> TrainedForm<B> {
     }
 
     fn add(&mut self, b: &B, role: Role, values: &[f32], wanted: &dyn Fn(Role) -> bool) {
-        self.add_empty(b, role, values.len(), wanted);
-        if let Some(t) = self.tensors.last_mut() {
-            b.write(values, &mut t.values);
-        }
+        self.add_numbers(b, role, values.len(), buf_of(b, values), wanted);
     }
 
     /// A tensor whose numbers the way back does not read here.
     fn add_empty(&mut self, b: &B, role: Role, len: usize, wanted: &dyn Fn(Role) -> bool) {
+        self.add_numbers(b, role, len, Arc::default(), wanted);
+    }
+
+    fn add_numbers(&mut self, b: &B, role: Role, len: usize, values: Arc<B::Buf>, wanted: &dyn Fn(Role) -> bool) {
         let mut tensor = Tensor {
             role,
-            values: B::Buf::default(),
+            values,
             grad: B::Buf::default(),
             wanted: wanted(role),
             len,
@@ -130,14 +161,14 @@ impl<B: Backend> TrainedForm<B> {
         self.tensors.push(tensor);
     }
 
-    fn low_rank(&mut self, b: &B, site: Site, l: &LowRank, wanted: &dyn Fn(Role) -> bool) {
+    fn low_rank(&mut self, b: &B, site: Site, l: &LowRank, wanted: &dyn Fn(Role) -> bool, shared: &mut Shared<B>) {
         if site == Site::Embed {
             self.add_empty(b, Role::A, l.a.len(), wanted);
         } else {
-            self.add(b, Role::A, &l.a.to_f32(), wanted);
-            b.write(&l.a.transposed().to_f32(), &mut self.turned);
+            self.add_numbers(b, Role::A, l.a.len(), shared.of(b, &l.a, false), wanted);
+            self.turned = shared.of(b, &l.a, true);
         }
-        self.add(b, Role::B, &l.b.to_f32(), wanted);
+        self.add_numbers(b, Role::B, l.b.len(), shared.of(b, &l.b, false), wanted);
         l.mid.iter().for_each(|mid| self.add(b, Role::Mid, mid, wanted));
         l.out.iter().for_each(|out| self.add(b, Role::Out, out, wanted));
     }
@@ -153,6 +184,11 @@ impl<B: Backend> TrainedForm<B> {
             self.form,
             Form::OutScale(_) | Form::OutScaleNoBias(_) | Form::OutPairs(_) | Form::OutBlocks(_) | Form::Dora(..)
         )
+    }
+
+    /// Whether it changes what the module gives without its bias.
+    pub fn leaves_bias(&self) -> bool {
+        matches!(self.form, Form::OutScaleNoBias(_) | Form::Dora(..))
     }
 
     /// How many steps of its module's program on the output it is.
@@ -197,6 +233,7 @@ pub struct Trained<B: Backend> {
     /// The token whose embedding never learns: it only fills up short sequences. In transformers' models that is the `padding_idx` of the
     /// embedding, in PEFT's layers on it too (LoRA's A, saved tables, single rows); as an output the token learns as any other.
     pub padding: Option<u32>,
+    shared: Shared<B>,
 }
 
 impl<B: Backend> Trained<B> {
@@ -207,6 +244,7 @@ impl<B: Backend> Trained<B> {
             n_layers,
             prefix: TrainedPrefix::None,
             padding: None,
+            shared: Shared(HashMap::new()),
         }
     }
 
@@ -215,7 +253,7 @@ impl<B: Backend> Trained<B> {
     /// # Errors
     /// `Internal`: a form that the base was to make others of.
     pub fn add(&mut self, b: &B, site: Site, form: &Form, wanted: &dyn Fn(Role) -> bool) -> Result<()> {
-        let form = TrainedForm::new(b, site, form, wanted).map_err(|e| e.item(site.gguf_name()))?;
+        let form = TrainedForm::new(b, site, form, wanted, &mut self.shared).map_err(|e| e.item(site.gguf_name()))?;
         self.sites[site.index()].push(form);
         Ok(())
     }

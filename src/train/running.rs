@@ -31,6 +31,10 @@ pub(super) struct Running {
 impl Running {
     pub fn new(model: &Model, parameters: &mut Parameters) -> Result<Self> {
         let (backend, spec) = (model.backend(), model.spec());
+        // Of some that Graft does not train the file alone does not say enough.
+        if let Some(method) = parameters.text("peft_type") {
+            pull::of(method, parameters)?;
+        }
         let mut file = parameters.file()?;
         let method = pull::of(file.method(), parameters)?;
         if method.settle(parameters) {

@@ -243,9 +243,8 @@ pub(super) fn factors_back<B: Backprop>(
             // Σ dy (B s)_j is row j of B times row j of dy^T s: rank numbers instead of m.
             b.zeros(du, out * rank);
             b.multiply(dy, true, m, scaled, rank, du, false);
-            let values = std::mem::take(&mut tensor(tensors, Role::B).values);
+            let values = tensor(tensors, Role::B).values.clone();
             b.row_dots(&values, du, &mut tensors[at].grad);
-            tensor(tensors, Role::B).values = values;
         }
         b.copy(dy, changed);
         b.scale_columns(changed, &tensors[at].values);

@@ -4,6 +4,7 @@
 //! form was given, the map runs again up to there.
 
 use crate::adapter::device::Step;
+use crate::adapter::forms::Form;
 use crate::adapter::trained::{Trained, TrainedForm};
 use crate::model::backend::{Backend, Epilogue};
 use crate::model::backprop::Backprop;
@@ -65,7 +66,7 @@ pub(super) fn run_again<B: Backend>(
     forms: &[TrainedForm<B>],
     steps: &[&[Step<B>]],
     y: &mut B::Buf,
-    before: &mut Vec<B::Buf>,
+    before: &mut [B::Buf],
     run: &mut dyn FnMut(&Step<B>, &mut B::Buf),
 ) {
     let Some(last) = forms.iter().rposition(TrainedForm::reads_output) else {
@@ -173,10 +174,23 @@ impl<B: Backprop> Pass<'_, B> {
             bias,
             steps: &[],
         };
-        let outputs = forms.iter_mut().enumerate().filter(|(_, form)| !form.is_input());
-        for (i, form) in outputs.rev() {
+        let bias_at = forms.iter().position(|form| matches!(form.form, Form::Bias(_)));
+        for i in (0..forms.len()).rev() {
+            if forms[i].is_input() {
+                continue;
+            }
             at.steps = steps[i];
-            output_back(b, form, &at, &mut before[i], dy, dx, room);
+            // What stands in place of the bias goes around a form that leaves it out: it has dy as it is, not as the form makes it.
+            let around = bias_at.filter(|_| forms[i].leaves_bias());
+            if let Some(bias) = around {
+                b.sum_rows(dy, &mut forms[bias].tensors[0].grad);
+            }
+            output_back(b, &mut forms[i], &at, &mut before[i], dy, dx, room);
+            if let Some(bias) = around {
+                b.copy(dy, y);
+                b.scale(y, -1.0);
+                b.sum_rows(y, &mut forms[bias].tensors[0].grad);
+            }
         }
         if ins.is_empty() {
             return b.matmul_back(weight, dy, dx, precision);

@@ -20,6 +20,10 @@ fn differences(x: &[f32], f: &dyn Fn(&[f64]) -> f64) -> Vec<f64> {
         .collect()
 }
 
+fn wide(v: &[f32]) -> Vec<f64> {
+    v.iter().map(|v| f64::from(*v)).collect()
+}
+
 fn dot(a: &[f64], b: &[f32]) -> f64 {
     a.iter().zip(b).map(|(a, b)| a * f64::from(*b)).sum()
 }
@@ -176,7 +180,6 @@ fn norms_lead_back_as_differences_say() {
             });
             dot(&rows.flatten().collect::<Vec<_>>(), &dy)
         };
-        let wide = |v: &[f32]| v.iter().map(|v| f64::from(*v)).collect::<Vec<_>>();
         let expected = differences(&x, &|x| norm(x, &wide(&w)));
         let expected_w = differences(&w, &|w| norm(&wide(&x), w));
         for cpu in levels(2).iter() {
@@ -207,7 +210,6 @@ fn gates_lead_back_as_differences_say() {
                 };
                 dot(&gate.iter().zip(up).map(|(g, u)| of(*g) * u).collect::<Vec<_>>(), &dh)
             };
-            let wide = |v: &[f32]| v.iter().map(|v| f64::from(*v)).collect::<Vec<_>>();
             let (by_gate, by_up) = (
                 differences(&gate, &|g| h(g, &wide(&up))),
                 differences(&up, &|u| h(&wide(&gate), u)),
@@ -309,7 +311,6 @@ fn attention_leads_back_as_differences_say() {
             }
             sum
         };
-        let wide = |v: &[f32]| v.iter().map(|v| f64::from(*v)).collect::<Vec<_>>();
         // Of the last case, which is about blocks of rows, a part.
         let some = |x: &[f32], f: &dyn Fn(&[f64]) -> f64| -> Vec<(usize, f64)> {
             let step = (x.len() / 60).max(1);
@@ -341,6 +342,114 @@ fn attention_leads_back_as_differences_say() {
                 let found: Vec<f32> = expected.iter().map(|(i, _)| found[*i]).collect();
                 let expected: Vec<f64> = expected.iter().map(|(_, e)| *e).collect();
                 close(cpu.isa(), &found, &expected, |_| size, BOUND);
+            }
+        }
+    }
+}
+
+#[test]
+fn blocks_lead_back_as_differences_say() {
+    const BOUND: f64 = 1e-5;
+    let mut random = Random::new(31);
+    for (size, count, m, shuffled) in [
+        (1, 3, 2, false),
+        (4, 3, 5, false),
+        (2, 6, 3, true),
+        (9, 2, 1, true),
+        (32, 2, 4, false),
+    ] {
+        let n = size * count;
+        let (x, blocks, dy) = (
+            random.activations(m * n),
+            random.activations(n * size),
+            random.activations(m * n),
+        );
+        // Another order: every fifth element, n being no multiple of 5.
+        let order = shuffled.then(|| (0..n).map(|p| (p * 5 % n) as u32).collect::<Vec<_>>());
+        let place = |p: usize| order.as_ref().map_or(p, |o| o[p] as usize);
+        let forward = |x: &[f64], blocks: &[f64]| -> f64 {
+            let mut sum = 0.0;
+            for (x, dy) in x.chunks(n).zip(dy.chunks(n)) {
+                for p in 0..n {
+                    let (block, j) = (p / size, p % size);
+                    let y = |i: usize| x[place(block * size + i)] * blocks[(block * size + i) * size + j];
+                    sum += f64::from(dy[place(p)]) * (0..size).map(y).sum::<f64>();
+                }
+            }
+            sum
+        };
+        let by_x = differences(&x, &|x| forward(x, &wide(&blocks)));
+        let by_blocks = differences(&blocks, &|blocks| forward(&wide(&x), blocks));
+        for cpu in levels(2).iter() {
+            let (mut d, mut d_blocks) = (dy.clone(), vec![1.0; blocks.len()]);
+            cpu.blocks_back(&x, size, &blocks, order.as_deref(), &mut d, &mut d_blocks);
+            close(cpu.isa(), &d, &by_x, |_| largest(&by_x), BOUND);
+            let added: Vec<f64> = by_blocks.iter().map(|d| d + 1.0).collect();
+            close(cpu.isa(), &d_blocks, &added, |_| largest(&added), BOUND);
+        }
+    }
+}
+
+#[test]
+fn pairs_lead_back_as_differences_say() {
+    const BOUND: f64 = 1e-5;
+    let mut random = Random::new(32);
+    for (n, m) in [(2, 1), (6, 4), (34, 3)] {
+        let (y, dy) = (random.activations(m * n), random.activations(m * n));
+        let (f, h) = (random.activations(n), random.activations(n));
+        // Not only in pairs: the next one.
+        let partner: Vec<u32> = (0..n).map(|j| ((j + 1) % n) as u32).collect();
+        let forward = |y: &[f64], f: &[f64], h: &[f64]| -> f64 {
+            let rows = y.chunks(n).zip(dy.chunks(n));
+            rows.map(|(y, dy)| {
+                let out = |j: usize| f[j] * y[j] + h[j] * y[partner[j] as usize];
+                (0..n).map(|j| f64::from(dy[j]) * out(j)).sum::<f64>()
+            })
+            .sum()
+        };
+        let expected = [
+            differences(&y, &|y| forward(y, &wide(&f), &wide(&h))),
+            differences(&f, &|f| forward(&wide(&y), f, &wide(&h))),
+            differences(&h, &|h| forward(&wide(&y), &wide(&f), h)),
+        ];
+        for cpu in levels(2).iter() {
+            let (mut d, mut d_f, mut d_h) = (dy.clone(), vec![0.0; n], vec![0.0; n]);
+            cpu.pairs_back(&y, &f, &h, &partner, &mut d, &mut d_f, &mut d_h);
+            for (found, expected) in [&d, &d_f, &d_h].into_iter().zip(&expected) {
+                close(cpu.isa(), found, expected, |_| largest(expected), BOUND);
+            }
+        }
+    }
+}
+
+#[test]
+fn kronecker_products_lead_back_as_differences_say() {
+    const BOUND: f64 = 1e-5;
+    let mut random = Random::new(33);
+    for (o1, i1, o2, i2, m) in [(1, 1, 1, 1, 1), (2, 3, 4, 5, 3), (5, 1, 2, 9, 2), (8, 4, 3, 16, 4)] {
+        let (w1, w2) = (random.activations(o1 * i1), random.activations(o2 * i2));
+        let (x, dy) = (random.activations(m * i1 * i2), random.activations(m * o1 * o2));
+        let forward = |w1: &[f64], w2: &[f64], x: &[f64]| -> f64 {
+            let mut sum = 0.0;
+            for t in 0..m {
+                for row in 0..o1 * o2 {
+                    let term =
+                        |col: usize| w1[row / o2 * i1 + col / i2] * w2[row % o2 * i2 + col % i2] * x[t * i1 * i2 + col];
+                    sum += 0.5 * f64::from(dy[t * o1 * o2 + row]) * (0..i1 * i2).map(term).sum::<f64>();
+                }
+            }
+            sum
+        };
+        let expected = [
+            differences(&x, &|x| forward(&wide(&w1), &wide(&w2), x)),
+            differences(&w1, &|w1| forward(w1, &wide(&w2), &wide(&x))),
+            differences(&w2, &|w2| forward(&wide(&w1), w2, &wide(&x))),
+        ];
+        for cpu in levels(2).iter() {
+            let (mut dx, mut d1, mut d2) = (vec![0.0; x.len()], vec![0.0; w1.len()], vec![0.0; w2.len()]);
+            cpu.kron_back((&w1, i1), (&w2, i2), 0.5, &x, &dy, &mut dx, &mut d1, &mut d2);
+            for (found, expected) in [&dx, &d1, &d2].into_iter().zip(&expected) {
+                close(cpu.isa(), found, expected, |_| largest(expected), BOUND);
             }
         }
     }
