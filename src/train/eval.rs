@@ -316,7 +316,7 @@ mod tests {
             ..Default::default()
         };
         let mut shares = Vec::new();
-        let mut run = |session: &mut Session, most: usize, shares: &mut Vec<f32>| {
+        let run = |session: &mut Session, most: usize, shares: &mut Vec<f32>| {
             shares.clear();
             evaluate(session, &data, &options, &mut |share| {
                 shares.push(share);

@@ -78,7 +78,7 @@ struct Inner {
 }
 
 impl Data {
-    /// Looks through the file at `path`, for `model` to learn from.
+    /// Looks through the file at `path`, for `model` to learn from. A plain text becomes tokens on the way, to find where to cut it.
     ///
     /// # Errors
     /// A file that cannot be read, or has no row that can be used; the first line that is bad (what [`Row::parse`] says, or choices),

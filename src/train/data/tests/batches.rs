@@ -157,3 +157,49 @@ fn a_place_in_other_data_is_refused() {
     from.resume(&serde_json::from_value(json).unwrap()).unwrap();
     (0..100).for_each(|_| drop(from.next().unwrap()));
 }
+
+/// Pieces of lines, good and bad, that are put together anyhow.
+fn scraps() -> impl Strategy<Value = Vec<u8>> {
+    let scrap = prop_oneof![
+        Just(b"{\"text\": \"the fox\"}\n".to_vec()),
+        Just(b"{\"prompt\": \"the\", \"completion\": \" fox\"}\n".to_vec()),
+        Just(
+            b"{\"messages\": [{\"role\": \"user\"}, {\"role\": \"assistant\", \"content\": \"<|im_end|>\"}]}\n"
+                .to_vec()
+        ),
+        Just(b"{\"messages\": [".to_vec()),
+        Just(b"{\"role\": \"assistant\"},".to_vec()),
+        Just(b"\"text\":".to_vec()),
+        Just(b"\n".to_vec()),
+        Just(b"\xef\xbb\xbf".to_vec()),
+        Just("🦊".as_bytes().to_vec()),
+        prop::collection::vec(any::<u8>(), 0..9),
+    ];
+    prop::collection::vec(scrap, 0..24).prop_map(|scraps| scraps.concat())
+}
+
+proptest! {
+    /// Any bytes are refused with an error, or read to the end, the same each time.
+    #[test]
+    fn any_file_is_read_or_refused(bytes in scraps(), plain in any::<bool>(), seq in 2usize..40, most in 2usize..9) {
+        let file = file(if plain { "data.txt" } else { "data.jsonl" }, &bytes);
+        let options = DataOptions { skip_bad: true, ..in_order(seq) };
+        let open = || {
+            let go_on = &mut |_| ControlFlow::Continue(());
+            Data::look_through(&file.path, &LLAMA, &options, Index::with(most), go_on)
+        };
+        let Ok(data) = open() else { return Ok(()) };
+        let mut batches = data.batches(&BatchOptions::default()).unwrap();
+        let mut read = || {
+            let mut all = Vec::new();
+            while let Some(batch) = batches.next()? {
+                all.extend(batch);
+            }
+            Ok::<_, Error>(all)
+        };
+        let Ok(all) = read() else { return Ok(()) };
+        prop_assert!(!all.is_empty() && all.len() as u64 <= data.len());
+        prop_assert!(all.iter().all(|e| e.targets() > 0 && e.tokens().len() <= seq));
+        prop_assert_eq!(read().unwrap(), all);
+    }
+}
