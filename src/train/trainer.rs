@@ -205,7 +205,7 @@ impl Trainer {
             return Err(Error::usage("the batch has nothing to learn").item("batch"));
         }
         let (sum, _) = self.learner.gradients(batch, 1.0 / targets as f32)?;
-        let trained = |p: &&Parameter| p.trained;
+        let trained = |p: &&Parameter| p.trained && !p.twin;
         let all = self.learner.parameters().all();
         let grad_norm = norm(all.iter().filter(trained).map(|p| &p.grad[..]));
         let o = &self.options;
