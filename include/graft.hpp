@@ -71,7 +71,8 @@ private:
         if (kind_ == Kind::text) return text(session, text_.data(), text_.size(), rest...);
         if (kind_ == Kind::tokens) return tokens(session, tokens_, n_tokens_, rest...);
         const std::vector<graft_message> list = detail::c(*messages_);
-        const graft_chat_options chat = detail::c(chat_ ? *chat_ : ChatOptions());
+        const ChatOptions none; // not a temporary: C reads its texts
+        const graft_chat_options chat = detail::c(chat_ ? *chat_ : none);
         return messages(session, list.data(), list.size(), &chat, rest...);
     }
 

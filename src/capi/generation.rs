@@ -73,7 +73,9 @@ unsafe fn new(
     }
 }
 
-/// A generation that appends a text, as `graft_generate_text` does; nothing is evaluated yet.
+/// A generation that appends a text, as `graft_generate_text` does; nothing is evaluated yet. It goes on from what the session then holds: what is
+/// done with the session in between, a reset or another generation too, stands before its next token. Its session and sampler must outlive it:
+/// once one of them is freed, the next piece is `GRAFT_ERROR_HANDLE`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn graft_generation_of_text(
     session: *mut graft_session,

@@ -55,7 +55,7 @@ pub struct graft_sampler_options {
     pub frequency_penalty: f32,
     /// Subtracted from a seen token's logit once.
     pub presence_penalty: f32,
-    /// Starts the random numbers: the same seed gives the same tokens.
+    /// Starts the random numbers: the same seed, 0 by default, gives the same tokens.
     pub seed: u64,
     /// `n_logit_bias` of them, or NULL.
     pub logit_bias: *const graft_logit_bias,

@@ -12,8 +12,8 @@ use super::status::graft_status;
 use crate::error::Error;
 use crate::runtime::Pooling;
 
-/// Writes what the session holds (tokens and cache, not adapters) to a file, whole or not at all, so that a conversation goes on after the
-/// app was ended.
+/// Writes what the session holds (tokens, cache and the last logits, not adapters) to a file, whole or not at all, so that a conversation goes on
+/// after the app was ended, in any process and on any model opened from the same file. It can be read like any file of the user's.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn graft_session_save(
     session: *mut graft_session,

@@ -16,15 +16,15 @@ pub type graft_status = i32;
 pub const GRAFT_OK: graft_status = 0;
 /// The system refused: a missing file, no permission, a full disk.
 pub const GRAFT_ERROR_IO: graft_status = 1;
-/// The input breaks its own format: truncated, contradictory, out of range.
+/// The input breaks its own format: truncated, contradictory, out of range, a folder in place of a file.
 pub const GRAFT_ERROR_INVALID: graft_status = 2;
 /// The input is well formed but asks for something that Graft does not do.
 pub const GRAFT_ERROR_UNSUPPORTED: graft_status = 3;
-/// Two inputs do not belong together: an adapter and another model.
+/// Two inputs do not belong together: an adapter and another model, if only one opened a second time.
 pub const GRAFT_ERROR_MISMATCH: graft_status = 4;
-/// A documented limit was reached: the context is full, a size is over its cap.
+/// A documented limit was reached: the context is full, a prompt is longer, a size is over its cap.
 pub const GRAFT_ERROR_LIMIT: graft_status = 5;
-/// The call is wrong: an argument is NULL, out of range, not UTF-8.
+/// The call is wrong: an argument is NULL, out of range, not UTF-8, no open descriptor, a struct of another size, JSON that is none.
 pub const GRAFT_ERROR_USAGE: graft_status = 6;
 /// A defect in Graft itself.
 pub const GRAFT_ERROR_INTERNAL: graft_status = 7;

@@ -25,10 +25,14 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::Metadata;
 
 /// The largest template: the longest in use have some 20 kB.
-const MAX_SOURCE: usize = 1 << 20;
+const MAX_SOURCE: usize = 1 << 17;
 /// Units of work of one rendering: an instruction, or 64 bytes of text, each. A real template takes some hundred per message.
 const FUEL: u64 = 1 << 20;
-/// Stack of a rendering: a list in a list in a list … is dropped recursively, as deep as the fuel lets a template build it.
+/// Words and signs between two brackets of a tag: the most in use are some hundred. `1+1+1+…` is a tree as deep as the chain is long; the engine
+/// goes down it again for each link, and its own limit on nesting does not count it.
+const MAX_TAG: usize = 4096;
+/// Stack of the thread that compiles, or renders: a link of a chain takes some 400 bytes, and a list in a list in a list … is dropped
+/// recursively, as deep as the fuel lets a template build it.
 const STACK: usize = 128 << 20;
 /// How long a rendering may take: a thousand times what the longest conversations need.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -97,12 +101,31 @@ impl ChatTemplate {
             let found = format_args!("{} bytes", source.len());
             return Err(e.expected(format_args!("at most {MAX_SOURCE} bytes")).found(found));
         }
-        let mut env = environment()?;
+        let longest = longest_tag(source);
+        if longest > MAX_TAG {
+            let e = Error::limit("a tag of the chat template is too long").item(KEY);
+            let found = format_args!("{longest}");
+            return Err(e
+                .expected(format_args!("at most {MAX_TAG} words and signs"))
+                .found(found));
+        }
         let source = without_generation_tags(source);
-        env.add_template_owned(NAME, source)
-            .map_err(|e| jinja("the chat template does not compile", &e))?;
+        let compile = move || {
+            let mut env = environment()?;
+            env.add_template_owned(NAME, source)
+                .map_err(|e| jinja("the chat template does not compile", &e))?;
+            Ok(env)
+        };
+        let in_thread = compile.clone();
+        let env = match std::thread::Builder::new().stack_size(STACK).spawn(in_thread) {
+            Ok(thread) => thread
+                .join()
+                .map_err(|panic| Error::panicked("the template engine panicked", &*panic).item(KEY))?,
+            Err(e) if e.kind() == io::ErrorKind::Unsupported => compile(),
+            Err(e) => return Err(no_thread(&e)),
+        };
         Ok(ChatTemplate {
-            env: Arc::new(env),
+            env: Arc::new(env?),
             bos: bos.to_owned(),
             eos: eos.to_owned(),
         })
@@ -140,7 +163,7 @@ impl ChatTemplate {
         }) {
             Ok(thread) => thread,
             Err(e) if e.kind() == io::ErrorKind::Unsupported => return render(),
-            Err(e) => return Err(Error::new(ErrorKind::Io, format!("cannot start a thread: {e}"))),
+            Err(e) => return Err(no_thread(&e)),
         };
         let rendered = match take.recv_timeout(PATIENCE) {
             Ok(rendered) => rendered,
@@ -153,6 +176,50 @@ impl ChatTemplate {
         let _ = thread.join();
         rendered
     }
+}
+
+/// The most words and signs in a tag.
+fn longest_tag(source: &str) -> usize {
+    let mut bytes = source.bytes().peekable();
+    let (mut longest, mut count, mut braces) = (0, None::<usize>, 0usize);
+    let mut in_word = false;
+    while let Some(b) = bytes.next() {
+        let Some(n) = &mut count else {
+            // Outside: text, until a tag begins. A comment is not one.
+            if b == b'{' && bytes.next_if(|b| matches!(b, b'{' | b'%')).is_some() {
+                (count, braces, in_word) = (Some(0), 0, false);
+            }
+            continue;
+        };
+        let word = b.is_ascii_alphanumeric() || b == b'_' || b >= 0x80;
+        if b.is_ascii_whitespace() {
+            in_word = false;
+            continue;
+        }
+        *n += usize::from(!(word && in_word));
+        in_word = word;
+        longest = longest.max(*n);
+        match b {
+            b'\'' | b'"' => {
+                while let Some(inner) = bytes.next() {
+                    match inner {
+                        b'\\' => drop(bytes.next()),
+                        end if end == b => break,
+                        _ => {}
+                    }
+                }
+            }
+            b'{' => braces += 1,
+            b'}' if braces > 0 => braces -= 1,
+            b'}' | b'%' if bytes.next_if_eq(&b'}').is_some() => count = None,
+            _ => {}
+        }
+    }
+    longest
+}
+
+fn no_thread(e: &io::Error) -> Error {
+    Error::new(ErrorKind::Io, format!("cannot start a thread: {e}"))
 }
 
 /// A Jinja error with its cause, in one line.

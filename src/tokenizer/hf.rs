@@ -1,5 +1,6 @@
 //! Tokenizers that the `tokenizers` crate runs as it is: any `tokenizer.json`, and unigram models from GGUF.
 
+use std::io::Read;
 use std::path::Path;
 use std::sync::OnceLock;
 
@@ -82,12 +83,15 @@ pub(super) fn read(path: &Path) -> Result<(Vocab, Hf, Rules)> {
 
 fn read_limited(path: &Path) -> Result<Vec<u8>> {
     let io = |e| Error::io(path, "cannot read", &e);
-    let size = std::fs::metadata(path).map_err(io)?.len();
-    if size > MAX_FILE_BYTES {
+    // A device or a pipe has no size that could be asked for.
+    let mut bytes = Vec::new();
+    let file = std::fs::File::open(path).map_err(io)?;
+    file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(io)?;
+    if bytes.len() as u64 > MAX_FILE_BYTES {
         let e = Error::limit("the file is too large").file(path);
-        return Err(e.expected(format_args!("at most {MAX_FILE_BYTES} bytes")).found(size));
+        return Err(e.expected(format_args!("at most {MAX_FILE_BYTES} bytes")));
     }
-    std::fs::read(path).map_err(io)
+    Ok(bytes)
 }
 
 fn invalid(path: &Path, e: &dyn std::fmt::Display) -> Error {

@@ -426,3 +426,53 @@ fn reads_tokenizer_json() {
         ErrorKind::Io
     );
 }
+
+/// Chains without brackets are trees as deep as they are long; the engine counts only nested ones. A test's thread has 2 MB of stack.
+#[test]
+fn a_template_of_one_long_chain_is_compiled_or_refused() {
+    let refused = |template: &str| {
+        let e = ChatTemplate::new(template, "", "").err().expect("too long");
+        assert!(
+            e.kind() == ErrorKind::Limit && e.to_string().contains("too long"),
+            "{e}"
+        );
+    };
+    let chains = [
+        "+1",
+        "~1",
+        " and 1",
+        " or 1",
+        "**1",
+        "//1",
+        "|int",
+        "[0]",
+        ".a",
+        " is odd",
+        "()",
+        " in x",
+        "==1",
+        " if 1 else 1",
+        "-1",
+        "+{'a':{'b':1}}['a']['b']",
+        "+'}}'",
+    ];
+    for chain in chains {
+        refused(&format!("{{{{ x{} }}}}", chain.repeat(120_000 / chain.len())));
+        // As long as is allowed.
+        if let Ok(template) = ChatTemplate::new(&format!("{{{{ x{} }}}}", chain.repeat(300)), "", "") {
+            let _ = template.render(&[], true, None);
+        }
+    }
+    for prefix in ["not ", "-", "("] {
+        refused(&format!("{{{{ {}1 }}}}", prefix.repeat(120_000 / prefix.len())));
+    }
+    let longest = format!("{{{{ 1{} }}}}", "+1".repeat(2000));
+    let rendered = ChatTemplate::new(&longest, "", "").and_then(|t| t.render(&[], true, None));
+    assert_eq!(rendered.expect("within the limit"), "2001");
+    // Tags one after the other are no chain, though elifs are one in the tree.
+    let elifs = format!("{{% if 0 %}}{}{{% endif %}}", "{% elif 0 %}a".repeat(9_000));
+    if let Ok(template) = ChatTemplate::new(&elifs, "", "") {
+        let _ = template.render(&[], true, None);
+    }
+    refused(&" ".repeat((1 << 17) + 1));
+}

@@ -126,7 +126,7 @@ const HOPELESS: usize = 10;
 pub struct StepReport {
     /// Which, from 1.
     pub step: usize,
-    /// Mean loss of a learnt token, before the step.
+    /// Mean loss of a learnt token, before the step; with AdaLoRA and what it adds to that.
     pub loss: f64,
     /// Learnt tokens.
     pub targets: usize,
@@ -212,7 +212,7 @@ impl Trainer {
         let share = o.schedule.share(self.step, o.steps, o.warmup) as f32;
         let mut report = StepReport {
             step: self.step + 1,
-            loss: sum / targets as f64,
+            loss: sum / targets as f64 + self.learner.regulariser(),
             targets,
             tokens: batch.iter().map(|e| e.tokens().len()).sum(),
             grad_norm,

@@ -134,6 +134,12 @@ void test_generate(const graft::Model &model) {
     CHECK(answer.report.tokens == 12 && answer.report.finish == Finish::length && answer.report.prompt_tokens > 0);
     CHECK(session.tokens().size() == session.info().position);
 
+    // A template of one's own, longer than a string keeps within itself, through the generation.
+    graft::ChatOptions chat;
+    chat.template_source = "The capital of France is{% for message in messages %}{% endfor %}";
+    const std::vector<graft::Message> asked{{"user", "?"}};
+    CHECK(model.make_session({512}).answer(graft::Prompt(asked, chat), {12}).text == answer.text);
+
     // Every form of prompt, callable and loop gives the same text.
     const auto again = [&](auto &&generate) {
         session.reset();
