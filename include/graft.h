@@ -58,19 +58,19 @@ typedef int32_t graft_status;
 // The system refused: a missing file, no permission, a full disk.
 #define GRAFT_ERROR_IO 1
 
-// The input breaks its own format: truncated, contradictory, out of range.
+// The input breaks its own format: truncated, contradictory, out of range, a folder in place of a file.
 #define GRAFT_ERROR_INVALID 2
 
 // The input is well formed but asks for something that Graft does not do.
 #define GRAFT_ERROR_UNSUPPORTED 3
 
-// Two inputs do not belong together: an adapter and another model.
+// Two inputs do not belong together: an adapter and another model, if only one opened a second time.
 #define GRAFT_ERROR_MISMATCH 4
 
-// A documented limit was reached: the context is full, a size is over its cap.
+// A documented limit was reached: the context is full, a prompt is longer, a size is over its cap.
 #define GRAFT_ERROR_LIMIT 5
 
-// The call is wrong: an argument is NULL, out of range, not UTF-8.
+// The call is wrong: an argument is NULL, out of range, not UTF-8, no open descriptor, a struct of another size, JSON that is none.
 #define GRAFT_ERROR_USAGE 6
 
 // A defect in Graft itself.
@@ -722,8 +722,8 @@ typedef int32_t graft_pooling;
 // That of the first token.
 #define GRAFT_POOLING_FIRST 2
 
-// Writes what the session holds (tokens and cache, not adapters) to a file, whole or not at all, so that a conversation goes on after the
-// app was ended.
+// Writes what the session holds (tokens, cache and the last logits, not adapters) to a file, whole or not at all, so that a conversation goes on
+// after the app was ended, in any process and on any model opened from the same file. It can be read like any file of the user's.
 graft_status graft_session_save(graft_session *session,
                                 const char *path,
                                 size_t path_len,
@@ -795,7 +795,7 @@ typedef struct {
   float frequency_penalty;
   // Subtracted from a seen token's logit once.
   float presence_penalty;
-  // Starts the random numbers: the same seed gives the same tokens.
+  // Starts the random numbers: the same seed, 0 by default, gives the same tokens.
   uint64_t seed;
   // `n_logit_bias` of them, or NULL.
   const graft_logit_bias *logit_bias;
@@ -951,7 +951,9 @@ graft_status graft_generate_messages(graft_session *session,
 // A generation under way. One thread at a time; each call uses its session, which must not have been freed.
 typedef struct graft_generation graft_generation;
 
-// A generation that appends a text, as `graft_generate_text` does; nothing is evaluated yet.
+// A generation that appends a text, as `graft_generate_text` does; nothing is evaluated yet. It goes on from what the session then holds: what is
+// done with the session in between, a reset or another generation too, stands before its next token. Its session and sampler must outlive it:
+// once one of them is freed, the next piece is `GRAFT_ERROR_HANDLE`.
 graft_status graft_generation_of_text(graft_session *session,
                                       const char *text,
                                       size_t text_len,

@@ -66,6 +66,7 @@ pub fn run(args: &TrainArgs) -> Done {
         eval,
         every,
         best: None,
+        last: None,
         worse: 0,
         tokens: 0,
         started: Instant::now(),
@@ -149,8 +150,9 @@ struct Run<'a> {
     folder: &'a mut Folder,
     eval: Option<Data>,
     every: usize,
-    /// The least loss on --eval so far, and its step.
+    /// The least loss on --eval so far, and its step; the last one.
     best: Option<(f64, usize)>,
+    last: Option<f64>,
     /// Measurements since.
     worse: usize,
     tokens: usize,
@@ -161,6 +163,7 @@ struct Run<'a> {
 struct Document {
     steps: usize,
     loss: Option<f64>,
+    /// Of what is written.
     eval_loss: Option<f64>,
     best_step: Option<usize>,
     tokens: usize,
@@ -224,6 +227,7 @@ impl Run<'_> {
                 eval_loss: Some(loss),
                 ..Default::default()
             })?;
+            self.last = Some(loss);
             if self.best.is_none_or(|(best, _)| loss < best) {
                 (self.best, self.worse) = (Some((loss, report.step)), 0);
                 if self.plan.early_stop.is_some() {
@@ -254,14 +258,16 @@ impl Run<'_> {
 
     fn end(self, trainer: &Trainer, batches: &Batches) -> Done {
         let bad_lines = batches.counts().skipped;
-        if self.plan.early_stop.is_none() || self.best.is_none() {
+        // What is written: the best, or the last.
+        let best = self.best.filter(|_| self.plan.early_stop.is_some());
+        if best.is_none() {
             trainer.save(self.folder.path())?;
         }
         let seconds = self.started.elapsed().as_secs_f64();
         let document = Document {
             steps: trainer.steps_done(),
             loss: self.folder.last_loss(),
-            eval_loss: self.best.map(|b| b.0),
+            eval_loss: best.map(|b| b.0).or(self.last),
             best_step: self.best.map(|b| b.1),
             tokens: self.tokens,
             tokens_per_second: self.tokens as f64 / seconds,
