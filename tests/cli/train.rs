@@ -30,7 +30,7 @@ const COMMON: &[&str] = &[
     "--steps",
     "12",
     "--seq",
-    "32",
+    "128",
     "--batch",
     "2",
     "--r",
