@@ -242,11 +242,21 @@ impl<B: Backend> Active<B> {
         self.replaced_norm(site).unwrap_or(base)
     }
 
-    /// For each gate the index of the first of `tokens` that it lets through, where they are all of the text: where its sequence last begins;
-    /// none, if it stands nowhere.
-    pub fn gates_in(&self, tokens: &[u32]) -> Vec<usize> {
-        let last = |gate: &Vec<u32>| tokens.windows(gate.len().max(1)).rposition(|w| w == gate);
-        self.gates.iter().map(|gate| last(gate).unwrap_or(usize::MAX)).collect()
+    /// For each gate the index of the first token that it lets through, where `new` follow `had`: where its sequence last begins, if it ends
+    /// among `new`, as PEFT cuts a prompt; all of `new`, if it stands before them; none, if it stands nowhere.
+    pub fn gates_from(&self, had: &[u32], new: &[u32]) -> Vec<usize> {
+        let before = had.len();
+        let at = |i: usize| had.get(i).or_else(|| new.get(i - before));
+        let begins = |gate: &[u32], i: usize| gate.iter().enumerate().all(|(j, id)| at(i + j) == Some(id));
+        let last = |gate: &Vec<u32>| {
+            let starts = (before + new.len() + 1).saturating_sub(gate.len());
+            match (0..starts).rev().find(|i| begins(gate, *i)) {
+                Some(i) if i + gate.len() > before => i,
+                Some(_) => 0,
+                None => usize::MAX,
+            }
+        };
+        self.gates.iter().map(last).collect()
     }
 
     /// Whether the same adapter stands before the first token (or none).

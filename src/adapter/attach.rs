@@ -285,10 +285,7 @@ impl<'a, B: Backend> Model<'a, B> {
             return !matches!(site, Site::Layer(..));
         };
         match site {
-            Site::Layer(_, Part::QNorm) => layer.q_norm.is_some(),
-            Site::Layer(_, Part::KNorm) => layer.k_norm.is_some(),
-            Site::Layer(_, Part::AttnPostNorm) => layer.attn_post_norm.is_some(),
-            Site::Layer(_, Part::FfnPostNorm) => layer.ffn_post_norm.is_some(),
+            Site::Layer(_, part) => layer.has(part),
             _ => true,
         }
     }
@@ -413,13 +410,7 @@ impl<'a, B: Backend> Model<'a, B> {
         };
         let mut w = vec![0.0; linear.rows * linear.cols];
         self.backend.read_rows(&linear.weight, 0, &mut w);
-        if let (true, Site::Layer(_, Part::Q | Part::K)) = (self.spec.permuted_qk, site) {
-            let stored = w.clone();
-            for (row, out) in w.chunks_exact_mut(linear.cols).enumerate() {
-                let from = interleaved_row(row, self.spec.head_dim);
-                out.copy_from_slice(&stored[from * linear.cols..][..linear.cols]);
-            }
-        }
+        rows_to_hf_order(self.spec, site, linear.rows, &mut w);
         w
     }
 

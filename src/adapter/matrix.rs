@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::error::{Error, Result};
 use crate::format::{Dtype, Gguf, TensorInfo, TensorView};
 use crate::linalg;
-use crate::quant::BlockFormat;
+use crate::quant::{self, BlockFormat};
 
 /// A row-major matrix of F32, F16 or BF16. Cloning shares the numbers.
 #[derive(Clone, PartialEq)]
@@ -184,12 +184,9 @@ impl Matrix {
     }
 }
 
-/// The numbers in the order of a file; in one go, where an iterator of bytes would take each by itself.
 fn le_bytes(values: &[f32]) -> Arc<[u8]> {
-    let mut bytes = vec![0; size_of_val(values)];
-    for (out, v) in bytes.as_chunks_mut().0.iter_mut().zip(values) {
-        *out = v.to_le_bytes();
-    }
+    let mut bytes = Vec::new();
+    quant::f32::append(values, &mut bytes);
     bytes.into()
 }
 

@@ -182,7 +182,8 @@ fn input(cpu: &Cpu, step: &Step<Cpu>, w: &mut Vec<f32>, cols: usize) {
                 transpose(cols, rank, &l.b.to_rows()),
             );
             let pack = |rows: usize, cols: usize, values: &[f32]| {
-                let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+                let mut bytes = Vec::new();
+                crate::quant::f32::append(values, &mut bytes);
                 Panels::new(rows, cols, BlockFormat::F32, &bytes)
             };
             let (a, b) = (pack(rank, cols, &bt), pack(cols, rank, &at));

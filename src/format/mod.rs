@@ -11,6 +11,7 @@ pub mod atomic;
 mod cursor;
 pub mod gguf;
 pub mod gguf_write;
+pub mod lines;
 pub mod mapping;
 pub mod metadata;
 pub mod peft;

@@ -37,7 +37,7 @@ impl Backprop for Cpu {
             ..Work::default()
         };
         self.times().time(work, || match precision {
-            Precision::Exact => Cpu::matmul_back(self, w.view(), dy, dx, true),
+            Precision::Exact => Cpu::matmul_back(self, w.view(), dy, dx),
             Precision::Fast => Cpu::matmul_back_int(self, w.view(), dy, dx),
         });
     }

@@ -434,11 +434,8 @@ impl<B: Backend> Pass<'_, B> {
     }
 
     /// What a linear map of layer `index` is under the active adapters.
-    fn map<'s>(&'s self, linear: &'s Linear<B>, index: usize, y: &'s mut B::Buf) -> Map<'s, B> {
-        let program = self.active.program(match linear.site {
-            Site::Layer(_, part) => Site::Layer(index, part),
-            site => site,
-        });
+    pub(super) fn map<'s>(&'s self, linear: &'s Linear<B>, index: usize, y: &'s mut B::Buf) -> Map<'s, B> {
+        let program = self.active.program(linear.site.in_layer(index));
         Map {
             site: linear.site,
             weight: program.weight.as_deref().unwrap_or(&linear.weight),
@@ -571,13 +568,13 @@ impl<B: Backend> Pass<'_, B> {
 }
 
 /// A linear map under the active adapters.
-struct Map<'a, B: Backend> {
+pub(super) struct Map<'a, B: Backend> {
     /// That of the base's module.
-    site: Site,
-    weight: &'a B::Weight,
-    bias: Option<&'a B::Vector>,
-    rows: usize,
-    cols: usize,
-    program: &'a Program<B>,
-    y: &'a mut B::Buf,
+    pub(super) site: Site,
+    pub(super) weight: &'a B::Weight,
+    pub(super) bias: Option<&'a B::Vector>,
+    pub(super) rows: usize,
+    pub(super) cols: usize,
+    pub(super) program: &'a Program<B>,
+    pub(super) y: &'a mut B::Buf,
 }

@@ -172,6 +172,14 @@ impl Site {
         Some(Site::Layer(index, part))
     }
 
+    /// The same of layer `index`, if it is of a layer.
+    pub fn in_layer(self, index: usize) -> Self {
+        match self {
+            Site::Layer(_, part) => Site::Layer(index, part),
+            site => site,
+        }
+    }
+
     /// Whether it is a norm: a vector of weights, no linear map.
     pub fn is_norm(self) -> bool {
         match self {

@@ -121,6 +121,11 @@ impl<B: Backend> Layer<B> {
         }
     }
 
+    /// Whether it has such a module: not every model has all norms.
+    pub fn has(&self, part: Part) -> bool {
+        self.linear(part).is_some() || self.norm(part).is_some()
+    }
+
     /// The linear map `part`; `None` for a norm.
     pub fn linear(&self, part: Part) -> Option<&Linear<B>> {
         Some(match part {

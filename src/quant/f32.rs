@@ -21,3 +21,10 @@ pub fn dequantize(bytes: &[u8], out: &mut [f32]) {
 pub fn quantize(values: &[f32], _: Option<&[f32]>, out: &mut [u8]) {
     pack_blocks(values, None, out, |&[x]: &[f32; 1], _| x.to_le_bytes());
 }
+
+/// The same behind what `out` holds.
+pub fn append(values: &[f32], out: &mut Vec<u8>) {
+    let at = out.len();
+    out.resize(at + size_of_val(values), 0);
+    quantize(values, None, &mut out[at..]);
+}

@@ -264,16 +264,20 @@ impl Model {
         })
     }
 
+    /// Whether this model's sessions can have the adapter on with this weight.
+    pub(super) fn check_adapter(&self, adapter: &Adapter, weight: f32) -> Result<()> {
+        match (adapter.is_for(self), weight.is_finite()) {
+            (false, _) => Err(Error::mismatch("the adapter was loaded for another model")),
+            (_, false) => Err(Error::usage("adapter weight").expected("a finite number").found(weight)),
+            _ => Ok(()),
+        }
+    }
+
     /// The adapters, each with its weight, as a session runs them.
     pub(super) fn activate(&self, adapters: &[(Adapter, f32)]) -> Result<Arc<Active<Cpu>>> {
-        for (adapter, weight) in adapters {
-            if !adapter.is_for(self) {
-                return Err(Error::mismatch("the adapter was loaded for another model"));
-            }
-            if !weight.is_finite() {
-                return Err(Error::usage("adapter weight").expected("a finite number").found(weight));
-            }
-        }
+        adapters
+            .iter()
+            .try_for_each(|(a, weight)| self.check_adapter(a, *weight))?;
         if let [(adapter, 1.0)] = adapters {
             return Ok(adapter.alone.clone());
         }

@@ -221,7 +221,7 @@ impl Session {
         after: &mut dyn FnMut(usize, usize, &Pass<Cpu>, &mut State<Cpu>, &mut Vec<f32>) -> ControlFlow<()>,
     ) {
         let model = self.model.clone();
-        let from = self.gates_from(tokens);
+        let from = self.active.gates_from(&self.tokens, tokens);
         let mut gates = vec![0; from.len()];
         let pass = Pass {
             backend: model.backend(),
@@ -250,23 +250,6 @@ impl Session {
             }
             first += chunk.len();
         }
-    }
-
-    /// For each gate of the active adapters the index of the first token that it lets through: where its sequence last begins, if it ends
-    /// among `new`, as PEFT cuts a prompt; all of `new`, if it stands before them; none, if it stands nowhere.
-    fn gates_from(&self, new: &[u32]) -> Vec<usize> {
-        let had = self.tokens.len();
-        let at = |i: usize| self.tokens.get(i).or_else(|| new.get(i - had));
-        let begins = |gate: &[u32], i: usize| gate.iter().enumerate().all(|(j, id)| at(i + j) == Some(id));
-        let last = |gate: &Vec<u32>| {
-            let starts = (had + new.len() + 1).saturating_sub(gate.len());
-            match (0..starts).rev().find(|i| begins(gate, *i)) {
-                Some(i) if i + gate.len() > had => i,
-                Some(_) => 0,
-                None => usize::MAX,
-            }
-        };
-        self.active.gates.iter().map(last).collect()
     }
 
     /// From now on records what the model's linear maps are given, until adapters change.

@@ -14,6 +14,7 @@ use super::parameters::Parameters;
 use super::trainer::{TrainOptions, Trainer};
 use crate::error::{Error, Result};
 use crate::format::AtomicFile;
+use crate::quant::f32::append;
 use crate::runtime::{Digest, Model};
 
 const MAGIC: &[u8; 8] = b"GRAFTCKP";
@@ -103,7 +104,7 @@ impl Trainer {
             let mut bytes = Vec::new();
             for (p, kept) in parameters.all().iter().zip(self.kept()) {
                 bytes.clear();
-                bytes.extend(p.values.iter().flat_map(|v| v.to_le_bytes()));
+                append(&p.values, &mut bytes);
                 if let Some(kept) = kept {
                     kept.means.iter().for_each(|mean| mean.save(&mut bytes));
                 }

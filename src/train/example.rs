@@ -1,7 +1,5 @@
 //! What one step of training learns from.
 
-use std::ops::Range;
-
 use crate::error::{Error, Result};
 
 /// A sequence of tokens, and which of them the model is to learn to say.
@@ -46,17 +44,5 @@ impl Example {
     /// How many tokens are learnt.
     pub fn targets(&self) -> usize {
         self.learn.iter().filter(|l| **l).count()
-    }
-
-    /// Its tokens in `range`; the first of them is not learnt.
-    pub fn slice(&self, range: Range<usize>) -> Self {
-        let mut learn = self.learn[range.clone()].to_vec();
-        if let Some(first) = learn.first_mut() {
-            *first = false;
-        }
-        Example {
-            tokens: self.tokens[range].to_vec(),
-            learn,
-        }
     }
 }

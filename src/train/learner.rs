@@ -164,7 +164,7 @@ impl Learner {
     ) -> Result<f64> {
         let model = self.model.clone();
         let active = self.running.active.clone();
-        let gates = active.gates_in(tokens);
+        let gates = active.gates_from(&[], tokens);
         let pass = Pass {
             backend: model.backend(),
             spec: model.spec(),

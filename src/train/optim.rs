@@ -2,6 +2,7 @@
 
 use super::parameters::Parameter;
 use crate::error::{Error, Result};
+use crate::quant::f32::append;
 
 /// Which one, with its constants.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -68,14 +69,6 @@ impl Optimizer {
         match self {
             Optimizer::AdamW { .. } => 2,
             _ => 1,
-        }
-    }
-
-    /// Bytes that it keeps for `n` numbers.
-    pub fn bytes(&self, n: usize) -> usize {
-        match self {
-            Optimizer::AdamW { eight_bits: true, .. } => 2 * (n + 4 * n.div_ceil(BLOCK)),
-            _ => self.means() * 4 * n,
         }
     }
 }
@@ -147,16 +140,15 @@ impl Mean {
 
     /// Its bytes, as a checkpoint has them.
     pub fn save(&self, out: &mut Vec<u8>) {
-        let floats = |all: &[f32], out: &mut Vec<u8>| out.extend(all.iter().flat_map(|v| v.to_le_bytes()));
         match self {
-            Mean::Whole(all) => floats(all, out),
+            Mean::Whole(all) => append(all, out),
             Mean::Signed(codes, scales) => {
                 out.extend(codes.iter().map(|c| *c as u8));
-                floats(scales, out);
+                append(scales, out);
             }
             Mean::Squares(codes, scales) => {
                 out.extend_from_slice(codes);
-                floats(scales, out);
+                append(scales, out);
             }
         }
     }

@@ -5,8 +5,8 @@ use std::f32::consts::TAU;
 use serde_json::{Map, Value, json};
 
 use super::parameters::Parameters;
+use crate::adapter::attach::base_weights;
 use crate::error::{Error, Result};
-use crate::model::backend::Backend;
 use crate::model::{Part, Site};
 use crate::rng::Rng;
 use crate::runtime::Model;
@@ -213,7 +213,7 @@ impl Parameters {
         }
         if let (Targets::AllLinear, Some(targets)) = (&new.targets, config.get_mut("target_modules")) {
             // PEFT saves the names that it found.
-            *targets = names(model, &sites);
+            *targets = json!(names(model, &sites));
         }
         let mut rng = Rng::new(new.seed);
         let mut tensors = Vec::new();
@@ -243,7 +243,7 @@ impl<'a> Module<'a> {
 }
 
 /// The last names of the modules' paths, each once.
-fn names(model: &Model, sites: &[Site]) -> Value {
+fn names(model: &Model, sites: &[Site]) -> Vec<String> {
     let mut names: Vec<String> = sites
         .iter()
         .map(|s| s.hf_path(model.spec().post_norms))
@@ -251,7 +251,7 @@ fn names(model: &Model, sites: &[Site]) -> Value {
         .collect();
     names.sort();
     names.dedup();
-    json!(names)
+    names
 }
 
 /// The modules that `targets` name, in the order of the layers.
@@ -260,7 +260,8 @@ fn sites(model: &Model, targets: &Targets, norms: bool) -> Result<Vec<Site>> {
     let parts = Part::ALL
         .into_iter()
         .filter(|part| Site::Layer(0, *part).is_norm() == norms);
-    let parts: Vec<Part> = parts.filter(|part| has(model, *part)).collect();
+    let layer = model.weights().layers.first();
+    let parts: Vec<Part> = parts.filter(|part| layer.is_some_and(|l| l.has(*part))).collect();
     let mut all: Vec<Site> = (0..spec.n_layers)
         .flat_map(|layer| parts.iter().map(move |part| Site::Layer(layer, *part)))
         .collect();
@@ -271,14 +272,8 @@ fn sites(model: &Model, targets: &Targets, norms: bool) -> Result<Vec<Site>> {
     }
     let path = |s: &Site| s.hf_path(spec.post_norms);
     let nothing = |found: String| {
-        let mut names: Vec<String> = all
-            .iter()
-            .filter_map(|s| path(s).rsplit('.').next().map(str::to_owned))
-            .collect();
-        names.sort();
-        names.dedup();
         let e = Error::usage("no module of the model matches").item("targets");
-        Err(e.expected(names.join(", ")).found(found))
+        Err(e.expected(names(model, &all).join(", ")).found(found))
     };
     let fits: Vec<Site> = match targets {
         Targets::AllLinear if norms => all.clone(),
@@ -304,19 +299,6 @@ fn sites(model: &Model, targets: &Targets, norms: bool) -> Result<Vec<Site>> {
     match fits.is_empty() {
         true => nothing(format!("{targets:?}")),
         false => Ok(fits),
-    }
-}
-
-fn has(model: &Model, part: Part) -> bool {
-    let Some(layer) = model.weights().layers.first() else {
-        return false;
-    };
-    match part {
-        Part::QNorm => layer.q_norm.is_some(),
-        Part::KNorm => layer.k_norm.is_some(),
-        Part::AttnPostNorm => layer.attn_post_norm.is_some(),
-        Part::FfnPostNorm => layer.ffn_post_norm.is_some(),
-        _ => true,
     }
 }
 
@@ -359,15 +341,10 @@ fn lora(module: &Module, new: &NewAdapter, rng: &mut Rng) -> Vec<Tensor> {
 /// As LoRA, and magnitudes that are the norms of the weight's rows.
 fn dora(module: &Module, new: &NewAdapter, rng: &mut Rng) -> Vec<Tensor> {
     let mut tensors = lora(module, new, rng);
-    let mut norms = Vec::with_capacity(module.outputs);
-    if let Some(linear) = module.model.weights().linear(module.site) {
-        let mut row = vec![0.0; linear.cols];
-        for r in 0..linear.rows {
-            module.model.backend().read_rows(&linear.weight, r, &mut row);
-            norms.push(row.iter().map(|v| f64::from(*v) * f64::from(*v)).sum::<f64>().sqrt() as f32);
-        }
-    }
-    crate::adapter::attach::rows_to_hf_order(module.model.spec(), module.site, module.outputs, &mut norms);
+    let (model, site) = (module.model, module.site);
+    let rows = base_weights(model.backend(), model.spec(), model.weights(), site);
+    let norm = |row: &[f32]| row.iter().map(|v| f64::from(*v) * f64::from(*v)).sum::<f64>().sqrt() as f32;
+    let norms = rows.chunks_exact(module.inputs).map(norm).collect();
     tensors.push(("lora_magnitude_vector", vec![module.outputs], norms));
     tensors
 }

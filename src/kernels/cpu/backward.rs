@@ -127,11 +127,11 @@ impl Cpu {
         });
     }
 
-    /// Of y = x w^T: dx (`[m][w.cols]`) = or += dy w, w unpacked piece by piece.
+    /// Of y = x w^T: dx (`[m][w.cols]`) += dy w, w unpacked piece by piece.
     ///
     /// # Panics
     /// If lengths do not belong together.
-    pub fn matmul_back(&self, w: Weight, dy: &[f32], dx: &mut [f32], add: bool) {
+    pub fn matmul_back(&self, w: Weight, dy: &[f32], dx: &mut [f32]) {
         w.check();
         let (n, k) = (w.rows, w.cols);
         assert!(
@@ -176,7 +176,7 @@ impl Cpu {
                             columns,
                             y: dx,
                             at: (first, column),
-                            add: add || from > 0,
+                            add: true,
                         };
                         // SAFETY: the level fits the CPU; each part of dx belongs to one job.
                         unsafe { (self.isa.product)(p) };
@@ -186,7 +186,7 @@ impl Cpu {
         });
     }
 
-    /// [`matmul_back`](Self::matmul_back), += only, in integers where the shape allows it: dy in 16 bits, and w, turned, in Q8_0, made piece by piece,
+    /// [`matmul_back`](Self::matmul_back) in integers where the shape allows it: dy in 16 bits, and w, turned, in Q8_0, made piece by piece,
     /// by the kernel that Q8_0 has for the forward pass. Both have a scale for 32 rows of w, over which the sums run: the error is that of one
     /// more packing in 8 bits, a hundredth of what a row of gradients is.
     ///
@@ -199,7 +199,7 @@ impl Cpu {
         let wide = block.max(BLOCK).next_multiple_of(block);
         let bytes = wide * (n / BLOCK) * Q8_0_BYTES;
         if !n.is_multiple_of(BLOCK) || !wide.is_multiple_of(BLOCK) || !k.is_multiple_of(BLOCK) || bytes > TURNED {
-            return self.matmul_back(w, dy, dx, true);
+            return self.matmul_back(w, dy, dx);
         }
         assert!(
             dy.len().is_multiple_of(n) && dx.len() == dy.len() / n * k,

@@ -8,8 +8,7 @@ use crate::adapter::forms::Form;
 use crate::adapter::trained::{Trained, TrainedForm};
 use crate::model::backend::{Backend, Epilogue};
 use crate::model::backprop::Backprop;
-use crate::model::decoder::{Pass, Work};
-use crate::model::sites::Site;
+use crate::model::decoder::{Map, Pass, Work};
 use crate::model::weights::Linear;
 
 use super::forms::{Behind, Room, input_back, output_back};
@@ -102,22 +101,6 @@ impl<B: Backprop> Pass<'_, B> {
         way: &mut MapWay<B>,
     ) {
         let (b, precision) = (self.backend, work.precision);
-        let site = match linear.site {
-            Site::Layer(_, part) => Site::Layer(index, part),
-            site => site,
-        };
-        let program = self.active.program(site);
-        let weight = program.weight.as_deref().unwrap_or(&linear.weight);
-        let forms = trained.at(site);
-        if forms.is_empty() {
-            return b.matmul_back(weight, dy, dx, precision);
-        }
-        // One adapter has one level.
-        let (ins, outs) = match program.levels.first() {
-            None => (&[][..], &[][..]),
-            Some(level) => (&level.ins[..], &level.outs[..]),
-        };
-        let steps = by_form(forms, program.updates.len(), outs);
         let MapWay {
             inputs,
             before,
@@ -127,6 +110,24 @@ impl<B: Backprop> Pass<'_, B> {
             changed,
             room,
         } = way;
+        let Map {
+            weight,
+            bias,
+            rows,
+            program,
+            y,
+            ..
+        } = self.map(linear, index, y);
+        let forms = trained.at(linear.site.in_layer(index));
+        if forms.is_empty() {
+            return b.matmul_back(weight, dy, dx, precision);
+        }
+        // One adapter has one level.
+        let (ins, outs) = match program.levels.first() {
+            None => (&[][..], &[][..]),
+            Some(level) => (&level.ins[..], &level.outs[..]),
+        };
+        let steps = by_form(forms, program.updates.len(), outs);
         inputs.resize_with(inputs.len().max(ins.len()), B::Buf::default);
         before.resize_with(before.len().max(forms.len()), B::Buf::default);
         // Forward.
@@ -137,11 +138,6 @@ impl<B: Backprop> Pass<'_, B> {
         }
         let given = |i: usize| if i == 0 { x } else { &inputs[i - 1] };
         let input = given(ins.len());
-        let bias = program.bias.as_deref().or(linear.bias.as_ref());
-        let rows = match site {
-            Site::Head => self.active.vocab.1,
-            _ => linear.rows,
-        };
         if forms.iter().any(TrainedForm::reads_output) {
             let updates = &program.updates[..];
             let packed = if ins.is_empty() {

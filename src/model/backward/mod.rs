@@ -77,14 +77,7 @@ impl<B: Backprop> Pass<'_, B> {
     pub fn loss(&self, st: &mut State<B>, tokens: &[u32], targets: Targets, way: &mut Way<B>) -> f64 {
         let run = self.begin(st, tokens);
         self.layers(st, run.m, run.pos);
-        let mut sum = 0.0;
-        self.at_targets(st, run, targets, way, &mut |pass, st, way, chunk| {
-            let ids: Vec<u32> = chunk.iter().map(|t| t.1).collect();
-            pass.backend
-                .cross_entropy(&mut st.logits, &ids, pass.spec.logit_softcap, 1.0, &mut way.losses);
-            sum += way.losses.iter().map(|l| f64::from(*l)).sum::<f64>();
-        });
-        sum
+        self.at_targets(st, run, targets, 1.0, way, &mut |_, _, _, _| ())
     }
 
     /// The same, and adds `scale` times the gradients of that sum to those of `trained`. The state was made for as many positions at once.
@@ -112,14 +105,10 @@ impl<B: Backprop> Pass<'_, B> {
         }
         self.output_norm(st, m);
         // The head and the loss.
-        let mut sum = 0.0;
         let hidden = self.spec.hidden_size;
         b.zeros(&mut way.d_normed, m * hidden);
         let mut d_normed = std::mem::take(&mut way.d_normed);
-        self.at_targets(st, run, targets, way, &mut |pass, st, way, chunk| {
-            let ids: Vec<u32> = chunk.iter().map(|t| t.1).collect();
-            b.cross_entropy(&mut st.logits, &ids, pass.spec.logit_softcap, scale, &mut way.losses);
-            sum += way.losses.iter().map(|l| f64::from(*l)).sum::<f64>();
+        let sum = self.at_targets(st, run, targets, scale, way, &mut |pass, st, way, chunk| {
             b.zeros(&mut way.d_rows, chunk.len() * hidden);
             let head = &pass.weights.head;
             pass.map_back(
@@ -164,18 +153,20 @@ impl<B: Backprop> Pass<'_, B> {
         sum
     }
 
-    /// Calls `each` for targets in chunks, whose hidden states are in `rows` and whose logits in the state; their rows are those of the run,
-    /// and the pass has the gates of the chunk.
+    /// The sum of the losses at targets. Calls `each` for them in chunks, whose hidden states are in `rows`, and in place of the state's logits
+    /// the gradients of that sum by them times `scale`; their rows are those of the run, and the pass has the gates of the chunk.
     #[allow(clippy::type_complexity)]
     fn at_targets(
         &self,
         st: &mut State<B>,
         run: Run,
         targets: Targets,
+        scale: f32,
         way: &mut Way<B>,
         each: &mut dyn FnMut(&Pass<B>, &mut State<B>, &mut Way<B>, Targets),
-    ) {
+    ) -> f64 {
         let (b, hidden) = (self.backend, self.spec.hidden_size);
+        let mut sum = 0.0;
         let together = (LOGITS / self.active.vocab.1.max(1)).clamp(4, 256);
         for chunk in targets.chunks(together) {
             let chunk: Vec<_> = chunk.iter().map(|(row, id)| (run.text + row, *id)).collect();
@@ -198,8 +189,12 @@ impl<B: Backprop> Pass<'_, B> {
             if let Some(cap) = self.spec.logit_softcap {
                 b.softcap(&mut st.logits, cap);
             }
+            let ids: Vec<u32> = chunk.iter().map(|t| t.1).collect();
+            b.cross_entropy(&mut st.logits, &ids, self.spec.logit_softcap, scale, &mut way.losses);
+            sum += way.losses.iter().map(|l| f64::from(*l)).sum::<f64>();
             each(&pass, st, way, &chunk);
         }
+        sum
     }
 
     /// dx += by the input of a norm; its weights learn if they are trained.

@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
-use super::task::{LONGEST_LINE, Line};
+use super::task::Line;
 use crate::error::{Error, Result};
+use crate::format::lines::{LONGEST_LINE, skip_line};
 
 /// Longer than any record can be: what an output without line breaks may take of the memory.
 const LONGEST_RECORD: u64 = 256 << 20;
@@ -122,24 +123,6 @@ impl Input {
         match self.size {
             0 => 0.0,
             size => (self.read as f64 / size as f64).min(1.0) as f32,
-        }
-    }
-}
-
-/// Reads to the end of the line without keeping it; returns how much that was.
-fn skip_line(reader: &mut dyn BufRead) -> io::Result<u64> {
-    let mut skipped = 0;
-    loop {
-        let buffer = reader.fill_buf()?;
-        if buffer.is_empty() {
-            return Ok(skipped);
-        }
-        let end = buffer.iter().position(|b| *b == b'\n');
-        let n = end.map_or(buffer.len(), |at| at + 1);
-        skipped += n as u64;
-        reader.consume(n);
-        if end.is_some() {
-            return Ok(skipped);
         }
     }
 }

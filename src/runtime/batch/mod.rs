@@ -110,8 +110,8 @@ impl Batch {
         if name.is_empty() {
             return Err(Error::usage("the adapter's name is empty").item("name"));
         }
-        let adapter = self.checked(adapter, weight)?;
-        self.named.insert(name.to_owned(), adapter);
+        self.model.check_adapter(&adapter, weight)?;
+        self.named.insert(name.to_owned(), (adapter, weight));
         Ok(())
     }
 
@@ -120,17 +120,9 @@ impl Batch {
     /// # Errors
     /// `Usage` for a weight that is not finite, `Mismatch` for an adapter of another model.
     pub fn add_default_adapter(&mut self, adapter: Adapter, weight: f32) -> Result<()> {
-        let adapter = self.checked(adapter, weight)?;
-        self.unnamed.push(adapter);
+        self.model.check_adapter(&adapter, weight)?;
+        self.unnamed.push((adapter, weight));
         Ok(())
-    }
-
-    fn checked(&self, adapter: Adapter, weight: f32) -> Result<(Adapter, f32)> {
-        match (adapter.is_for(&self.model), weight.is_finite()) {
-            (false, _) => Err(Error::mismatch("the adapter was loaded for another model")),
-            (_, false) => Err(Error::usage("adapter weight").expected("a finite number").found(weight)),
-            _ => Ok((adapter, weight)),
-        }
     }
 
     /// The record of one line, without a line break. `number` is the line's id where it has none, and is added to the seed.

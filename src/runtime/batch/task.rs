@@ -6,11 +6,9 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
+use crate::format::lines::LONGEST_LINE;
 use crate::runtime::{GenerateOptions, Generated, SamplerOptions};
 use crate::tokenizer::Message;
-
-/// The longest line that is looked at.
-pub const LONGEST_LINE: usize = 16 << 20;
 
 /// One line, or what is wrong with it.
 pub struct Line {

@@ -5,16 +5,14 @@
 
 use std::collections::HashMap;
 use std::fs::{File, Metadata};
-use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
+use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use super::order::WINDOW;
 use crate::error::{Error, Result};
-
-/// The longest line that is looked at, in bytes.
-pub const LONGEST_LINE: usize = 16 << 20;
+use crate::format::lines::{LONGEST_LINE, skip_line};
 
 /// Rows whose place is known: 8 MiB.
 const MOST_PLACES: usize = 1 << 20;
@@ -166,21 +164,6 @@ impl Reader {
         let n = (&mut self.file).take(range.end - range.start).read_to_end(bytes);
         self.at += n.map_err(|e| Error::io(&self.path, "cannot read", &e))? as u64;
         Ok(())
-    }
-}
-
-/// Reads to the end of the line without keeping it; returns how much that was.
-fn skip_line(reader: &mut impl BufRead) -> io::Result<u64> {
-    let mut skipped = 0;
-    loop {
-        let buffer = reader.fill_buf()?;
-        let end = buffer.iter().position(|b| *b == b'\n');
-        let n = end.map_or(buffer.len(), |at| at + 1);
-        skipped += n as u64;
-        reader.consume(n);
-        if n == 0 || end.is_some() {
-            return Ok(skipped);
-        }
     }
 }
 

@@ -22,8 +22,8 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+pub use crate::format::lines::LONGEST_LINE;
 pub use batches::{Arrangement, BatchOptions, Batches, Counts, Place};
-pub use lines::LONGEST_LINE;
 pub use row::Row;
 pub use source::Rows;
 

@@ -4,8 +4,9 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::learnt::{completion_parts, cut, messages_parts, text_parts};
-use super::lines::LONGEST_LINE;
+
 use crate::error::{Error, Result};
+use crate::format::lines::LONGEST_LINE;
 use crate::runtime::Model;
 use crate::tokenizer::Message;
 use crate::train::Example;

@@ -4,7 +4,6 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{BufRead, BufReader, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use graft::format::AtomicFile;
 use graft::train::{TrainOptions, Trainer};
 use graft::{Error, Model, Result};
 use serde::{Deserialize, Serialize};
@@ -13,7 +12,7 @@ use serde_json::Value;
 use super::options::Plan;
 use super::picture;
 use crate::args::TrainArgs;
-use crate::output::say;
+use crate::output::{Done, say, write_file};
 
 const CHECKPOINT: &str = "checkpoint.graft";
 /// The one before, in case the last is damaged.
@@ -155,12 +154,10 @@ impl Folder {
     }
 
     /// Card and curve; the checkpoints are no longer needed.
-    pub fn finish(&self, args: &TrainArgs, plan: &Plan, trainer: &Trainer) -> Result<()> {
+    pub fn finish(&self, args: &TrainArgs, plan: &Plan, trainer: &Trainer) -> Done {
         let picture = picture::loss_curve(&self.lines)?;
         for (name, text) in [(PICTURE, picture), (CARD, self.card(args, plan, trainer))] {
-            let mut file = AtomicFile::create(&self.path.join(name))?;
-            file.write_all(text.as_bytes()).map_err(|e| file.error(&e))?;
-            file.commit()?;
+            write_file(&self.path.join(name), &text)?;
         }
         for name in [CHECKPOINT, PREVIOUS] {
             let _ = fs::remove_file(self.path.join(name));

@@ -110,7 +110,7 @@ fn weights_lead_back_as_f64_says() {
             for threads in [1, 3] {
                 for cpu in levels(threads).iter() {
                     let mut dx = old.clone();
-                    cpu.matmul_back(weight, &dy, &mut dx, true);
+                    cpu.matmul_back(weight, &dy, &mut dx);
                     close(cpu.isa(), &dx, &expected, |i| size[i], BOUND);
                 }
             }
@@ -144,7 +144,7 @@ fn integers_lead_back_within_their_packing() {
             let dy: Vec<f32> = random.activations(m * n).iter().map(|v| 1e-6 * v).collect();
             for cpu in levels(2).iter() {
                 let (mut exact, mut fast) = (vec![0.0; m * k], vec![0.0; m * k]);
-                cpu.matmul_back(weight, &dy, &mut exact, true);
+                cpu.matmul_back(weight, &dy, &mut exact);
                 cpu.matmul_back_int(weight, &dy, &mut fast);
                 for (exact, fast) in exact.chunks(k).zip(fast.chunks(k)) {
                     let norm = (exact.iter().map(|v| v * v).sum::<f32>() / k as f32).sqrt();
