@@ -1,7 +1,8 @@
 //! `graft train`. Oracles: `graft eval` and `graft run` on what was written, and a training that nothing interrupted.
 
+use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::time::Duration;
+use std::process::Stdio;
 
 use serde_json::{Value, json};
 
@@ -89,37 +90,35 @@ fn what_is_trained_is_better_than_before_and_loads() {
     train(&m, &data, &out, &[]).failed(2, &["adapter", "--resume"]);
 }
 
+/// Kills stand where the training says that it is, not at times, which another machine would put behind its end.
 #[test]
 fn a_training_killed_at_any_moment_goes_on_to_the_same_end() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let m = tiny();
     let data = write(&folder, "train.jsonl", rows(40));
     let whole = in_folder(&folder, "whole");
-    let started = std::time::Instant::now();
     assert_eq!(train(&m, &data, &whole, &[]).code, 0);
-    let took = started.elapsed();
     let mut killed = 0;
-    for n in 0..12u32 {
+    for n in 0..12 {
         let out = in_folder(&folder, &format!("out{n}"));
-        let args = [&["train", "-m", &m, "--data", &data, "-o", &out], COMMON].concat();
+        let args = [&["train", "-m", &m, "--data", &data, "-o", &out, "--json"], COMMON].concat();
         let mut child = command(&args)
-            .stdout(std::process::Stdio::null())
-            .stderr(std::process::Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
             .spawn()
             .expect("the program starts");
-        std::thread::sleep(took * n / 12 + Duration::from_millis(1));
+        let lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
+        let seen = lines.take(n).filter(Result::is_ok).count();
         child.kill().expect("it is a child");
         killed += u32::from(!child.wait().expect("it ends").success());
+        assert_eq!(seen, n, "lines before the end");
         let ran = train(&m, &data, &out, &["--resume"]);
         // One that had ended holds an adapter and no checkpoint: it is done again, to the same end.
         assert_eq!(ran.code, 0, "{}", ran.err);
-        assert!(
-            tensors(&out) == tensors(&whole),
-            "killed after {n} twelfths: {}",
-            ran.err
-        );
+        assert!(tensors(&out) == tensors(&whole), "killed after {n} steps: {}", ran.err);
     }
-    assert!(killed > 4, "{killed} were killed");
+    // The first has hardly begun; the last may be through.
+    assert!(killed > 0);
 }
 
 #[test]
