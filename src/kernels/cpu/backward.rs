@@ -3,9 +3,9 @@
 //! Names: `dy` is the gradient of the loss by y. All in f32; each element of a result is summed by one thread in an order that depends on
 //! shapes alone.
 
-use super::acts::{BLOCK, Readers};
+use super::acts::BLOCK;
 use super::isa::Product;
-use super::types::{Act, Out, Precision, Weight};
+use super::types::{Act, Out, Weight};
 use super::{Cpu, GRAIN, scratch};
 use crate::quant::BlockFormat;
 
@@ -120,11 +120,48 @@ impl Cpu {
                         at: (row, column),
                         add: add || c > 0,
                     };
-                    // SAFETY: the level fits the CPU; each part of y belongs to one job.
-                    unsafe { (self.isa.product)(p) };
+                    // SAFETY: each part of y belongs to one job.
+                    unsafe { self.matrix_product(p) };
                 }
             }
         });
+    }
+
+    /// Runs `p`. A left factor that lies column by column goes through a copy of some rows: its own lines, often a multiple of 4096 bytes
+    /// apart, would throw each other out of the first-level cache before the next tile of rows reads them.
+    ///
+    /// # Safety
+    /// Nobody else uses this part of y.
+    unsafe fn matrix_product(&self, p: Product) {
+        const ROWS: usize = 48;
+        const DEPTH: usize = 128;
+        if p.x_row != 1 || p.x_col < ROWS {
+            // SAFETY: the level fits the CPU; the caller's promise.
+            return unsafe { (self.isa.product)(p) };
+        }
+        p.check();
+        let mut copy = [0.0; ROWS * DEPTH];
+        for row in (0..p.rows).step_by(ROWS) {
+            let rows = ROWS.min(p.rows - row);
+            for c in (0..p.depth.max(1)).step_by(DEPTH) {
+                let depth = DEPTH.min(p.depth - c);
+                for (i, copy) in copy.chunks_exact_mut(ROWS).enumerate().take(depth) {
+                    copy[..rows].copy_from_slice(&p.x[(c + i) * p.x_col + row..][..rows]);
+                }
+                let p = Product {
+                    x: &copy,
+                    x_col: ROWS,
+                    w: &p.w[(c * p.pitch).min(p.w.len())..],
+                    depth,
+                    rows,
+                    at: (p.at.0 + row, p.at.1),
+                    add: p.add || c > 0,
+                    ..p
+                };
+                // SAFETY: as above.
+                unsafe { (self.isa.product)(p) };
+            }
+        }
     }
 
     /// Of y = x w^T: dx (`[m][w.cols]`) += dy w, w unpacked piece by piece.
@@ -186,9 +223,9 @@ impl Cpu {
         });
     }
 
-    /// [`matmul_back`](Self::matmul_back) in integers where the shape allows it: dy in 16 bits, and w, turned, in Q8_0, made piece by piece,
-    /// by the kernel that Q8_0 has for the forward pass. Both have a scale for 32 rows of w, over which the sums run: the error is that of one
-    /// more packing in 8 bits, a hundredth of what a row of gradients is.
+    /// [`matmul_back`](Self::matmul_back) in integers where the shape allows it: w, turned, in Q8_0, made piece by piece, and dy in 16 bits or,
+    /// where a level multiplies bytes faster, in 8. Both have a scale for 32 rows of w, over which the sums run: the error is that of one
+    /// more packing in 8 bits, or of two, a hundredth of what a row of gradients is.
     ///
     /// # Panics
     /// If lengths do not belong together.
@@ -207,9 +244,9 @@ impl Cpu {
         );
         let m = dy.len() / n;
         let dx = Out::new(dx, k);
-        let formats = [BlockFormat::Q8_0];
+        let (partner, product) = self.isa.turned;
         scratch::with_acts(|acts| {
-            self.pack(dy, n, Readers::weights(&formats, Precision::Fast), acts);
+            self.pack_for(dy, n, partner, acts);
             let acts = &*acts;
             self.split(k.div_ceil(wide), 1, &|pieces| {
                 scratch::with_f32(bytes.div_ceil(4) + m * BLOCK, |buffer| {
@@ -232,8 +269,8 @@ impl Cpu {
                                 data: &turned[part * stride..][..BLOCK * stride],
                             };
                             let out = Out::new(&mut y[..m * BLOCK], BLOCK);
-                            // SAFETY: the level fits the CPU; y is ours; dy was packed for Q8_0.
-                            unsafe { (self.isa.matmul_int)(weight, acts, out, 0..BLOCK) };
+                            // SAFETY: the level fits the CPU; y is ours; dy was packed so.
+                            unsafe { product(weight, acts, out, 0..BLOCK) };
                             for (t, y) in y[..m * BLOCK].chunks_exact(BLOCK).enumerate() {
                                 // SAFETY: these columns belong to this piece.
                                 let dx = unsafe { dx.at(t, column + part, BLOCK) };

@@ -182,6 +182,19 @@ impl Cpu {
         });
     }
 
+    /// Packs `x` as weights with this `partner` read it.
+    fn pack_for(&self, x: &[f32], k: usize, partner: Partner, acts: &mut Acts) {
+        let has = Has {
+            x: partner == Partner::F32,
+            i8: partner == Partner::I8,
+            i16: partner == Partner::I16,
+            whole: false,
+        };
+        self.pack_rows(x.len() / k, k, has, k, acts, &|rows, pack| {
+            pack(&x[rows.start * k..rows.end * k]);
+        });
+    }
+
     /// [`rms_norm`](Self::rms_norm) of `x` to `normed`, and [`pack`](Self::pack) of that, in one go: a row is packed while it is in the
     /// cache of the core that normed it.
     #[allow(clippy::too_many_arguments)] // those of two operations
