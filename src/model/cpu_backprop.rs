@@ -5,6 +5,7 @@ use crate::kernels::cpu::{Act, Attention, KvBuf, RopeTable, Strided};
 use crate::kernels::op_times::Work;
 use crate::kernels::{Cpu, Precision};
 
+use super::backend::Backend;
 use super::backprop::Backprop;
 use super::cpu::CpuWeight;
 
@@ -27,6 +28,12 @@ impl Backprop for Cpu {
         };
         self.times()
             .time(work, || Cpu::multiply(self, strided, depth, w, n, y, add));
+    }
+
+    fn kv_read(&self, kv: &KvBuf, len: usize, out: &mut Vec<f32>) {
+        self.resize(out, len);
+        let work = Work::elements("kv_read", len * (size_of::<f32>() + kv.value_size()));
+        self.times().time(work, || Cpu::kv_read(self, kv, out));
     }
 
     fn matmul_back(&self, w: &CpuWeight, dy: &Vec<f32>, dx: &mut Vec<f32>, precision: Precision) {

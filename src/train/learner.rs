@@ -51,7 +51,7 @@ impl Learner {
             regulariser: regulariser::weight(&parameters),
             parameters,
             state,
-            way: Way::default(),
+            way: Way::keeping(model.backend(), spec, model.weights(), layers, capacity, precision)?,
             longest: capacity - running.before(),
             running,
         })

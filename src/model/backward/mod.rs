@@ -1,20 +1,24 @@
 //! The way back through the forward pass: read [`Pass::learn`] top to bottom, then [`super::decoder`] bottom to top.
 //!
-//! Of the forward pass only each layer's input is kept. On the way back a layer runs again, leaving what its gradients need; base weights
-//! stay in their blocks. Formulas of the operations are at [`Backprop`].
+//! Of the forward pass each layer's input is kept and, where memory allows, what its attention made of that. On the way back the rest of a
+//! layer runs again, leaving what its gradients need; base weights stay in their blocks. Formulas of the operations are at [`Backprop`].
 
+mod again;
 mod embed;
 mod forms;
 mod map;
 mod prefix;
 
 use crate::adapter::trained::Trained;
+use crate::error::Result;
+use crate::kernels::Precision;
 
 use super::backend::Backend;
 use super::backprop::Backprop;
-use super::decoder::{Pass, State, Tape};
+use super::decoder::{Kept, Pass, State, Tape};
 use super::sites::{Part, Site};
-use super::weights::Layer;
+use super::spec::Spec;
+use super::weights::{Layer, Weights};
 
 use map::MapWay;
 use prefix::Run;
@@ -26,6 +30,8 @@ const LOGITS: usize = 4 << 20;
 pub struct Way<B: Backend> {
     /// The input of each layer.
     inputs: Vec<B::Buf>,
+    /// What their attention made of it.
+    kept: Option<Vec<Kept<B>>>,
     /// By the residual stream.
     dx: B::Buf,
     /// By what a norm gave.
@@ -51,6 +57,7 @@ impl<B: Backend> Default for Way<B> {
         let buf = B::Buf::default;
         Way {
             inputs: Vec::new(),
+            kept: None,
             dx: buf(),
             d_normed: buf(),
             d_raw: buf(),
@@ -66,6 +73,30 @@ impl<B: Backend> Default for Way<B> {
             losses: Vec::new(),
             map: MapWay::default(),
         }
+    }
+}
+
+impl<B: Backprop> Way<B> {
+    /// A way back through a pass of at most `capacity` rows that keeps what attention makes, so that it need not run again: for each layer
+    /// 2 `q_width` + `hidden_size` numbers a row, with norms of k `kv_width` more.
+    ///
+    /// # Errors
+    /// Memory.
+    pub fn keeping(
+        b: &B,
+        spec: &Spec,
+        weights: &Weights<B>,
+        layers: &[usize],
+        capacity: usize,
+        precision: Precision,
+    ) -> Result<Self> {
+        let kept = layers
+            .iter()
+            .map(|layer| Kept::new(b, spec, &weights.layers[*layer], capacity, precision));
+        Ok(Way {
+            kept: Some(kept.collect::<Result<_>>()?),
+            ..Self::default()
+        })
     }
 }
 
@@ -98,10 +129,15 @@ impl<B: Backprop> Pass<'_, B> {
         let m = run.m;
         self.rope_tables(st, m, run.pos);
         for index in 0..layers {
-            if lowest.is_none_or(|lowest| index >= lowest) {
+            let learns = lowest.is_none_or(|lowest| index >= lowest);
+            if learns {
                 b.copy(&st.x, &mut way.inputs[index]);
+                st.keep = way.kept.take();
             }
             self.layer(st, index, m, run.pos);
+            if learns {
+                way.kept = st.keep.take();
+            }
         }
         self.output_norm(st, m);
         // The head and the loss.
@@ -138,8 +174,7 @@ impl<B: Backprop> Pass<'_, B> {
         // The layers, from the last to the lowest that learns.
         st.tape = Some(Tape::default());
         for index in (lowest.unwrap_or(0)..layers).rev() {
-            b.copy(&way.inputs[index], &mut st.x);
-            self.layer(st, index, m, run.pos);
+            self.again(st, index, run, way);
             if let Some(tape) = st.tape.take() {
                 self.mlp_back(st, &tape, index, m, trained, way);
                 self.attention_back(st, &tape, index, run, trained, way);

@@ -5,6 +5,8 @@ mod back;
 #[cfg_attr(not(any(target_arch = "x86_64", target_arch = "aarch64")), allow(dead_code))]
 pub(in crate::kernels::cpu) mod part;
 
+use half::slice::{HalfBitsSliceExt, HalfFloatSliceExt};
+
 use super::crossovers::TRANSPOSED_KEYS_FROM;
 use super::isa::AttentionPart;
 use super::types::Out;
@@ -109,6 +111,16 @@ impl Cpu {
                 KvBuf::F32(kv) => kv[at..][..width].copy_from_slice(row),
             }
         }
+    }
+
+    /// The first numbers of the ring.
+    pub fn kv_read(&self, kv: &KvBuf, out: &mut [f32]) {
+        self.elements(out, |at, out| match kv {
+            KvBuf::F16(kv) => kv[at..][..out.len()]
+                .reinterpret_cast::<half::f16>()
+                .convert_to_f32_slice(out),
+            KvBuf::F32(kv) => out.copy_from_slice(&kv[at..][..out.len()]),
+        });
     }
 
     /// Streaming-softmax attention: q `[m][heads*head_dim]` -> out the same shape; no n² buffer.
