@@ -60,15 +60,21 @@ pub struct Tensor<B: Backend> {
     pub role: Role,
     /// Its numbers, where the way back reads them and the form does not hold them.
     pub values: Arc<B::Buf>,
-    /// The gradient of the loss by them: a sum over all that was run since it was zero. Empty if nobody wants it.
+    /// The gradient of the loss by them: a sum over all that was run since [`Trained::zero`]. Empty if nobody wants it, or has taken it.
     pub grad: B::Buf,
     /// Whether anybody wants it.
     pub wanted: bool,
     len: usize,
 }
 
-/// Matrices that several sites share (VeRA's), in f32, once each.
-struct Shared<B: Backend>(Known<Arc<B::Buf>>);
+/// Matrices that several sites share (VeRA's), in f32, once each. Only while an adapter is put on its model.
+pub struct Shared<B: Backend>(Known<Arc<B::Buf>>);
+
+impl<B: Backend> Default for Shared<B> {
+    fn default() -> Self {
+        Shared(HashMap::new())
+    }
+}
 
 /// What is known of a matrix, or of it turned, by its address, which the matrix keeps its own.
 type Known<T> = HashMap<(usize, bool), (Matrix, T)>;
@@ -95,7 +101,7 @@ fn buf_of<B: Backend>(b: &B, values: &[f32]) -> Arc<B::Buf> {
 
 /// A form of one site, in the order of the model's file.
 pub struct TrainedForm<B: Backend> {
-    /// What.
+    /// What; matrices whose numbers are in `tensors` have none here.
     pub form: Form,
     /// Its tensors.
     pub tensors: Vec<Tensor<B>>,
@@ -118,20 +124,20 @@ impl<B: Backend> TrainedForm<B> {
                 new.add(b, Role::Magnitude, magnitude, wanted);
             }
             Form::InScale(v) | Form::OutScale(v) | Form::OutScaleNoBias(v) => new.add(b, Role::Factors, v, wanted),
-            Form::OutBias(v) | Form::Bias(v) => new.add_empty(b, Role::Bias, v.len(), wanted),
-            Form::Weight(m, _) => new.add_empty(b, Role::Weight, m.len(), wanted),
+            Form::OutBias(v) | Form::Bias(v) => new.add_empty(Role::Bias, v.len(), wanted),
+            Form::Weight(m, _) => new.add_empty(Role::Weight, m.len(), wanted),
             Form::Rows(_, m) => new.add(b, Role::Rows, &m.to_f32(), wanted),
-            Form::Dense(m, _) => new.add_empty(b, Role::Dense, m.len(), wanted),
+            Form::Dense(m, _) => new.add_empty(Role::Dense, m.len(), wanted),
             Form::Kron(k) => {
                 new.add(b, Role::W1, &k.w1.to_f32(), wanted);
                 new.add(b, Role::W2, &k.w2.to_f32(), wanted);
             }
             Form::InBlocks(blocks) | Form::OutBlocks(blocks) => {
-                new.add_empty(b, Role::Blocks, blocks.blocks.len(), wanted);
+                new.add_empty(Role::Blocks, blocks.blocks.len(), wanted);
             }
             Form::OutPairs(p) => {
-                new.add_empty(b, Role::Factors, p.f.len(), wanted);
-                new.add_empty(b, Role::PartnerFactors, p.h.len(), wanted);
+                new.add_empty(Role::Factors, p.f.len(), wanted);
+                new.add_empty(Role::PartnerFactors, p.h.len(), wanted);
             }
             Form::FromBase(_) => return Err(Error::internal("a form that was to be made from the base")),
         }
@@ -139,38 +145,38 @@ impl<B: Backend> TrainedForm<B> {
     }
 
     fn add(&mut self, b: &B, role: Role, values: &[f32], wanted: &dyn Fn(Role) -> bool) {
-        self.add_numbers(b, role, values.len(), buf_of(b, values), wanted);
+        self.add_numbers(role, values.len(), buf_of(b, values), wanted);
     }
 
     /// A tensor whose numbers the way back does not read here.
-    fn add_empty(&mut self, b: &B, role: Role, len: usize, wanted: &dyn Fn(Role) -> bool) {
-        self.add_numbers(b, role, len, Arc::default(), wanted);
+    fn add_empty(&mut self, role: Role, len: usize, wanted: &dyn Fn(Role) -> bool) {
+        self.add_numbers(role, len, Arc::default(), wanted);
     }
 
-    fn add_numbers(&mut self, b: &B, role: Role, len: usize, values: Arc<B::Buf>, wanted: &dyn Fn(Role) -> bool) {
-        let mut tensor = Tensor {
+    fn add_numbers(&mut self, role: Role, len: usize, values: Arc<B::Buf>, wanted: &dyn Fn(Role) -> bool) {
+        let tensor = Tensor {
             role,
             values,
             grad: B::Buf::default(),
             wanted: wanted(role),
             len,
         };
-        if tensor.wanted {
-            b.write(&vec![0.0; len], &mut tensor.grad);
-        }
         self.tensors.push(tensor);
     }
 
     fn low_rank(&mut self, b: &B, site: Site, l: &LowRank, wanted: &dyn Fn(Role) -> bool, shared: &mut Shared<B>) {
         if site == Site::Embed {
-            self.add_empty(b, Role::A, l.a.len(), wanted);
+            self.add_empty(Role::A, l.a.len(), wanted);
         } else {
-            self.add_numbers(b, Role::A, l.a.len(), shared.of(b, &l.a, false), wanted);
+            self.add_numbers(Role::A, l.a.len(), shared.of(b, &l.a, false), wanted);
             self.turned = shared.of(b, &l.a, true);
         }
-        self.add_numbers(b, Role::B, l.b.len(), shared.of(b, &l.b, false), wanted);
+        self.add_numbers(Role::B, l.b.len(), shared.of(b, &l.b, false), wanted);
         l.mid.iter().for_each(|mid| self.add(b, Role::Mid, mid, wanted));
         l.out.iter().for_each(|out| self.add(b, Role::Out, out, wanted));
+        if let Form::LowRank(l) | Form::InLowRank(l) | Form::Dora(l, _) = &mut self.form {
+            (l.a, l.b) = (l.a.without_numbers(), l.b.without_numbers());
+        }
     }
 
     /// Whether it changes what goes into its module.
@@ -233,7 +239,6 @@ pub struct Trained<B: Backend> {
     /// The token whose embedding never learns: it only fills up short sequences. In transformers' models that is the `padding_idx` of the
     /// embedding, in PEFT's layers on it too (LoRA's A, saved tables, single rows); as an output the token learns as any other.
     pub padding: Option<u32>,
-    shared: Shared<B>,
 }
 
 impl<B: Backend> Trained<B> {
@@ -244,7 +249,6 @@ impl<B: Backend> Trained<B> {
             n_layers,
             prefix: TrainedPrefix::None,
             padding: None,
-            shared: Shared(HashMap::new()),
         }
     }
 
@@ -252,8 +256,15 @@ impl<B: Backend> Trained<B> {
     ///
     /// # Errors
     /// `Internal`: a form that the base was to make others of.
-    pub fn add(&mut self, b: &B, site: Site, form: &Form, wanted: &dyn Fn(Role) -> bool) -> Result<()> {
-        let form = TrainedForm::new(b, site, form, wanted, &mut self.shared).map_err(|e| e.item(site.gguf_name()))?;
+    pub fn add(
+        &mut self,
+        b: &B,
+        site: Site,
+        form: &Form,
+        wanted: &dyn Fn(Role) -> bool,
+        shared: &mut Shared<B>,
+    ) -> Result<()> {
+        let form = TrainedForm::new(b, site, form, wanted, shared).map_err(|e| e.item(site.gguf_name()))?;
         self.sites[site.index()].push(form);
         Ok(())
     }

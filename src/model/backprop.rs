@@ -24,6 +24,8 @@ pub trait Backprop: Backend {
         y: &mut Self::Buf,
         add: bool,
     );
+    /// Takes the numbers out of a buffer, which is empty then.
+    fn take(&self, buf: &mut Self::Buf) -> Vec<f32>;
     /// The first `len` numbers of the rows that [`kv_write`](Backend::kv_write) wrote from position 0 on.
     fn kv_read(&self, kv: &Self::Kv, len: usize, out: &mut Self::Buf);
     /// Of y = x w^T: dx += dy w.

@@ -30,6 +30,10 @@ impl Backprop for Cpu {
             .time(work, || Cpu::multiply(self, strided, depth, w, n, y, add));
     }
 
+    fn take(&self, buf: &mut Vec<f32>) -> Vec<f32> {
+        std::mem::take(buf)
+    }
+
     fn kv_read(&self, kv: &KvBuf, len: usize, out: &mut Vec<f32>) {
         self.resize(out, len);
         let work = Work::elements("kv_read", len * (size_of::<f32>() + kv.value_size()));

@@ -59,6 +59,8 @@ const FEWEST_ROWS: usize = 96;
 pub(super) const Q8_0_BYTES: usize = 34;
 /// Bytes of turned weights that a thread may have at once.
 const TURNED: usize = 4 << 20;
+/// The same of pieces that are larger than they must be: what the second-level cache keeps.
+const CACHED: usize = 512 << 10;
 /// Multiplies turned weights, so that the scales of small ones keep their digits in f16.
 pub(super) const LIFT: f32 = 1024.0;
 
@@ -233,8 +235,15 @@ impl Cpu {
         w.check();
         let (n, k) = (w.rows, w.cols);
         let block = w.format.info().block_len;
-        let wide = block.max(BLOCK).next_multiple_of(block);
-        let bytes = wide * (n / BLOCK) * Q8_0_BYTES;
+        // Several blocks of a row, which share cache lines; as many pieces for each thread.
+        let bytes_of = |wide: usize| wide * (n / BLOCK) * Q8_0_BYTES;
+        let even = |wide: &usize| {
+            let pieces = k.div_ceil(*wide);
+            wide.is_multiple_of(block) && pieces.is_multiple_of(self.threads()) && bytes_of(*wide) <= CACHED
+        };
+        let least = block.max(BLOCK).next_multiple_of(block);
+        let wide = [128, 96, 64].into_iter().find(even).unwrap_or(least);
+        let bytes = bytes_of(wide);
         if !n.is_multiple_of(BLOCK) || !wide.is_multiple_of(BLOCK) || !k.is_multiple_of(BLOCK) || bytes > TURNED {
             return self.matmul_back(w, dy, dx);
         }
@@ -249,7 +258,7 @@ impl Cpu {
             self.pack_for(dy, n, partner, acts);
             let acts = &*acts;
             self.split(k.div_ceil(wide), 1, &|pieces| {
-                scratch::with_f32(bytes.div_ceil(4) + m * BLOCK, |buffer| {
+                scratch::with_f32(bytes.div_ceil(4) + m * wide, |buffer| {
                     let (turned, y) = buffer.split_at_mut(bytes.div_ceil(4));
                     // SAFETY: f32 has no padding, u8 has no alignment and no invalid values; same memory, same lifetime.
                     let turned = unsafe { std::slice::from_raw_parts_mut(turned.as_mut_ptr().cast::<u8>(), bytes) };
@@ -261,21 +270,19 @@ impl Cpu {
                             // SAFETY: the level fits the CPU; whole blocks, and room for all columns.
                             unsafe { (self.isa.turn)(w, row, column, columns, out, stride) };
                         }
-                        for part in (0..columns).step_by(BLOCK) {
-                            let weight = Weight {
-                                format: BlockFormat::Q8_0,
-                                rows: BLOCK,
-                                cols: n,
-                                data: &turned[part * stride..][..BLOCK * stride],
-                            };
-                            let out = Out::new(&mut y[..m * BLOCK], BLOCK);
-                            // SAFETY: the level fits the CPU; y is ours; dy was packed so.
-                            unsafe { product(weight, acts, out, 0..BLOCK) };
-                            for (t, y) in y[..m * BLOCK].chunks_exact(BLOCK).enumerate() {
-                                // SAFETY: these columns belong to this piece.
-                                let dx = unsafe { dx.at(t, column + part, BLOCK) };
-                                dx.iter_mut().zip(y).for_each(|(dx, y)| *dx += y * (1.0 / LIFT));
-                            }
+                        let weight = Weight {
+                            format: BlockFormat::Q8_0,
+                            rows: columns,
+                            cols: n,
+                            data: &turned[..columns * stride],
+                        };
+                        let y = &mut y[..m * columns];
+                        // SAFETY: the level fits the CPU; y is ours; dy was packed so.
+                        unsafe { product(weight, acts, Out::new(y, columns), 0..columns) };
+                        for (t, y) in y.chunks_exact(columns).enumerate() {
+                            // SAFETY: these columns belong to this piece.
+                            let dx = unsafe { dx.at(t, column, columns) };
+                            dx.iter_mut().zip(y).for_each(|(dx, y)| *dx += y * (1.0 / LIFT));
                         }
                     }
                 });

@@ -18,21 +18,34 @@ const ROWS: usize = 6;
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(super) unsafe fn product(p: Product) {
     p.check();
-    let mut row = 0;
-    while row < p.rows {
-        let n = ROWS.min(p.rows - row);
+    // SAFETY: the caller's promise.
+    unsafe {
+        match p.x_row {
+            1 => tiles::<1>(&p),
+            _ => tiles::<0>(&p),
+        }
+    }
+}
+
+/// All tiles, for rows of x that lie S numbers apart, or any if that is 0: known distances are parts of instructions.
+///
+/// # Safety
+/// As [`product`], which has checked `p`.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn tiles<const S: usize>(p: &Product) {
+    for row in (0..p.rows).step_by(ROWS) {
         // SAFETY: the caller's promise.
         unsafe {
-            match n {
-                1 => rows::<1>(&p, row),
-                2 => rows::<2>(&p, row),
-                3 => rows::<3>(&p, row),
-                4 => rows::<4>(&p, row),
-                5 => rows::<5>(&p, row),
-                _ => rows::<ROWS>(&p, row),
+            match p.rows - row {
+                1 => rows::<1, S>(p, row),
+                2 => rows::<2, S>(p, row),
+                3 => rows::<3, S>(p, row),
+                4 => rows::<4, S>(p, row),
+                5 => rows::<5, S>(p, row),
+                _ => rows::<ROWS, S>(p, row),
             }
         }
-        row += n;
     }
 }
 
@@ -42,7 +55,8 @@ pub(super) unsafe fn product(p: Product) {
 /// As [`product`], which has checked `p`.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn rows<const T: usize>(p: &Product, row: usize) {
+unsafe fn rows<const T: usize, const S: usize>(p: &Product, row: usize) {
+    let apart = if S == 0 { p.x_row } else { S };
     let x = p.x[(row * p.x_row).min(p.x.len())..].as_ptr();
     for column in (0..p.columns).step_by(16) {
         let n = 16.min(p.columns - column);
@@ -61,7 +75,7 @@ unsafe fn rows<const T: usize>(p: &Product, row: usize) {
                 for _ in 0..p.depth {
                     let (a, b) = (_mm256_loadu_ps(w), _mm256_loadu_ps(w.add(8)));
                     for (t, f) in f.iter_mut().enumerate() {
-                        let x = _mm256_broadcast_ss(&*x.add(t * p.x_row));
+                        let x = _mm256_broadcast_ss(&*x.add(t * apart));
                         f[0] = _mm256_fmadd_ps(a, x, f[0]);
                         f[1] = _mm256_fmadd_ps(b, x, f[1]);
                     }
@@ -141,7 +155,7 @@ pub(super) fn exps(x: &mut [f32], highest: f32) -> f32 {
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(super) unsafe fn turn(w: Weight, row: usize, column: usize, columns: usize, out: &mut [u8], stride: usize) {
     // What columns are made of stays in the first-level cache until they are packed.
-    const COLUMNS: usize = 64;
+    const COLUMNS: usize = 128;
     const TOGETHER: usize = 8;
     const _: () = assert!(COLUMNS % TOGETHER == 0);
     let bytes = w.row_bytes();

@@ -3,13 +3,13 @@
 //! Every function here has `#[target_feature]` with exactly what [`available`] asks the CPU for; the table holds them as
 //! `unsafe fn` and [`isa::choose`](super::isa::choose) hands it out only if the CPU has them.
 
-mod attention;
+pub(super) mod attention;
 mod backward;
 pub(super) mod decode;
 mod dense;
 mod elementwise;
 mod expand;
-mod lanes;
+pub(super) mod lanes;
 pub(super) mod matmul;
 mod norm;
 mod pack;

@@ -3,6 +3,7 @@
 use std::arch::x86_64::*;
 
 use super::prefill::lanes;
+use crate::kernels::cpu::avx2::lanes::{HIGHEST, LN2, LOWEST, TERMS};
 use crate::kernels::cpu::isa::Product;
 
 /// Rows of a tile of two vectors: 12 x 2 sums, and what they are made of, in 32 registers; of one vector, where there are no more columns.
@@ -13,6 +14,22 @@ const ROWS: usize = 12;
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vnni")]
 pub(super) unsafe fn product(p: Product) {
     p.check();
+    // SAFETY: the caller's promise.
+    unsafe {
+        match p.x_row {
+            1 => tiles::<1>(&p),
+            _ => tiles::<0>(&p),
+        }
+    }
+}
+
+/// All tiles, for rows of x that lie S numbers apart, or any if that is 0: known distances are parts of instructions.
+///
+/// # Safety
+/// As [`product`], which has checked `p`.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vnni")]
+unsafe fn tiles<const S: usize>(p: &Product) {
     for column in (0..p.columns).step_by(32) {
         let n = 32.min(p.columns - column);
         let mut row = 0;
@@ -21,14 +38,14 @@ pub(super) unsafe fn product(p: Product) {
             row += unsafe {
                 match (n > 16, p.rows - row) {
                     // Two tiles of 8 are faster than one of 12 and what is left.
-                    (true, 8 | 13..=16) => rows::<8, 2>(&p, row, column, n),
-                    (true, ROWS..) => rows::<ROWS, 2>(&p, row, column, n),
-                    (true, 4..) => rows::<4, 2>(&p, row, column, n),
-                    (true, _) => rows::<1, 2>(&p, row, column, n),
-                    (false, 8 | 13..=16) => rows::<8, 1>(&p, row, column, n),
-                    (false, ROWS..) => rows::<ROWS, 1>(&p, row, column, n),
-                    (false, 4..) => rows::<4, 1>(&p, row, column, n),
-                    (false, _) => rows::<1, 1>(&p, row, column, n),
+                    (true, 8 | 13..=16) => rows::<8, 2, S>(p, row, column, n),
+                    (true, ROWS..) => rows::<ROWS, 2, S>(p, row, column, n),
+                    (true, 4..) => rows::<4, 2, S>(p, row, column, n),
+                    (true, _) => rows::<1, 2, S>(p, row, column, n),
+                    (false, 8 | 13..=16) => rows::<8, 1, S>(p, row, column, n),
+                    (false, ROWS..) => rows::<ROWS, 1, S>(p, row, column, n),
+                    (false, 4..) => rows::<4, 1, S>(p, row, column, n),
+                    (false, _) => rows::<1, 1, S>(p, row, column, n),
                 }
             };
         }
@@ -41,7 +58,13 @@ pub(super) unsafe fn product(p: Product) {
 /// As [`product`], which has checked `p`.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vnni")]
-unsafe fn rows<const T: usize, const V: usize>(p: &Product, row: usize, column: usize, n: usize) -> usize {
+unsafe fn rows<const T: usize, const V: usize, const S: usize>(
+    p: &Product,
+    row: usize,
+    column: usize,
+    n: usize,
+) -> usize {
+    let apart = if S == 0 { p.x_row } else { S };
     let last = lanes(n - 16 * (V - 1));
     let mut f = [[_mm512_setzero_ps(); V]; T];
     if p.add {
@@ -67,7 +90,7 @@ unsafe fn rows<const T: usize, const V: usize>(p: &Product, row: usize, column: 
             }
             of[V - 1] = _mm512_maskz_loadu_ps(last, w.add(16 * (V - 1)));
             for (t, f) in f.iter_mut().enumerate() {
-                let x = _mm512_set1_ps(*x.add(t * p.x_row));
+                let x = _mm512_set1_ps(*x.add(t * apart));
                 for (f, of) in f.iter_mut().zip(of) {
                     *f = _mm512_fmadd_ps(of, x, *f);
                 }
@@ -87,4 +110,43 @@ unsafe fn rows<const T: usize, const V: usize>(p: &Product, row: usize, column: 
         }
     }
     T
+}
+
+/// As [`Isa::exps`](crate::kernels::cpu::isa::Isa::exps).
+#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vnni")]
+pub(super) fn exps(x: &mut [f32], highest: f32) -> f32 {
+    let highest = _mm512_set1_ps(highest);
+    let mut added = _mm512_setzero_ps();
+    for x in x.chunks_mut(16) {
+        let mask = lanes(x.len());
+        // SAFETY: masked lanes are not touched, the others are in `x`.
+        unsafe {
+            let e = exp(_mm512_sub_ps(_mm512_maskz_loadu_ps(mask, x.as_ptr()), highest));
+            added = _mm512_mask_add_ps(added, mask, added, e);
+            _mm512_mask_storeu_ps(x.as_mut_ptr(), mask, e);
+        }
+    }
+    _mm512_reduce_add_ps(added)
+}
+
+/// What AVX2's `exp` does, with its constants.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vnni")]
+fn exp(x: __m512) -> __m512 {
+    let c = |v: f32| _mm512_set1_ps(v);
+    let stays = _mm512_cmp_ps_mask::<_CMP_NLT_UQ>(x, c(LOWEST));
+    // In this order a NaN in x comes through.
+    let x = _mm512_min_ps(c(HIGHEST), _mm512_max_ps(c(LOWEST), x));
+    let n = _mm512_roundscale_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(_mm512_mul_ps(
+        x,
+        c(std::f32::consts::LOG2_E),
+    ));
+    let r = _mm512_fnmadd_ps(n, c(LN2[0]), x);
+    let r = _mm512_fnmadd_ps(n, c(LN2[1]), r);
+    let mut p = c(TERMS[0]);
+    for term in &TERMS[1..] {
+        p = _mm512_fmadd_ps(p, r, c(*term));
+    }
+    let power = _mm512_slli_epi32::<23>(_mm512_add_epi32(_mm512_cvtps_epi32(n), _mm512_set1_epi32(127)));
+    _mm512_maskz_mul_ps(stays, p, _mm512_castsi512_ps(power))
 }

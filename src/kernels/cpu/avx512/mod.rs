@@ -3,6 +3,7 @@
 //! `vpdpbusd` multiplies bytes and adds four products to an i32 lane in one instruction where AVX2 needs two or three, twice as
 //! wide. The unpackers are those of [`avx2::unpack`](super::avx2::unpack), on vectors of 16 rows.
 
+mod attention;
 mod backward;
 mod decode;
 mod matmul;
@@ -22,7 +23,9 @@ pub(crate) static ISA: Isa = Isa {
     panel_rows: prefill::ROWS,
     matmul_int: matmul::matmul_int,
     codes: decode::codes,
+    attention: attention::attention,
     product: backward::product,
+    exps: backward::exps,
     turned: (Partner::I8, matmul::turned),
     ..avx2::ISA
 };
