@@ -11,8 +11,9 @@ use super::cpu::CpuWeight;
 
 impl Backprop for Cpu {
     fn zeros(&self, buf: &mut Vec<f32>, len: usize) {
-        buf.clear();
-        buf.resize(len, 0.0);
+        self.resize(buf, len);
+        let work = Work::elements("zeros", size_of_val(&buf[..]));
+        self.times().time(work, || Cpu::zeros(self, buf));
     }
 
     fn multiply(&self, x: &Vec<f32>, turned: bool, depth: usize, w: &Vec<f32>, n: usize, y: &mut Vec<f32>, add: bool) {

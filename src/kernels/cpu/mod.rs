@@ -409,6 +409,22 @@ impl Cpu {
         });
     }
 
+    /// y = x.
+    pub fn copy(&self, x: &[f32], y: &mut [f32]) {
+        assert_eq!(y.len(), x.len(), "copy: lengths");
+        self.elements(y, |at, y| y.copy_from_slice(&x[at..][..y.len()]));
+    }
+
+    /// x = 0.
+    pub fn zeros(&self, x: &mut [f32]) {
+        self.elements(x, |_, x| x.fill(0.0));
+    }
+
+    /// x = scale * x.
+    pub fn scale(&self, x: &mut [f32], scale: f32) {
+        self.elements(x, |_, x| x.iter_mut().for_each(|v| *v *= scale));
+    }
+
     /// Rotates `x` = `[m][heads][head_dim]` in place.
     pub fn rope(&self, x: &mut [f32], heads: usize, head_dim: usize, table: &RopeTable) {
         let half = table.dims / 2;
