@@ -1,11 +1,10 @@
 //! An adapter's forms as training sees them: numbers in f32, each with its gradient.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::attach::PrefixOn;
+use super::attach::{Attached, PrefixOn};
+use super::device::{Action, Op};
 use super::forms::{Form, LowRank};
-use super::matrix::Matrix;
 use crate::error::{Error, Result};
 use crate::model::backend::Backend;
 use crate::model::backprop::Backprop;
@@ -67,32 +66,6 @@ pub struct Tensor<B: Backend> {
     len: usize,
 }
 
-/// Matrices that several sites share (VeRA's), in f32, once each. Only while an adapter is put on its model.
-pub struct Shared<B: Backend>(Known<Arc<B::Buf>>);
-
-impl<B: Backend> Default for Shared<B> {
-    fn default() -> Self {
-        Shared(HashMap::new())
-    }
-}
-
-/// What is known of a matrix, or of it turned, by its address, which the matrix keeps its own.
-type Known<T> = HashMap<(usize, bool), (Matrix, T)>;
-
-impl<B: Backend> Shared<B> {
-    /// The numbers of `m`, or of m turned.
-    fn of(&mut self, b: &B, m: &Matrix, turned: bool) -> Arc<B::Buf> {
-        let address = m.bytes().as_ptr() as usize;
-        if let Some((_, there)) = self.0.get(&(address, turned)).filter(|(known, _)| known == m) {
-            return there.clone();
-        }
-        let values = if turned { m.transposed().to_f32() } else { m.to_f32() };
-        let made = buf_of(b, &values);
-        self.0.insert((address, turned), (m.clone(), made.clone()));
-        made
-    }
-}
-
 fn buf_of<B: Backend>(b: &B, values: &[f32]) -> Arc<B::Buf> {
     let mut buf = B::Buf::default();
     b.write(values, &mut buf);
@@ -101,26 +74,29 @@ fn buf_of<B: Backend>(b: &B, values: &[f32]) -> Arc<B::Buf> {
 
 /// A form of one site, in the order of the model's file.
 pub struct TrainedForm<B: Backend> {
-    /// What; matrices whose numbers are in `tensors` have none here.
+    /// What. Factors of low-rank updates have no numbers here: what runs them has.
     pub form: Form,
     /// Its tensors.
     pub tensors: Vec<Tensor<B>>,
-    /// A^T of a low-rank update, `[in][rank]`; not on the embedding.
-    pub turned: Arc<B::Buf>,
+    /// A of a low-rank update where it runs, but not on the embedding.
+    pub a: Option<B::Factor>,
+    /// B of it.
+    pub b: Option<B::Factor>,
 }
 
 impl<B: Backend> TrainedForm<B> {
     /// `form` of `site`, with gradients of zero for the tensors that are `wanted`.
-    fn new(b: &B, site: Site, form: &Form, wanted: &dyn Fn(Role) -> bool, shared: &mut Shared<B>) -> Result<Self> {
+    fn new(b: &B, form: &Form, wanted: &dyn Fn(Role) -> bool) -> Result<Self> {
         let mut new = TrainedForm {
             form: form.clone(),
             tensors: Vec::new(),
-            turned: Arc::default(),
+            a: None,
+            b: None,
         };
         match form {
-            Form::LowRank(l) | Form::InLowRank(l) => new.low_rank(b, site, l, wanted, shared),
+            Form::LowRank(l) | Form::InLowRank(l) => new.low_rank(b, l, wanted),
             Form::Dora(l, magnitude) => {
-                new.low_rank(b, site, l, wanted, shared);
+                new.low_rank(b, l, wanted);
                 new.add(b, Role::Magnitude, magnitude, wanted);
             }
             Form::InScale(v) | Form::OutScale(v) | Form::OutScaleNoBias(v) => new.add(b, Role::Factors, v, wanted),
@@ -164,18 +140,22 @@ impl<B: Backend> TrainedForm<B> {
         self.tensors.push(tensor);
     }
 
-    fn low_rank(&mut self, b: &B, site: Site, l: &LowRank, wanted: &dyn Fn(Role) -> bool, shared: &mut Shared<B>) {
-        if site == Site::Embed {
-            self.add_empty(Role::A, l.a.len(), wanted);
-        } else {
-            self.add_numbers(Role::A, l.a.len(), shared.of(b, &l.a, false), wanted);
-            self.turned = shared.of(b, &l.a, true);
-        }
-        self.add_numbers(Role::B, l.b.len(), shared.of(b, &l.b, false), wanted);
+    fn low_rank(&mut self, b: &B, l: &LowRank, wanted: &dyn Fn(Role) -> bool) {
+        self.add_empty(Role::A, l.a.len(), wanted);
+        self.add_empty(Role::B, l.b.len(), wanted);
         l.mid.iter().for_each(|mid| self.add(b, Role::Mid, mid, wanted));
         l.out.iter().for_each(|out| self.add(b, Role::Out, out, wanted));
         if let Form::LowRank(l) | Form::InLowRank(l) | Form::Dora(l, _) = &mut self.form {
             (l.a, l.b) = (l.a.without_numbers(), l.b.without_numbers());
+        }
+    }
+
+    /// Takes note of what runs it.
+    fn runs_by(&mut self, op: &Op<B>) {
+        match op.steps.first().map(|step| &*step.action) {
+            Some(Action::LowRank(l)) => (self.a, self.b) = (Some(l.a.clone()), Some(l.b.clone())),
+            Some(Action::Gather(l)) => self.b = Some(l.b.clone()),
+            _ => {}
         }
     }
 
@@ -256,17 +236,25 @@ impl<B: Backend> Trained<B> {
     ///
     /// # Errors
     /// `Internal`: a form that the base was to make others of.
-    pub fn add(
-        &mut self,
-        b: &B,
-        site: Site,
-        form: &Form,
-        wanted: &dyn Fn(Role) -> bool,
-        shared: &mut Shared<B>,
-    ) -> Result<()> {
-        let form = TrainedForm::new(b, site, form, wanted, shared).map_err(|e| e.item(site.gguf_name()))?;
+    pub fn add(&mut self, b: &B, site: Site, form: &Form, wanted: &dyn Fn(Role) -> bool) -> Result<()> {
+        let form = TrainedForm::new(b, form, wanted).map_err(|e| e.item(site.gguf_name()))?;
         self.sites[site.index()].push(form);
         Ok(())
+    }
+
+    /// Takes note of what runs the forms: `attached` is of the same.
+    pub fn runs_by(&mut self, attached: &Attached<B>) {
+        for (forms, ops) in self.sites.iter_mut().zip(&attached.sites) {
+            let (mut ins, mut outs) = (ops.ins.iter(), ops.outs.iter());
+            for form in forms {
+                let op = match form.form {
+                    Form::Weight(..) | Form::Bias(_) => None,
+                    _ if form.is_input() => ins.next(),
+                    _ => outs.next(),
+                };
+                op.into_iter().for_each(|op| form.runs_by(op));
+            }
+        }
     }
 
     /// Trains what stands before the first token.

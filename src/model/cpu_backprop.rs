@@ -1,7 +1,7 @@
 //! The CPU's way back.
 
 use crate::adapter::forms::{Blocks, Kron, Pairs};
-use crate::kernels::cpu::{Act, Attention, KvBuf, RopeTable, Strided};
+use crate::kernels::cpu::{Act, Attention, KvBuf, Panels, RopeTable, Strided};
 use crate::kernels::op_times::Work;
 use crate::kernels::{Cpu, Precision};
 
@@ -29,6 +29,12 @@ impl Backprop for Cpu {
         };
         self.times()
             .time(work, || Cpu::multiply(self, strided, depth, w, n, y, add));
+    }
+
+    fn factor_numbers(&self, f: &Panels, turned: bool, out: &mut Vec<f32>) {
+        self.resize(out, f.rows() * f.cols());
+        let work = Work::elements("factor_numbers", 2 * size_of_val(&out[..]));
+        self.times().time(work, || Cpu::panel_numbers(self, f, turned, out));
     }
 
     fn take(&self, buf: &mut Vec<f32>) -> Vec<f32> {

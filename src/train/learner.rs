@@ -51,7 +51,15 @@ impl Learner {
             regulariser: regulariser::weight(&parameters),
             parameters,
             state,
-            way: Way::keeping(model.backend(), spec, model.weights(), layers, capacity, precision)?,
+            way: Way::new(
+                model.backend(),
+                spec,
+                model.weights(),
+                layers,
+                capacity,
+                true,
+                precision,
+            )?,
             longest: capacity - running.before(),
             running: Some(running),
         })

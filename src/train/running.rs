@@ -7,7 +7,7 @@ use super::parameters::Parameters;
 use super::pull::{self, Method, Module, Pulled};
 use crate::adapter::attach::{base_weights, rows_to_hf_order};
 use crate::adapter::forms::Form;
-use crate::adapter::trained::{Role, Shared, Trained, TrainedPrefix};
+use crate::adapter::trained::{Role, Trained, TrainedPrefix};
 use crate::adapter::{Active, Attached};
 use crate::error::{Error, Result};
 use crate::kernels::Cpu;
@@ -55,12 +55,12 @@ impl Running {
             matches!(site, Some(Site::Embed | Site::Head)) && module.forms.iter().any(own)
         });
         let one_table = own_table && model.tied_head() && parameters.flag("ensure_weight_tying", false);
-        let (mut sites, mut failed, mut shared) = (Vec::new(), None, Shared::default());
+        let (mut sites, mut failed) = (Vec::new(), None);
         let attached = Attached::new(backend, spec, model.weights(), &file, &mut |site, form| {
             // The base's own table, which PEFT saves beside what it trains.
             let frozen = matches!(form, Form::Weight(_, true)) && !one_table;
             let wanted = |role| !frozen && method.wants(form, role);
-            if let Err(e) = trained.add(backend, site, form, &wanted, &mut shared) {
+            if let Err(e) = trained.add(backend, site, form, &wanted) {
                 failed.get_or_insert(e);
             }
             if sites.last() != Some(&site) {
@@ -70,6 +70,7 @@ impl Running {
         if let Some(e) = failed {
             return Err(e);
         }
+        trained.runs_by(&attached);
         let active = Active::new(backend, spec, &[(Arc::new(attached), 1.0)])?;
         if let Some((_, prefix)) = active.prefix() {
             trained.add_prefix(backend, prefix);

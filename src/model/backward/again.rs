@@ -1,7 +1,7 @@
 //! A layer run again, for what its way back reads.
 
 use crate::model::backprop::Backprop;
-use crate::model::decoder::{Pass, State};
+use crate::model::decoder::{LOUD, Pass, State};
 use crate::model::sites::Part;
 
 use super::Way;
@@ -9,10 +9,12 @@ use super::prefix::Run;
 
 impl<B: Backprop> Pass<'_, B> {
     /// Leaves in `st` and on its tape what layer `index` made of its input, with what was kept of its attention if anything was.
-    pub(super) fn again(&self, st: &mut State<B>, index: usize, run: Run, way: &Way<B>) {
+    pub(super) fn again(&self, st: &mut State<B>, index: usize, run: Run, way: &mut Way<B>) {
         let (b, spec) = (self.backend, self.spec);
-        b.copy(&way.inputs[index], &mut st.x);
-        let Some(kept) = way.kept.as_ref().map(|kept| &kept[index]) else {
+        b.kv_read(&way.kept[index].input, run.m * spec.hidden_size, &mut way.input);
+        b.scale(&mut way.input, LOUD);
+        b.copy(&way.input, &mut st.x);
+        let Some(kept) = &way.kept[index].attention else {
             return self.layer(st, index, run.m, run.pos);
         };
         let layer = self.layer_of(index);

@@ -15,7 +15,7 @@ use crate::kernels::Precision;
 
 use super::backend::Backend;
 use super::backprop::Backprop;
-use super::decoder::{Kept, Pass, State, Tape};
+use super::decoder::{Kept, LOUD, Pass, State, Tape};
 use super::sites::{Part, Site};
 use super::spec::Spec;
 use super::weights::{Layer, Weights};
@@ -28,10 +28,10 @@ const LOGITS: usize = 4 << 20;
 
 /// The buffers of a way back, which grow to the largest example and are reused.
 pub struct Way<B: Backend> {
-    /// The input of each layer.
-    inputs: Vec<B::Buf>,
-    /// What their attention made of it.
-    kept: Option<Vec<Kept<B>>>,
+    /// What is kept of each layer.
+    kept: Vec<Kept<B>>,
+    /// The input of one.
+    input: B::Buf,
     /// By the residual stream.
     dx: B::Buf,
     /// By what a norm gave.
@@ -52,12 +52,28 @@ pub struct Way<B: Backend> {
     map: MapWay<B>,
 }
 
-impl<B: Backend> Default for Way<B> {
-    fn default() -> Self {
+impl<B: Backprop> Way<B> {
+    /// A way back through `layers` for passes of at most `capacity` rows. Of each row and layer `hidden_size` numbers are kept; with `attention`
+    /// besides what attention makes, which then need not run again: 2 `q_width` + `hidden_size`, and with a norm of k `kv_width` more.
+    ///
+    /// # Errors
+    /// Memory.
+    pub fn new(
+        b: &B,
+        spec: &Spec,
+        weights: &Weights<B>,
+        layers: &[usize],
+        capacity: usize,
+        attention: bool,
+        precision: Precision,
+    ) -> Result<Self> {
+        let layers = layers.iter().map(|layer| &weights.layers[*layer]);
+        let kept = layers.map(|layer| Kept::new(b, spec, layer, capacity, attention, precision));
+        let kept = kept.collect::<Result<_>>()?;
         let buf = B::Buf::default;
-        Way {
-            inputs: Vec::new(),
-            kept: None,
+        Ok(Way {
+            kept,
+            input: buf(),
             dx: buf(),
             d_normed: buf(),
             d_raw: buf(),
@@ -72,30 +88,6 @@ impl<B: Backend> Default for Way<B> {
             d_rows: buf(),
             losses: Vec::new(),
             map: MapWay::default(),
-        }
-    }
-}
-
-impl<B: Backprop> Way<B> {
-    /// A way back through a pass of at most `capacity` rows that keeps what attention makes, so that it need not run again: for each layer
-    /// 2 `q_width` + `hidden_size` numbers a row, with norms of k `kv_width` more.
-    ///
-    /// # Errors
-    /// Memory.
-    pub fn keeping(
-        b: &B,
-        spec: &Spec,
-        weights: &Weights<B>,
-        layers: &[usize],
-        capacity: usize,
-        precision: Precision,
-    ) -> Result<Self> {
-        let kept = layers
-            .iter()
-            .map(|layer| Kept::new(b, spec, &weights.layers[*layer], capacity, precision));
-        Ok(Way {
-            kept: Some(kept.collect::<Result<_>>()?),
-            ..Self::default()
         })
     }
 }
@@ -124,19 +116,21 @@ impl<B: Backprop> Pass<'_, B> {
         let (b, layers) = (self.backend, self.active.layers.len());
         let lowest = trained.lowest_layer();
         // Forward.
-        way.inputs.resize_with(layers, B::Buf::default);
         let run = self.begin(st, tokens);
         let m = run.m;
         self.rope_tables(st, m, run.pos);
         for index in 0..layers {
             let learns = lowest.is_none_or(|lowest| index >= lowest);
             if learns {
-                b.copy(&st.x, &mut way.inputs[index]);
-                st.keep = way.kept.take();
+                b.copy(&st.x, &mut way.input);
+                b.scale(&mut way.input, 1.0 / LOUD);
+                let kept = &mut way.kept[index];
+                b.kv_write(&way.input, self.spec.hidden_size, 0, kept.capacity, &mut kept.input);
+                st.keep = Some(std::mem::take(&mut way.kept));
             }
             self.layer(st, index, m, run.pos);
-            if learns {
-                way.kept = st.keep.take();
+            if let Some(kept) = st.keep.take() {
+                way.kept = kept;
             }
         }
         self.output_norm(st, m);
@@ -406,7 +400,7 @@ impl<B: Backprop> Pass<'_, B> {
         self.norm_back(
             site(Part::AttnNorm),
             &layer.attn_norm,
-            &way.inputs[index],
+            &way.input,
             &way.d_normed,
             &mut way.dx,
             trained,
