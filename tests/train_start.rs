@@ -212,7 +212,11 @@ fn every_method_learns_from_its_beginning() {
                 precision: Precision::Exact,
                 ..Default::default()
             };
-            let parameters = Parameters::start(&model, &small(method)).unwrap();
+            let mut new = small(method);
+            if name == "gemma3" && !method.starts_with('p') && !["trainable_tokens", "ln_tuning"].contains(&method) {
+                new.modules_to_save = vec!["lm_head".into(), "norm".into()];
+            }
+            let parameters = Parameters::start(&model, &new).unwrap();
             let mut trainer = Trainer::new(&model, parameters, options).unwrap();
             let before = trainer.evaluate(&example).unwrap();
             for _ in 0..10 {

@@ -77,6 +77,8 @@ CASES = [
      {"r": 2, "lora_alpha": ALPHA, "target_modules": ["v_proj"], "modules_to_save": ["embed_tokens"]}, SOME),
     ({"method": "lora", "r": 2, "targets": "v_proj", "modules_to_save": ["lm_head", "model.norm"]}, LoraConfig,
      {"r": 2, "lora_alpha": ALPHA, "target_modules": ["v_proj"], "modules_to_save": ["lm_head", "model.norm"]}, UNTIED),
+    ({"method": "loha", "r": 2, "targets": "v_proj", "modules_to_save": ["norm"]}, LoHaConfig,
+     {"r": 2, "alpha": ALPHA, "target_modules": ["v_proj"], "modules_to_save": ["norm"]}, MODELS[2:]),
     ({"method": "ia3", "targets": "v_proj", "modules_to_save": ["input_layernorm"]}, IA3Config,
      {"target_modules": ["v_proj"], "feedforward_modules": [], "modules_to_save": ["input_layernorm"]}, MODELS[2:]),
 ]

@@ -246,7 +246,7 @@ impl Parameters {
     pub fn start(model: &Model, new: &NewAdapter) -> Result<Self> {
         let method = method(&new.method)?;
         let sites = match method.on {
-            Some(on) => targets::sites(model, &new.targets, on, "targets")?,
+            Some(on) => targets::sites(model, &new.targets, on)?,
             None => Vec::new(),
         };
         let modules: Vec<Module> = sites.iter().map(|site| Module::of(model, *site)).collect();

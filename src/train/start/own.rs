@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::targets::{On, Targets, sites};
+use super::targets::{self, Targets};
 use super::{Module, NewAdapter, Tensor};
 use crate::error::{Error, Result};
 use crate::model::{Part, Site};
@@ -91,16 +91,11 @@ pub(super) fn trainable_tokens(module: &Module, new: &NewAdapter, _: &mut Rng) -
 /// # Errors
 /// Names that match no norm or table; one of a module that is adapted too.
 pub(super) fn saved(model: &Model, new: &NewAdapter, adapted: &[Site]) -> Result<Vec<(String, Vec<usize>, Vec<f32>)>> {
-    const ITEM: &str = "modules_to_save";
-    if new.modules_to_save.is_empty() {
-        return Ok(Vec::new());
-    }
-    let (spec, named) = (model.spec(), Targets::Named(new.modules_to_save.clone()));
-    let mut tensors = Vec::new();
-    for site in sites(model, &named, On::Parameters, ITEM)? {
+    let (spec, mut tensors) = (model.spec(), Vec::new());
+    for site in targets::saved(model, &new.modules_to_save)? {
         let path = site.hf_path(spec.post_norms);
         if adapted.contains(&site) {
-            let e = Error::usage("the module is adapted already").item(ITEM);
+            let e = Error::usage("the module is adapted already").item("modules_to_save");
             return Err(e.expected("a module that is not among the targets").found(path));
         }
         let (shape, values) = if site.is_norm() {

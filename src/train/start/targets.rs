@@ -50,7 +50,7 @@ pub(super) enum On {
     Norms,
     /// The token embedding, and a head of its own, where that is named.
     Tables,
-    /// Whatever a parameter of its own: norms and tables.
+    /// Norms and tables.
     Parameters,
 }
 
@@ -91,15 +91,33 @@ fn names(model: &Model, sites: &[Site]) -> Vec<String> {
     names
 }
 
-/// The modules of the kind `on` that `targets` name, in the order of the layers. `item`: what the option is called.
+/// The norms and tables that these names of `modules_to_save` mean. PEFT takes all modules whose path ends so, in the middle of a word too:
+/// `norm` means every norm.
+///
+/// # Errors
+/// A name that is not the last of any.
+pub(super) fn saved(model: &Model, named: &[String]) -> Result<Vec<Site>> {
+    let all = all(model, On::Parameters);
+    let path = |s: &Site| s.hf_path(model.spec().post_norms);
+    let is = |s: &Site, name: &str| path(s) == name || path(s).ends_with(&format!(".{name}"));
+    if let Some(name) = named.iter().find(|name| !all.iter().any(|s| is(s, name))) {
+        let e = Error::usage("no module of the model matches").item("modules_to_save");
+        return Err(e.expected(names(model, &all).join(", ")).found(name));
+    }
+    let ends = |s: &Site| named.iter().any(|name| path(s).ends_with(name.as_str()));
+    Ok(all.iter().copied().filter(ends).collect())
+}
+
+/// The modules of the kind `on` that `targets` name, in the order of the layers.
 ///
 /// # Errors
 /// Targets that match nothing, with the names that there are; what is no regular expression.
-pub(super) fn sites(model: &Model, targets: &Targets, on: On, item: &str) -> Result<Vec<Site>> {
+pub(super) fn sites(model: &Model, targets: &Targets, on: On) -> Result<Vec<Site>> {
+    const ITEM: &str = "targets";
     let all = all(model, on);
     let path = |s: &Site| s.hf_path(model.spec().post_norms);
     let nothing = |found: String| {
-        let e = Error::usage("no module of the model matches").item(item);
+        let e = Error::usage("no module of the model matches").item(ITEM);
         Err(e.expected(names(model, &all).join(", ")).found(found))
     };
     let fits: Vec<Site> = match targets {
@@ -119,7 +137,7 @@ pub(super) fn sites(model: &Model, targets: &Targets, on: On, item: &str) -> Res
             let re = regex::RegexBuilder::new(&format!("^(?:{expression})$"))
                 .size_limit(1 << 20)
                 .build();
-            let re = re.map_err(|e| Error::usage(format!("not a regular expression: {e}")).item(item))?;
+            let re = re.map_err(|e| Error::usage(format!("not a regular expression: {e}")).item(ITEM))?;
             all.iter().copied().filter(|s| re.is_match(&path(s))).collect()
         }
     };
