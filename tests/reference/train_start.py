@@ -44,6 +44,12 @@ CASES = [
     ({"method": "lora", "r": 4, "init": "gaussian", "targets": "q_proj,v_proj"}, LoraConfig,
      {"r": 4, "lora_alpha": ALPHA, "init_lora_weights": "gaussian", "target_modules": ["q_proj", "v_proj"]}, LLAMA),
     ({"method": "rslora", "targets": "q_proj"}, LoraConfig, {"r": 8, "lora_alpha": ALPHA, "use_rslora": True, "target_modules": ["q_proj"]}, LLAMA),
+    ({"method": "lora", "r": 4, "init": "pissa", "targets": "q_proj,down_proj"}, LoraConfig,
+     {"r": 4, "lora_alpha": ALPHA, "init_lora_weights": "pissa", "target_modules": ["q_proj", "down_proj"]}, SOME),
+    ({"method": "rslora", "r": 3, "init": "pissa", "targets": "v_proj"}, LoraConfig,
+     {"r": 3, "lora_alpha": ALPHA, "init_lora_weights": "pissa", "use_rslora": True, "target_modules": ["v_proj"]}, LLAMA),
+    ({"method": "lora", "r": 4, "init": "olora", "targets": "q_proj,down_proj"}, LoraConfig,
+     {"r": 4, "lora_alpha": ALPHA, "init_lora_weights": "olora", "target_modules": ["q_proj", "down_proj"]}, SOME),
     ({"method": "dora", "targets": "q_proj,down_proj"}, LoraConfig,
      {"r": 8, "lora_alpha": ALPHA, "use_dora": True, "target_modules": ["q_proj", "down_proj"]}, SOME),
     ({"method": "adalora", "r": 6}, AdaLoraConfig,
@@ -91,10 +97,19 @@ def begun(model, kind, options, seed):
         options = {"target_modules": NORMS}
     peft_model = get_peft_model(train_exact.base_of(model, exact=False), kind(task_type=TASK, **options))
     with tempfile.TemporaryDirectory() as folder:
-        train_exact.save(peft_model, folder)
+        more = {}
+        if of_base(options):
+            more["path_initial_model_for_weight_conversion"] = start = os.path.join(folder, "start")
+            peft_model.peft_config["default"].init_lora_weights = True
+            peft_model.save_pretrained(start)
+        train_exact.save(peft_model, folder, **more)
         with open(os.path.join(folder, "adapter_config.json")) as f:
             config = json.load(f)
         return config, load_file(os.path.join(folder, "adapter_model.safetensors"))
+
+
+def of_base(options):
+    return options.get("init_lora_weights") in ("pissa", "olora")
 
 
 def name(key):
@@ -107,7 +122,9 @@ def record(model, options, kind, peft_options):
     tensors, drawn = {}, {}
     for key, t in sorted(first.items()):
         tensors[key] = {"shape": list(t.shape)}
-        if torch.equal(t, second[key]):
+        if of_base(peft_options):
+            tensors[key]["squares"] = float(t.double().square().sum())
+        elif torch.equal(t, second[key]):
             flat = t.double().flatten()
             tensors[key]["fixed"] = [float(flat.sum()), float(flat[0]), float(flat[-1])]
         else:

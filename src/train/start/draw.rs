@@ -13,7 +13,7 @@ pub(super) fn uniform(rng: &mut Rng, rows: usize, cols: usize) -> Vec<f32> {
 }
 
 /// A normal number (Box and Muller 1958).
-pub(super) fn normal(rng: &mut Rng) -> f32 {
+fn normal(rng: &mut Rng) -> f32 {
     let radius = (-2.0 * (1.0 - rng.unit()).ln()).sqrt() as f32;
     radius * (TAU * rng.unit() as f32).cos()
 }

@@ -2,9 +2,11 @@
 
 use serde_json::{Value, json};
 
-use super::draw::{normal, normals, uniform};
+use super::super::parameters::START;
+use super::draw::{normals, uniform};
 use super::{Module, NewAdapter, Tensor};
 use crate::error::{Error, Result};
+use crate::linalg;
 use crate::rng::Rng;
 use crate::runtime::Model;
 
@@ -16,6 +18,10 @@ pub enum Init {
     Default,
     /// A normal with deviation 1/r, B zero.
     Gaussian,
+    /// The principal part of the weight: its largest singular values and vectors (PiSSA: Meng et al. 2024, arXiv:2404.03948).
+    Pissa,
+    /// The first columns and rows of its QR decomposition (OLoRA: Büyükakyüz 2024, arXiv:2406.01775).
+    Olora,
 }
 
 impl Init {
@@ -27,23 +33,38 @@ impl Init {
         match name {
             "default" => Ok(Init::Default),
             "gaussian" => Ok(Init::Gaussian),
+            "pissa" => Ok(Init::Pissa),
+            "olora" => Ok(Init::Olora),
             other => Err(Error::usage("unknown initialisation")
                 .item("init")
-                .expected("default or gaussian")
+                .expected("default, gaussian, pissa or olora")
                 .found(other)),
         }
+    }
+
+    /// Whether the update begins as a part of the base's weight W. PEFT takes that part from W; here W stays as it is in its blocks, and the
+    /// part is taken off in the adapter: what is saved is B A - B0 A0, a plain LoRA of twice the rank, as PEFT converts such adapters
+    /// (`path_initial_model_for_weight_conversion`). B0 and A0 are not trained: see [`START`].
+    fn takes_from_base(self) -> bool {
+        matches!(self, Init::Pissa | Init::Olora)
     }
 }
 
 pub(super) fn lora_fields(_: &Model, new: &NewAdapter) -> Value {
+    // Twice the rank, of the same scale.
+    let (r, alpha) = match (new.init.takes_from_base(), new.method.as_str()) {
+        (false, _) => (new.r, new.alpha),
+        (true, "rslora") => (2 * new.r, new.alpha * std::f64::consts::SQRT_2),
+        (true, _) => (2 * new.r, new.alpha * 2.0),
+    };
     json!({
         "peft_type": "LORA",
-        "r": new.r,
-        "lora_alpha": new.alpha,
+        "r": r,
+        "lora_alpha": alpha,
         "lora_dropout": 0.0,
         "bias": "none",
         "fan_in_fan_out": false,
-        "init_lora_weights": match new.init { Init::Default => json!(true), Init::Gaussian => json!("gaussian") },
+        "init_lora_weights": if new.init == Init::Gaussian { json!("gaussian") } else { json!(true) },
         "use_rslora": new.method == "rslora",
         "use_dora": new.method == "dora",
         "rank_pattern": {},
@@ -53,22 +74,64 @@ pub(super) fn lora_fields(_: &Model, new: &NewAdapter) -> Value {
 
 /// A uniform in ±1/√in (`kaiming_uniform_(a=√5)`), or normal; B zero.
 pub(super) fn lora(module: &Module, new: &NewAdapter, rng: &mut Rng) -> Result<Vec<Tensor>> {
-    let a = match new.init {
-        Init::Default => uniform(rng, new.r, module.inputs),
-        Init::Gaussian => (0..new.r * module.inputs).map(|_| normal(rng) / new.r as f32).collect(),
+    let (r, inputs, outputs) = (new.r, module.inputs, module.outputs);
+    let (a, b) = match new.init {
+        Init::Default => (uniform(rng, r, inputs), vec![0.0; outputs * r]),
+        Init::Gaussian => (normals(rng, r * inputs, 1.0 / r as f32), vec![0.0; outputs * r]),
+        Init::Pissa => principal(module, new, rng)?,
+        Init::Olora => first_columns(module, r)?,
     };
-    Ok(vec![
-        ("lora_A.weight", vec![new.r, module.inputs], a),
-        (
-            "lora_B.weight",
-            vec![module.outputs, new.r],
-            vec![0.0; module.outputs * new.r],
-        ),
-    ])
+    let mut tensors = Vec::new();
+    if new.init.takes_from_base() {
+        tensors.push((START[0], vec![r, inputs], a.clone()));
+        tensors.push((START[1], vec![outputs, r], b.iter().map(|v| -v).collect()));
+    }
+    tensors.push(("lora_A.weight", vec![r, inputs], a));
+    tensors.push(("lora_B.weight", vec![outputs, r], b));
+    Ok(tensors)
+}
+
+/// A and B whose product times the update's scale has the largest singular values of the weight, the root of each in either.
+fn principal(module: &Module, new: &NewAdapter, rng: &mut Rng) -> Result<(Vec<f32>, Vec<f32>)> {
+    let r = new.r;
+    let scale = new.alpha
+        / if new.method == "rslora" {
+            (r as f64).sqrt()
+        } else {
+            r as f64
+        };
+    if scale <= 0.0 {
+        let e = Error::usage("no principal part has such a scale").item("alpha");
+        return Err(e.expected("a number above 0").found(new.alpha));
+    }
+    let svd = linalg::svd_lowrank(module.outputs, module.inputs, &module.base(), r, rng)?;
+    let roots: Vec<f32> = svd.s.iter().map(|s| (f64::from(*s) / scale).sqrt() as f32).collect();
+    let rows = svd.vt.chunks_exact(module.inputs).zip(&roots);
+    let a = rows.flat_map(|(row, root)| row.iter().map(move |v| v * root)).collect();
+    let b = svd
+        .u
+        .iter()
+        .zip(roots.iter().cycle())
+        .map(|(v, root)| v * root)
+        .collect();
+    Ok((a, b))
+}
+
+/// The first r rows of R and columns of Q of the weight. Q of the first r columns alone is the same, and R is then Q^T W.
+fn first_columns(module: &Module, r: usize) -> Result<(Vec<f32>, Vec<f32>)> {
+    let (inputs, outputs, w) = (module.inputs, module.outputs, module.base());
+    let columns: Vec<f32> = w.chunks_exact(inputs).flat_map(|row| &row[..r]).copied().collect();
+    let (q, _) = linalg::qr(outputs, r, &columns)?;
+    let a = linalg::product(r, outputs, inputs, &linalg::transpose(outputs, r, &q), &w)?;
+    Ok((a, q))
 }
 
 /// As LoRA, and magnitudes that are the norms of the weight's rows.
 pub(super) fn dora(module: &Module, new: &NewAdapter, rng: &mut Rng) -> Result<Vec<Tensor>> {
+    if new.init.takes_from_base() {
+        let e = Error::usage("DoRA does not begin so").item("init");
+        return Err(e.expected("default or gaussian").found(format!("{:?}", new.init)));
+    }
     let mut tensors = lora(module, new, rng)?;
     let norm = |row: &[f32]| row.iter().map(|v| f64::from(*v) * f64::from(*v)).sum::<f64>().sqrt() as f32;
     let norms = module.base().chunks_exact(module.inputs).map(norm).collect();

@@ -64,7 +64,7 @@ pub struct TrainOptionArgs {
     /// Which modules: all-linear, names separated by commas, or a regular expression of the whole path [default: all-linear]
     #[arg(long, value_name = "WHICH")]
     pub targets: Option<String>,
-    /// How updates begin: default or gaussian
+    /// How updates of LoRA begin: default, gaussian, pissa or olora [default: default]
     #[arg(long, value_name = "HOW", conflicts_with = "init_from")]
     pub init: Option<String>,
     /// Norms and tables (embed_tokens, lm_head) to train whole beside the adapter, separated by commas
