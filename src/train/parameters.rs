@@ -14,6 +14,8 @@ use crate::format::{AdapterTensor, Dtype, PeftFolder, adapter_bytes, write_peft_
 /// ([`super::Init::Pissa`]). In the file both are one, further rows of A and further columns of B.
 pub(super) const START: [&str; 2] = ["lora_A.start", "lora_B.start"];
 
+const DROPOUT: &str = "lora_dropout";
+
 /// A tensor of the file.
 #[derive(Clone, Debug)]
 pub struct Parameter {
@@ -94,6 +96,43 @@ impl Parameters {
             }
         }
         Ok(parameters)
+    }
+
+    /// The probability with which updates lose a number of their input while they are trained: the config's `lora_dropout`.
+    pub fn dropout(&self) -> f64 {
+        match self.text("peft_type") {
+            Some("LORA" | "ADALORA") => self.number(DROPOUT, 0.0),
+            _ => 0.0,
+        }
+    }
+
+    /// Has it so from now on.
+    ///
+    /// # Errors
+    /// `Usage` for a method without dropout, a number below 0, or 1 or more.
+    pub fn set_dropout(&mut self, p: f64) -> Result<()> {
+        if !matches!(self.text("peft_type"), Some("LORA" | "ADALORA")) {
+            let e = Error::usage("the method has no dropout").item(DROPOUT);
+            return Err(e
+                .expected("LORA or ADALORA")
+                .found(self.text("peft_type").unwrap_or("none")));
+        }
+        dropout_in_range(p)?;
+        self.config.insert(DROPOUT.into(), p.into());
+        Ok(())
+    }
+
+    /// Whether Graft trains with the dropout that the config has.
+    pub(super) fn check_dropout(&self) -> Result<()> {
+        let p = self.dropout();
+        dropout_in_range(p)?;
+        // There PEFT's DoRA takes another product, and what PiSSA and OLoRA take from the weight is not dropped.
+        let other = self.flag("use_dora", false) || self.all.iter().any(|p| began(&p.key).is_some());
+        if p > 0.0 && other {
+            let e = Error::unsupported("no dropout on an adapter of this kind").item(DROPOUT);
+            return Err(e.expected("0 with DoRA, PiSSA and OLoRA").found(p));
+        }
+        Ok(())
     }
 
     /// The config's fields.
@@ -191,6 +230,15 @@ impl Parameters {
         let of_file = self.all.iter().filter(|p| began(&p.key).is_none());
         of_file.map(|p| join(p, self.start_of(&p.key))).collect()
     }
+}
+
+/// Whether `p` is a share that can be lost.
+pub(super) fn dropout_in_range(p: f64) -> Result<()> {
+    if (0.0..1.0).contains(&p) {
+        return Ok(());
+    }
+    let e = Error::usage("number out of range").item(DROPOUT);
+    Err(e.expected("0 or more, below 1").found(p))
 }
 
 /// Key, shape, numbers.

@@ -43,6 +43,7 @@ pub use types::{Act, Attention, KvBuf, LowRank, Precision, RopeTable, Weight, pa
 
 use super::op_times::OpTimes;
 use crate::Result;
+use crate::model::dropout::Dropout;
 use crate::pool::{Executor, Team, physical_cores};
 use acts::{BLOCK, Has, I8_LINES, I16_LINES, WHOLE_TILES, interleave};
 use awaited::Awaited;
@@ -168,6 +169,11 @@ impl Cpu {
             // SAFETY: the level was chosen for this CPU; equal lengths.
             unsafe { (self.isa.rms_norm)(row, weight, eps) }
         });
+    }
+
+    /// Each row of x, `[m][cols]`, loses numbers.
+    pub fn drop_out(&self, x: &mut [f32], cols: usize, dropout: &Dropout) {
+        self.rows(x, cols, 1, |index, row| dropout.row(index, row));
     }
 
     /// Copies/quantizes `x` (`[m][k]`) into `acts` in every form that its readers need.

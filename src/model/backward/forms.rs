@@ -5,6 +5,7 @@ use crate::adapter::forms::{Form, LowRank};
 use crate::adapter::trained::{Role, Tensor, TrainedForm};
 use crate::model::backend::Backend;
 use crate::model::backprop::Backprop;
+use crate::model::dropout::Dropout;
 
 /// Buffers of a form.
 pub(super) struct Room<B: Backend> {
@@ -15,6 +16,9 @@ pub(super) struct Room<B: Backend> {
     pub du: B::Buf,
     /// A changed dy.
     changed: B::Buf,
+    /// An input that lost numbers, and by it.
+    dropped: B::Buf,
+    d_dropped: B::Buf,
 }
 
 impl<B: Backend> Default for Room<B> {
@@ -24,6 +28,8 @@ impl<B: Backend> Default for Room<B> {
             scaled: B::Buf::default(),
             du: B::Buf::default(),
             changed: B::Buf::default(),
+            dropped: B::Buf::default(),
+            d_dropped: B::Buf::default(),
         }
     }
 }
@@ -40,6 +46,8 @@ pub(super) struct Behind<'a, B: Backend> {
     pub rows: usize,
     /// The first row that updates change.
     pub from: usize,
+    /// On the input of low-rank updates.
+    pub dropout: Option<Dropout>,
     /// What the module's output holds beside the product.
     pub bias: Option<&'a B::Vector>,
     /// The form's last steps.
@@ -68,7 +76,7 @@ pub(super) fn input_back<B: Backprop>(
         Form::InLowRank(l) => {
             let mut dy = std::mem::take(&mut room.changed);
             b.copy(d, &mut dy);
-            low_rank_back(b, l, tensors, turned, x, m, 0, &dy, d, room);
+            low_rank_back(b, l, tensors, turned, x, m, 0, None, &dy, d, room);
             room.changed = dy;
         }
         _ => unreachable!("no form on an input"),
@@ -88,14 +96,14 @@ pub(super) fn output_back<B: Backprop>(
 ) {
     let TrainedForm { form, tensors, turned } = form;
     match form {
-        Form::LowRank(l) => low_rank_back(b, l, tensors, turned, at.x, at.m, at.from, dy, dx, room),
+        Form::LowRank(l) => low_rank_back(b, l, tensors, turned, at.x, at.m, at.from, at.dropout, dy, dx, room),
         Form::Dora(l, _) => {
             // y = bias + m / n ⊙ v; the norms n count as constants, as in PEFT.
             if let Some(bias) = at.bias {
                 b.add_bias(before, bias, -1.0);
             }
             magnitudes_back(b, tensor(tensors, Role::Magnitude), at.steps, before, dy, room);
-            low_rank_back(b, l, tensors, turned, at.x, at.m, at.from, dy, dx, room);
+            low_rank_back(b, l, tensors, turned, at.x, at.m, at.from, at.dropout, dy, dx, room);
         }
         Form::Dense(_, scale) => {
             b.copy(dy, &mut room.changed);
@@ -189,7 +197,7 @@ pub(super) fn magnitudes_back<B: Backprop>(
     b.scale_columns(dy, &room.scaled);
 }
 
-/// Back through y += scale out ⊙ B (mid ⊙ (A x)), which rows before `from` do not have.
+/// Back through y += scale out ⊙ B (mid ⊙ (A x)), which rows before `from` do not have; `dropout` is on x.
 #[allow(clippy::too_many_arguments)] // those of the operation and their gradients
 fn low_rank_back<B: Backprop>(
     b: &B,
@@ -199,11 +207,21 @@ fn low_rank_back<B: Backprop>(
     x: &B::Buf,
     m: usize,
     from: usize,
+    dropout: Option<Dropout>,
     dy: &B::Buf,
     dx: &mut B::Buf,
     room: &mut Room<B>,
 ) {
     let (rank, cols) = (l.rank(), l.a.cols());
+    let mut dropped = std::mem::take(&mut room.dropped);
+    let x = match &dropout {
+        None => x,
+        Some(dropout) => {
+            b.copy(x, &mut dropped);
+            b.drop_out(&mut dropped, cols, dropout);
+            &dropped
+        }
+    };
     b.resize(&mut room.u, m * rank);
     b.multiply(x, false, cols, turned, rank, &mut room.u, false);
     factors_back(b, l, tensors, m, from, dy, room);
@@ -214,7 +232,16 @@ fn low_rank_back<B: Backprop>(
     if *wanted {
         b.multiply(&room.du, true, m, x, cols, grad, true);
     }
-    b.multiply(&room.du, false, rank, values, cols, dx, true);
+    match &dropout {
+        None => b.multiply(&room.du, false, rank, values, cols, dx, true),
+        Some(dropout) => {
+            b.resize(&mut room.d_dropped, m * cols);
+            b.multiply(&room.du, false, rank, values, cols, &mut room.d_dropped, false);
+            b.drop_out(&mut room.d_dropped, cols, dropout);
+            b.add(dx, &room.d_dropped);
+        }
+    }
+    room.dropped = dropped;
 }
 
 /// The same behind u = A x, which is in `room` as du then is.
@@ -230,7 +257,9 @@ pub(super) fn factors_back<B: Backprop>(
     let (rank, out) = (l.rank(), l.b.rows());
     let of = |tensors: &[Tensor<B>], role| tensors.iter().position(|t| t.role == role);
     let (mid, behind) = (of(tensors, Role::Mid), of(tensors, Role::Out));
-    let Room { u, scaled, du, changed } = room;
+    let Room {
+        u, scaled, du, changed, ..
+    } = room;
     b.copy(u, scaled);
     if let Some(mid) = mid {
         b.scale_columns(scaled, &tensors[mid].values);

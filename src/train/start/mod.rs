@@ -11,7 +11,7 @@ mod turns;
 
 use serde_json::{Map, Value, json};
 
-use super::parameters::Parameters;
+use super::parameters::{Parameters, dropout_in_range};
 use crate::adapter::attach::base_weights;
 use crate::adapter::scaling::MAX_RANK;
 use crate::error::{Error, Result};
@@ -38,6 +38,8 @@ pub struct NewAdapter {
     pub targets: Targets,
     /// What updates of LoRA begin with.
     pub init: Init,
+    /// Of LoRA and AdaLoRA: the probability with which updates lose a number of their input while they are trained.
+    pub dropout: f64,
     /// For random numbers.
     pub seed: u64,
     /// What the base model is called in the config.
@@ -66,6 +68,7 @@ impl Default for NewAdapter {
             alpha: 16.0,
             targets: Targets::AllLinear,
             init: Init::Default,
+            dropout: 0.0,
             seed: 42,
             base_model: None,
             num_virtual_tokens: 20,
@@ -139,7 +142,7 @@ const LINEAR: Method = Method {
 };
 const LORA: Method = Method {
     rank: Some(LEAST),
-    reads: &["init", "modules_to_save"],
+    reads: &["init", "dropout", "modules_to_save"],
     fields: lora::lora_fields,
     tensors: lora::lora,
     ..LINEAR
@@ -151,7 +154,7 @@ static METHODS: &[Method] = &[
     Method { name: "lora", ..LORA },
     Method { name: "rslora", ..LORA },
     Method { name: "dora", tensors: lora::dora, ..LORA },
-    Method { name: "adalora", rank: Some(LEAST), fields: lora::adalora_fields, tensors: lora::adalora, ..LINEAR },
+    Method { name: "adalora", rank: Some(LEAST), reads: &["dropout", "modules_to_save"], fields: lora::adalora_fields, tensors: lora::adalora, ..LINEAR },
     Method { name: "loha", rank: Some(LEAST), fields: factors::loha_fields, tensors: factors::loha, ..LINEAR },
     Method { name: "lokr", rank: Some(FREE), fields: factors::lokr_fields, tensors: factors::lokr, ..LINEAR },
     Method { name: "vera", rank: Some(Rank { default: 256, ..FREE }), fields: factors::vera_fields, tensors: factors::vera, shared: factors::vera_projection, ..LINEAR },
@@ -194,10 +197,11 @@ impl NewAdapter {
     }
 
     /// The options that only some methods read, and whether each says something.
-    fn given(&self) -> [(&'static str, bool); 8] {
+    fn given(&self) -> [(&'static str, bool); 9] {
         let d = NewAdapter::default();
         [
             ("init", self.init != d.init),
+            ("dropout", self.dropout != d.dropout),
             ("num_virtual_tokens", self.num_virtual_tokens != d.num_virtual_tokens),
             ("prompt_tuning_init_text", self.prompt_tuning_init_text.is_some()),
             ("token_indices", !self.token_indices.is_empty()),
@@ -233,7 +237,7 @@ impl NewAdapter {
             let e = Error::usage("number out of range").item("alpha");
             return Err(e.expected("a finite number").found(self.alpha));
         }
-        Ok(())
+        dropout_in_range(self.dropout)
     }
 }
 
@@ -268,7 +272,9 @@ impl Parameters {
         for (name, shape, values) in own::saved(model, new, &sites)? {
             tensors.push((format!("base_model.model.{name}"), shape, values));
         }
-        Self::new(config(model, method, new, &sites), tensors)
+        let parameters = Self::new(config(model, method, new, &sites), tensors)?;
+        parameters.check_dropout()?;
+        Ok(parameters)
     }
 }
 

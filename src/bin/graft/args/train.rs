@@ -67,6 +67,9 @@ pub struct TrainOptionArgs {
     /// How updates of LoRA begin: default, gaussian, pissa or olora [default: default]
     #[arg(long, value_name = "HOW", conflicts_with = "init_from")]
     pub init: Option<String>,
+    /// Of lora, rslora and adalora: share of the inputs that updates lose while they learn [default: 0, or what the adapter of --init-from has]
+    #[arg(long, value_name = "P")]
+    pub dropout: Option<f64>,
     /// Norms and tables (embed_tokens, lm_head) to train whole beside the adapter, separated by commas
     #[arg(long, value_name = "NAMES", value_delimiter = ',', conflicts_with = "init_from")]
     pub modules_to_save: Option<Vec<String>>,
