@@ -24,6 +24,7 @@ fn new_adapter(options: &Value) -> NewAdapter {
         match name.as_str() {
             "method" => {}
             "r" => new.r = number.unwrap(),
+            "dropout" => new.dropout = value.as_f64().unwrap(),
             "init" => new.init = Init::named(text.unwrap()).unwrap(),
             "targets" => new.targets = Targets::parse(text.unwrap()),
             "oft_block_size" => new.oft_block_size = number.unwrap(),

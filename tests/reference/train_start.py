@@ -43,6 +43,7 @@ CASES = [
     ({"method": "lora"}, LoraConfig, {"r": 8, "lora_alpha": ALPHA, "target_modules": ALL}, LLAMA),
     ({"method": "lora", "r": 4, "init": "gaussian", "targets": "q_proj,v_proj"}, LoraConfig,
      {"r": 4, "lora_alpha": ALPHA, "init_lora_weights": "gaussian", "target_modules": ["q_proj", "v_proj"]}, LLAMA),
+    ({"method": "lora", "targets": "q_proj", "dropout": 0.1}, LoraConfig, {"r": 8, "lora_alpha": ALPHA, "lora_dropout": 0.1, "target_modules": ["q_proj"]}, LLAMA),
     ({"method": "rslora", "targets": "q_proj"}, LoraConfig, {"r": 8, "lora_alpha": ALPHA, "use_rslora": True, "target_modules": ["q_proj"]}, LLAMA),
     ({"method": "lora", "r": 4, "init": "pissa", "targets": "q_proj,down_proj"}, LoraConfig,
      {"r": 4, "lora_alpha": ALPHA, "init_lora_weights": "pissa", "target_modules": ["q_proj", "down_proj"]}, SOME),
