@@ -94,9 +94,9 @@ struct Method {
     /// The config's own fields.
     fields: fn(&Model, &NewAdapter) -> Value,
     /// The tensors of a module.
-    tensors: fn(&Module, &NewAdapter, &mut Rng) -> Result<Vec<Tensor>>,
+    tensors: OfModule,
     /// Those of all modules together, by their whole keys.
-    shared: fn(&Model, &[Module], &NewAdapter, &mut Rng) -> Result<Vec<Tensor>>,
+    shared: OfAll,
 }
 
 /// What a rank may be.
@@ -110,6 +110,8 @@ struct Rank {
 
 /// Name behind the module's path, or whole key; shape; numbers.
 type Tensor = (&'static str, Vec<usize>, Vec<f32>);
+type OfModule = fn(&Module, &NewAdapter, &mut Rng) -> Result<Vec<Tensor>>;
+type OfAll = fn(&Model, &[Module], &NewAdapter, &mut Rng) -> Result<Vec<Tensor>>;
 
 /// At most the least side of a module.
 const LEAST: Rank = Rank {
@@ -269,8 +271,8 @@ impl Parameters {
                 tensors.push((module.key(name), shape, values));
             }
         }
-        for (name, shape, values) in own::saved(model, new, &sites)? {
-            tensors.push((format!("base_model.model.{name}"), shape, values));
+        for (site, shape, values) in own::saved(model, new, &sites)? {
+            tensors.push((Module::of(model, site).key("weight"), shape, values));
         }
         let parameters = Self::new(config(model, method, new, &sites), tensors)?;
         parameters.check_dropout()?;

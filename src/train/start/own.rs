@@ -86,17 +86,21 @@ pub(super) fn trainable_tokens(module: &Module, new: &NewAdapter, _: &mut Rng) -
     )])
 }
 
-/// `modules_to_save`: whole parameters, which are trained beside the adapter; keys behind `base_model.model.`.
+/// The `weight` of a module: shape, numbers.
+type Saved = (Site, Vec<usize>, Vec<f32>);
+
+/// `modules_to_save`: whole parameters, which are trained beside the adapter.
 ///
 /// # Errors
 /// Names that match no norm or table; one of a module that is adapted too.
-pub(super) fn saved(model: &Model, new: &NewAdapter, adapted: &[Site]) -> Result<Vec<(String, Vec<usize>, Vec<f32>)>> {
+pub(super) fn saved(model: &Model, new: &NewAdapter, adapted: &[Site]) -> Result<Vec<Saved>> {
     let (spec, mut tensors) = (model.spec(), Vec::new());
     for site in targets::saved(model, &new.modules_to_save)? {
-        let path = site.hf_path(spec.post_norms);
         if adapted.contains(&site) {
             let e = Error::usage("the module is adapted already").item("modules_to_save");
-            return Err(e.expected("a module that is not among the targets").found(path));
+            return Err(e
+                .expected("a module that is not among the targets")
+                .found(site.hf_path(spec.post_norms)));
         }
         let (shape, values) = if site.is_norm() {
             let values = norm(model, site);
@@ -106,7 +110,7 @@ pub(super) fn saved(model: &Model, new: &NewAdapter, adapted: &[Site]) -> Result
             let ids: Vec<u32> = (0..spec.vocab_size as u32).collect();
             (vec![spec.vocab_size, spec.hidden_size], module.rows(&ids))
         };
-        tensors.push((format!("{path}.weight"), shape, values));
+        tensors.push((site, shape, values));
     }
     Ok(tensors)
 }
