@@ -183,6 +183,7 @@ fn optimizers_go_the_way_of_torch() {
             lora_plus: number("loraplus"),
             seq: 64,
             precision: Precision::Exact,
+            ..Default::default()
         };
         let model = model_of(&folder, &case);
         let start = Parameters::open(&folder.join(case["start"].as_str().unwrap())).unwrap();

@@ -21,11 +21,11 @@ pub mod methods;
 pub mod mix;
 mod options;
 mod rows;
-mod scaling;
+pub(crate) mod scaling;
 pub mod source;
 pub mod spec;
 pub mod to_lora;
-mod torch_rng;
+pub(crate) mod torch_rng;
 pub mod trained;
 pub mod update;
 

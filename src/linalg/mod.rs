@@ -6,6 +6,7 @@
 use nalgebra::{DMatrix, DMatrixView, DVector, SVD, SymmetricEigen};
 
 use crate::error::{Error, Result};
+use crate::rng::Rng;
 
 /// The longest small side of a matrix whose singular values are asked for: time grows with its cube.
 pub const MAX_SIDE: usize = 8192;
@@ -13,6 +14,9 @@ pub const MAX_SIDE: usize = 8192;
 const PANEL: usize = 1024;
 /// Up to this part of all singular values are found by the eigenvectors of AᵀA.
 const FEW: usize = 4;
+/// What [`svd_lowrank`] draws beyond k, and how often it goes to the columns and back.
+const OVERSAMPLING: usize = 8;
+const POWERS: usize = 4;
 /// Rounds of an iteration for each value that it looks for. Two are usual.
 const MAX_ROUNDS: usize = 60;
 
@@ -93,6 +97,28 @@ pub fn svd_of_product(m: usize, r: usize, n: usize, b: &[f32], a: &[f32], k: usi
     let energy = core.norm_squared();
     let k = k.min(core.nrows()).min(core.ncols());
     lifted(&qb, core, &qa, k, energy)
+}
+
+/// About the `k` largest singular values and vectors of `a`, `[m][n]`, by random projection (Halko, Martinsson and Tropp 2011, algorithm
+/// 4.4, with [`POWERS`] rounds): close where singular values fall off behind the k-th, else still a subspace that keeps nearly as much.
+/// Of cost m n k; `energy` is that of the subspace.
+///
+/// # Errors
+/// As [`svd`].
+pub fn svd_lowrank(m: usize, n: usize, a: &[f32], k: usize, rng: &mut Rng) -> Result<Svd> {
+    sized(a, m, n)?;
+    solvable(m.min(n), k)?;
+    let k = k.min(m).min(n);
+    let width = (k + OVERSAMPLING).min(m).min(n);
+    let drawn: Vec<f32> = (0..n * width).map(|_| (rng.unit() - 0.5) as f32).collect();
+    let turned = transpose(m, n, a);
+    let mut q = qr(m, width, &product(m, n, width, a, &drawn)?)?.0;
+    for _ in 0..POWERS {
+        let back = qr(n, width, &product(n, m, width, &turned, &q)?)?.0;
+        q = qr(m, width, &product(m, n, width, a, &back)?)?.0;
+    }
+    let within = product(width, m, n, &transpose(m, width, &q), a)?;
+    svd_of_product(m, width, n, &q, &within, k)
 }
 
 /// The reduced QR decomposition of `a`, `[m][n]`: Q, `[m][p]` with orthonormal columns, and R, `[p][n]`, upper triangular,

@@ -165,3 +165,34 @@ fn what_cannot_be_decomposed_is_refused() {
     assert!(svd_of_product(2, 0, 2, &[], &[], 1).is_err());
     assert!(svd(MAX_SIDE + 1, MAX_SIDE + 1, &vec![0.0; (MAX_SIDE + 1).pow(2)], 1).is_err());
 }
+
+#[test]
+fn random_projections_find_what_the_whole_decomposition_does() {
+    for (m, n, k) in [(60, 90, 5), (90, 60, 5), (12, 40, 12), (40, 12, 30), (1, 9, 1)] {
+        // Singular values that fall off by a half each.
+        let side = m.min(n);
+        let (u, _) = qr(m, side, &random(m * side, 1)).unwrap();
+        let (v, _) = qr(n, side, &random(n * side, 2)).unwrap();
+        let us: Vec<f32> = u
+            .iter()
+            .enumerate()
+            .map(|(i, u)| u * 0.5f32.powi((i % side) as i32))
+            .collect();
+        let a = product(m, side, n, &us, &transpose(n, side, &v)).unwrap();
+        let (near, exact) = (
+            svd_lowrank(m, n, &a, k, &mut Rng::new(3)).unwrap(),
+            svd(m, n, &a, k).unwrap(),
+        );
+        check(&near, m, n);
+        assert_eq!(near.k, exact.k);
+        assert!(worst(&near.s, &exact.s) < 1e-5, "{:?} for {:?}", near.s, exact.s);
+        assert!(worst(&rebuilt(&near, m, n), &rebuilt(&exact, m, n)) < 1e-4);
+    }
+    // Where all are alike it keeps nearly as much as the best subspace does.
+    let a = random(80 * 120, 4);
+    let energy = |svd: &Svd| svd.s.iter().map(|s| f64::from(*s).powi(2)).sum::<f64>();
+    let near = svd_lowrank(80, 120, &a, 6, &mut Rng::new(5)).unwrap();
+    assert!(energy(&near) > 0.99 * energy(&svd(80, 120, &a, 6).unwrap()));
+    assert!(svd_lowrank(3, 4, &[f32::NAN; 12], 1, &mut Rng::new(1)).is_err());
+    assert!(svd_lowrank(3, 4, &[1.0; 12], 0, &mut Rng::new(1)).is_err());
+}

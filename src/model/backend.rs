@@ -12,6 +12,7 @@ use crate::error::Result;
 use crate::format::{Gguf, TensorInfo};
 use crate::kernels::Precision;
 use crate::kernels::cpu::{Act, Attention};
+use crate::model::dropout::Dropout;
 
 use super::spec::Rope;
 
@@ -200,6 +201,8 @@ pub trait Backend: Send + Sync + Sized + 'static {
     fn replace_rows(&self, w: &Self::Weight, of: &[u32], ids: &[u32], out: &mut Self::Buf);
     /// Columns `of` of each row of y := x w^T; x is packed in `acts` in f32.
     fn replace_products(&self, w: &Self::Weight, of: &[u32], acts: &Self::Acts, y: &mut Self::Buf);
+    /// Each row of x, as [`Dropout`] says.
+    fn drop_out(&self, x: &mut Self::Buf, cols: usize, dropout: &Dropout);
     /// Copies x.
     fn copy(&self, x: &Self::Buf, out: &mut Self::Buf);
     /// x *= scale.

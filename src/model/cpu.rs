@@ -13,6 +13,7 @@ use crate::kernels::cpu::{
 };
 use crate::kernels::op_times::Work;
 use crate::kernels::{Cpu, Precision};
+use crate::model::dropout::Dropout;
 use crate::quant::BlockFormat;
 
 use super::backend::{Affine, Backend, Epilogue, GatherOn, LowRankOn, Update};
@@ -392,6 +393,11 @@ impl Backend for Cpu {
         self.resize(out, x.len());
         let work = Work::elements("copy", 2 * size_of_val(&x[..]));
         self.times().time(work, || Cpu::copy(self, x, out));
+    }
+
+    fn drop_out(&self, x: &mut Vec<f32>, cols: usize, dropout: &Dropout) {
+        let work = Work::elements("drop_out", 2 * size_of_val(&x[..]));
+        self.times().time(work, || Cpu::drop_out(self, x, cols, dropout));
     }
 
     fn scale(&self, x: &mut Vec<f32>, scale: f32) {

@@ -15,6 +15,7 @@ use crate::kernels::cpu::Attention;
 
 use super::backend::{Backend, Epilogue};
 use super::cache::{LayerKv, ring_capacity};
+use super::dropout::Dropout;
 use super::moments::Moments;
 use super::sites::{Part, Site};
 use super::spec::Spec;
@@ -33,6 +34,10 @@ pub(super) struct Work<B: Backend> {
     changed: Vec<(B::Buf, B::Acts)>,
     /// What the maps are given, where that is asked for.
     moments: Option<Moments>,
+    /// On the inputs of updates, while they are trained.
+    pub(super) dropout: Option<Dropout>,
+    /// Such an input.
+    dropped: B::Buf,
 }
 
 /// Everything a conversation owns on the device: the cache and the buffers of a pass, which grow to the largest chunk
@@ -179,6 +184,8 @@ impl<B: Backend> State<B> {
                 before: B::Buf::default(),
                 changed: Vec::new(),
                 moments: None,
+                dropout: None,
+                dropped: B::Buf::default(),
             },
             rope: B::RopeTable::default(),
             rope_local: B::RopeTable::default(),
@@ -202,6 +209,11 @@ impl<B: Backend> State<B> {
     /// From now on records what the linear maps of a model with `n_layers` are given.
     pub fn record(&mut self, n_layers: usize) {
         self.work.moments = Some(Moments::new(n_layers));
+    }
+
+    /// From now on the inputs of updates lose numbers, or no longer.
+    pub fn drop_out(&mut self, dropout: Option<Dropout>) {
+        self.work.dropout = dropout;
     }
 
     /// What was recorded, if anything was to be; nothing more is.
@@ -513,6 +525,7 @@ impl<B: Backend> Pass<'_, B> {
         let program = self.active.program(linear.site.in_layer(index));
         Map {
             site: linear.site,
+            place: linear.site.in_layer(index),
             weight: program.weight.as_deref().unwrap_or(&linear.weight),
             bias: program.bias.as_deref().or(linear.bias.as_ref()),
             rows: match linear.site {
@@ -537,15 +550,20 @@ impl<B: Backend> Pass<'_, B> {
         }
         let mut acts = std::mem::take(&mut work.acts);
         if maps.iter().all(|map| map.program.keeps_input()) {
+            // An input that loses numbers is another for each map: its updates come behind the products.
+            let apart = work.dropout.is_some();
             let epilogues = maps.each_ref().map(|map| Epilogue {
-                updates: &map.program.updates,
+                updates: if apart { &[] } else { &map.program.updates },
                 bias: map.bias,
-                affine: map.program.outs().0,
+                affine: map.program.outs().0.filter(|_| !apart),
             });
             let next = &maps[0].program.next[..];
             let to = maps.each_mut().map(|map| (map.weight, &mut *map.y));
             b.linear(to, &acts, work.precision, epilogues, self.gates, next);
             for map in &mut maps {
+                if let Some(dropout) = work.dropout {
+                    self.dropped_updates(map, x, &dropout.at(map.place), work);
+                }
                 for step in map.program.outs().1 {
                     self.output(step, x, &mut acts, map.y, work);
                 }
@@ -556,6 +574,29 @@ impl<B: Backend> Pass<'_, B> {
             }
         }
         work.acts = acts;
+    }
+
+    /// The updates of a map, of x that loses numbers, and the factors behind them.
+    fn dropped_updates(&self, map: &mut Map<B>, x: &B::Buf, dropout: &Dropout, work: &mut Work<B>) {
+        let b = self.backend;
+        if !map.program.updates.is_empty() {
+            b.copy(x, &mut work.dropped);
+            b.drop_out(&mut work.dropped, map.cols, dropout);
+        }
+        for update in &map.program.updates {
+            let from = update.gate.map_or(0, |gate| self.gates[gate]);
+            b.low_rank(
+                &update.low_rank,
+                update.scale,
+                from,
+                work.precision,
+                &work.dropped,
+                map.y,
+            );
+        }
+        if let Some(affine) = map.program.outs().0 {
+            b.affine(map.y, affine);
+        }
     }
 
     /// The map without its levels outside of `level`, of x, which is packed in `acts`.
@@ -646,6 +687,8 @@ impl<B: Backend> Pass<'_, B> {
 pub(super) struct Map<'a, B: Backend> {
     /// That of the base's module.
     pub(super) site: Site,
+    /// Where it runs: a layer may run several times.
+    place: Site,
     pub(super) weight: &'a B::Weight,
     pub(super) bias: Option<&'a B::Vector>,
     pub(super) rows: usize,

@@ -13,6 +13,7 @@ pub mod cache;
 pub mod cpu;
 mod cpu_backprop;
 pub mod decoder;
+pub mod dropout;
 pub mod gemma2;
 pub mod gemma3;
 pub mod llama;

@@ -11,6 +11,7 @@ use crate::error::{Error, Result};
 use crate::kernels::{Cpu, Precision};
 use crate::model::backward::Way;
 use crate::model::decoder::{Pass, State};
+use crate::model::dropout::Dropout;
 use crate::runtime::{Adapter, Model};
 
 /// An adapter and the model that it is trained on.
@@ -23,6 +24,8 @@ pub struct Learner {
     longest: usize,
     /// The weight of what AdaLoRA adds to the loss.
     regulariser: f64,
+    /// On the inputs of updates, where gradients are to be so.
+    dropout: Option<Dropout>,
     /// What runs now, and the gradients that it has gathered; nothing after a change that failed.
     running: Option<Running>,
 }
@@ -42,6 +45,7 @@ impl Learner {
                 .expected(format!("2 to {}, the model's context length", spec.context_length))
                 .found(seq));
         }
+        parameters.check_dropout()?;
         let running = Running::new(model, &mut parameters)?;
         let capacity = (seq + running.before()).min(spec.context_length);
         let layers = &running.active.layers;
@@ -49,6 +53,7 @@ impl Learner {
         Ok(Learner {
             model: model.clone(),
             regulariser: regulariser::weight(&parameters),
+            dropout: None,
             parameters,
             state,
             way: Way::new(
@@ -100,6 +105,12 @@ impl Learner {
         self.regulariser = if on { regulariser::weight(&self.parameters) } else { 0.0 };
     }
 
+    /// From now on [`Learner::gradients`] are those with the dropout that the config has (`lora_dropout`), of random numbers that belong to
+    /// `key` and to the example's place among the examples; `None`, as at the beginning: without. [`Learner::loss`] never has any.
+    pub fn drop_out(&mut self, key: Option<u64>) {
+        self.dropout = key.and_then(|key| Dropout::new(self.parameters.dropout(), key));
+    }
+
     /// What that adds to the loss of a step, as the tensors are now.
     pub fn regulariser(&self) -> f64 {
         match self.regulariser {
@@ -140,6 +151,7 @@ impl Learner {
     /// An example that is too long, has a token outside the vocabulary, or nothing to learn.
     pub fn loss(&mut self, examples: &[Example]) -> Result<(f64, usize)> {
         let (mut sum, mut n) = (0.0, 0);
+        self.state.drop_out(None);
         for example in examples {
             self.check(example)?;
             let targets = targets(example);
@@ -162,7 +174,8 @@ impl Learner {
         // What the last pass has left is not needed any more.
         self.parameters.forget_gradients();
         let (mut sum, mut n) = (0.0, 0);
-        for example in examples {
+        for (i, example) in examples.iter().enumerate() {
+            self.state.drop_out(self.dropout.map(|d| d.part(i as u64)));
             let (tokens, targets) = (example.tokens(), targets(example));
             sum += self.run(tokens, |pass, state, trained, way| {
                 pass.learn(state, tokens, &targets, scale, trained, way)

@@ -12,6 +12,7 @@ use super::parameters::{Parameter, Parameters};
 use super::schedule::Schedule;
 use crate::error::{Error, Result};
 use crate::kernels::Precision;
+use crate::rng::Rng;
 use crate::runtime::{Adapter, Model};
 
 /// How to train. The defaults are those of PEFT's and TRL's examples.
@@ -37,6 +38,8 @@ pub struct TrainOptions {
     pub seq: usize,
     /// How exactly to compute.
     pub precision: Precision,
+    /// For the random numbers of dropout.
+    pub seed: u64,
 }
 
 impl Default for TrainOptions {
@@ -52,6 +55,7 @@ impl Default for TrainOptions {
             lora_plus: None,
             seq: 512,
             precision: Precision::Fast,
+            seed: 42,
         }
     }
 }
@@ -95,6 +99,7 @@ impl TrainOptions {
             ("lora_plus", text(self.lora_plus)),
             ("seq", json!(self.seq)),
             ("precision", json!(precision)),
+            ("seed", json!(self.seed)),
         ];
         facts.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
     }
@@ -204,6 +209,9 @@ impl Trainer {
         if targets == 0 {
             return Err(Error::usage("the batch has nothing to learn").item("batch"));
         }
+        // Each step loses other numbers; a step that is done again the same.
+        let key = Rng::new(self.options.seed ^ (self.step as u64).rotate_left(32)).next();
+        self.learner.drop_out(Some(key));
         let (sum, _) = self.learner.gradients(batch, 1.0 / targets as f32)?;
         let trained = |p: &&Parameter| p.trained && !p.twin;
         let all = self.learner.parameters().all();

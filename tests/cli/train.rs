@@ -198,3 +198,83 @@ fn what_cannot_be_trained_is_said_in_a_line() {
     let ran = train(&m, &broken, &out, &["--skip-bad"]);
     assert_eq!(ran.code, 0, "{}", ran.err);
 }
+
+/// Options of new adapters, from the command line and from a file: the config that is written says them.
+#[test]
+fn a_new_adapter_is_what_options_say() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let m = tiny();
+    let data = write(&folder, "train.jsonl", rows(12));
+    let begun = |name: &str, options: &[&str]| -> Value {
+        let out = in_folder(&folder, name);
+        let ran = train(&m, &data, &out, options);
+        assert_eq!(ran.code, 0, "{name}: {}", ran.err);
+        assert_eq!(
+            graft(&["run", "-m", &m, "-a", &out, "-p", "the", "-n", "2"]).code,
+            0,
+            "{name}"
+        );
+        let config = std::fs::read(Path::new(&out).join("adapter_config.json")).expect("a config");
+        serde_json::from_slice(&config).expect("JSON")
+    };
+    type Case<'a> = (&'a str, &'a [&'a str], &'a str, Value);
+    let cases: &[Case] = &[
+        ("vera", &[], "peft_type", json!("VERA")),
+        ("oft", &["--oft-block-size", "16"], "oft_block_size", json!(16)),
+        ("boft", &["--boft-block-size", "8"], "boft_block_size", json!(8)),
+        ("road", &["--group-size", "16"], "group_size", json!(16)),
+        (
+            "prompt_tuning",
+            &["--num-virtual-tokens", "3"],
+            "num_virtual_tokens",
+            json!(3),
+        ),
+        (
+            "prompt_tuning",
+            &["--prompt-tuning-init-text", "hello"],
+            "prompt_tuning_init",
+            json!("TEXT"),
+        ),
+        (
+            "trainable_tokens",
+            &["--token-indices", "70,71"],
+            "token_indices",
+            json!([70, 71]),
+        ),
+        (
+            "lora",
+            &["--modules-to-save", "embed_tokens,lm_head"],
+            "modules_to_save",
+            json!(["embed_tokens", "lm_head"]),
+        ),
+        ("lora", &["--dropout", "0.1"], "lora_dropout", json!(0.1)),
+        ("lora", &["--init", "pissa"], "r", json!(8)),
+    ];
+    for (i, (method, options, field, value)) in cases.iter().enumerate() {
+        let config = begun(&format!("{i}"), &[&["--method", method], *options].concat());
+        assert_eq!(config[field], *value, "{method} {options:?}");
+    }
+    let file = write(
+        &folder,
+        "tokens.toml",
+        "method = \"trainable_tokens\"\ntoken_indices = [72, 73]\n",
+    );
+    assert_eq!(begun("toml", &["--config", &file])["token_indices"], json!([72, 73]));
+    let refused = |options: &[&str], words: &[&str]| {
+        train(&m, &data, &in_folder(&folder, "refused"), options).failed(2, words);
+    };
+    refused(&["--method", "vara"], &["vara", "vera"]);
+    refused(&["--method", "ia3", "--dropout", "0.1"], &["dropout"]);
+    refused(
+        &["--method", "lora", "--num-virtual-tokens", "3"],
+        &["num_virtual_tokens"],
+    );
+    refused(&["--method", "trainable_tokens"], &["token_indices"]);
+    // An adapter that is there is what it is, but for its dropout.
+    refused(
+        &["--init-from", &in_folder(&folder, "8"), "--oft-block-size", "16"],
+        &["--init-from"],
+    );
+    let config = begun("from", &["--init-from", &in_folder(&folder, "8"), "--dropout", "0.3"]);
+    assert_eq!(config["lora_dropout"], json!(0.3));
+}

@@ -42,9 +42,9 @@ def base_of(model, exact=True):
     return base.double() if exact else base
 
 
-def save(model, folder):
+def save(model, folder, **more):
     """`save_pretrained` without what changes from run to run."""
-    model.save_pretrained(folder, save_embedding_layers=False)
+    model.save_pretrained(folder, save_embedding_layers=False, **more)
     os.remove(os.path.join(folder, "README.md"))
     path = os.path.join(folder, "adapter_config.json")
     with open(path) as f:

@@ -17,7 +17,7 @@ use crate::adapter::torch_rng::TorchRng;
 use crate::error::{Error, Result};
 
 /// Numbers of A and B together, where they are drawn: rank 1,024 for 65,536 features.
-const MAX_DRAWN: usize = 1 << 26;
+pub const MAX_DRAWN: usize = 1 << 26;
 
 /// The method.
 pub const METHOD: Method = Method {

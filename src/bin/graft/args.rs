@@ -64,7 +64,7 @@ pub enum Command {
     /// Write an adapter of another method as a plain LoRA that PEFT loads
     ToLora(ToLoraArgs),
     /// Train an adapter on your own data
-    Train(TrainArgs),
+    Train(Box<TrainArgs>),
     /// Measure speed beside this machine's limits
     Bench(BenchArgs),
 }

@@ -43,6 +43,7 @@ pub use types::{Act, Attention, KvBuf, LowRank, Precision, RopeTable, Weight, pa
 
 use super::op_times::OpTimes;
 use crate::Result;
+use crate::model::dropout::Dropout;
 use crate::pool::{Executor, Team, physical_cores};
 use acts::{BLOCK, Has, I8_LINES, I16_LINES, WHOLE_TILES, interleave};
 use awaited::Awaited;
@@ -170,6 +171,11 @@ impl Cpu {
         });
     }
 
+    /// Each row of x, `[m][cols]`, loses numbers.
+    pub fn drop_out(&self, x: &mut [f32], cols: usize, dropout: &Dropout) {
+        self.rows(x, cols, 1, |index, row| dropout.row(index, row));
+    }
+
     /// Copies/quantizes `x` (`[m][k]`) into `acts` in every form that its readers need.
     pub fn pack(&self, x: &[f32], k: usize, readers: Readers, acts: &mut Acts) {
         assert!(
@@ -178,19 +184,6 @@ impl Cpu {
             x.len()
         );
         self.pack_rows(x.len() / k, k, readers.forms(k), k, acts, &|rows, pack| {
-            pack(&x[rows.start * k..rows.end * k]);
-        });
-    }
-
-    /// Packs `x` as weights with this `partner` read it.
-    fn pack_for(&self, x: &[f32], k: usize, partner: Partner, acts: &mut Acts) {
-        let has = Has {
-            x: partner == Partner::F32,
-            i8: partner == Partner::I8,
-            i16: partner == Partner::I16,
-            whole: false,
-        };
-        self.pack_rows(x.len() / k, k, has, k, acts, &|rows, pack| {
             pack(&x[rows.start * k..rows.end * k]);
         });
     }

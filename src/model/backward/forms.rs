@@ -5,6 +5,7 @@ use crate::adapter::forms::{Form, LowRank};
 use crate::adapter::trained::{Role, Tensor, TrainedForm};
 use crate::model::backend::Backend;
 use crate::model::backprop::Backprop;
+use crate::model::dropout::Dropout;
 
 /// Buffers of a form.
 pub(super) struct Room<B: Backend> {
@@ -17,6 +18,9 @@ pub(super) struct Room<B: Backend> {
     changed: B::Buf,
     /// The numbers of a factor.
     factor: B::Buf,
+    /// An input that lost numbers, and by it.
+    dropped: B::Buf,
+    d_dropped: B::Buf,
 }
 
 impl<B: Backend> Default for Room<B> {
@@ -27,6 +31,8 @@ impl<B: Backend> Default for Room<B> {
             du: B::Buf::default(),
             changed: B::Buf::default(),
             factor: B::Buf::default(),
+            dropped: B::Buf::default(),
+            d_dropped: B::Buf::default(),
         }
     }
 }
@@ -43,6 +49,8 @@ pub(super) struct Behind<'a, B: Backend> {
     pub rows: usize,
     /// The first row that updates change.
     pub from: usize,
+    /// On the input of low-rank updates.
+    pub dropout: Option<Dropout>,
     /// What the module's output holds beside the product.
     pub bias: Option<&'a B::Vector>,
     /// The form's last steps.
@@ -77,7 +85,7 @@ pub(super) fn input_back<B: Backprop>(
         Form::InLowRank(l) => {
             let mut dy = std::mem::take(&mut room.changed);
             b.copy(d, &mut dy);
-            low_rank_back(b, l, tensors, factors, x, m, 0, &dy, d, room);
+            low_rank_back(b, l, tensors, factors, x, m, 0, None, &dy, d, room);
             room.changed = dy;
         }
         _ => unreachable!("no form on an input"),
@@ -103,14 +111,14 @@ pub(super) fn output_back<B: Backprop>(
     } = form;
     let factors = (a.as_ref(), factor.as_ref());
     match form {
-        Form::LowRank(l) => low_rank_back(b, l, tensors, factors, at.x, at.m, at.from, dy, dx, room),
+        Form::LowRank(l) => low_rank_back(b, l, tensors, factors, at.x, at.m, at.from, at.dropout, dy, dx, room),
         Form::Dora(l, _) => {
             // y = bias + m / n ⊙ v; the norms n count as constants, as in PEFT.
             if let Some(bias) = at.bias {
                 b.add_bias(before, bias, -1.0);
             }
             magnitudes_back(b, tensor(tensors, Role::Magnitude), at.steps, before, dy, room);
-            low_rank_back(b, l, tensors, factors, at.x, at.m, at.from, dy, dx, room);
+            low_rank_back(b, l, tensors, factors, at.x, at.m, at.from, at.dropout, dy, dx, room);
         }
         Form::Dense(_, scale) => {
             b.copy(dy, &mut room.changed);
@@ -204,7 +212,7 @@ pub(super) fn magnitudes_back<B: Backprop>(
     b.scale_columns(dy, &room.scaled);
 }
 
-/// Back through y += scale out ⊙ B (mid ⊙ (A x)), which rows before `from` do not have.
+/// Back through y += scale out ⊙ B (mid ⊙ (A x)), which rows before `from` do not have; `dropout` is on x.
 #[allow(clippy::too_many_arguments)] // those of the operation and their gradients
 fn low_rank_back<B: Backprop>(
     b: &B,
@@ -214,6 +222,7 @@ fn low_rank_back<B: Backprop>(
     x: &B::Buf,
     m: usize,
     from: usize,
+    dropout: Option<Dropout>,
     dy: &B::Buf,
     dx: &mut B::Buf,
     room: &mut Room<B>,
@@ -221,6 +230,15 @@ fn low_rank_back<B: Backprop>(
     let (rank, cols) = (l.rank(), l.a.cols());
     let (Some(factor_a), Some(factor_b)) = (factor_a, factor_b) else {
         unreachable!("an update that does not run")
+    };
+    let mut dropped = std::mem::take(&mut room.dropped);
+    let x = match &dropout {
+        None => x,
+        Some(dropout) => {
+            b.copy(x, &mut dropped);
+            b.drop_out(&mut dropped, cols, dropout);
+            &dropped
+        }
     };
     b.resize(&mut room.u, m * rank);
     b.factor_numbers(factor_a, true, &mut room.factor);
@@ -232,7 +250,16 @@ fn low_rank_back<B: Backprop>(
         b.multiply(&room.du, true, m, x, cols, grad, true);
     }
     b.factor_numbers(factor_a, false, &mut room.factor);
-    b.multiply(&room.du, false, rank, &room.factor, cols, dx, true);
+    match &dropout {
+        None => b.multiply(&room.du, false, rank, &room.factor, cols, dx, true),
+        Some(dropout) => {
+            b.resize(&mut room.d_dropped, m * cols);
+            b.multiply(&room.du, false, rank, &room.factor, cols, &mut room.d_dropped, false);
+            b.drop_out(&mut room.d_dropped, cols, dropout);
+            b.add(dx, &room.d_dropped);
+        }
+    }
+    room.dropped = dropped;
 }
 
 /// The same behind u = A x, which is in `room` as du then is.
@@ -256,6 +283,7 @@ pub(super) fn factors_back<B: Backprop>(
         du,
         changed,
         factor,
+        ..
     } = room;
     b.factor_numbers(factor_b, false, factor);
     b.copy(u, scaled);

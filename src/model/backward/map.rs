@@ -167,6 +167,7 @@ impl<B: Backprop> Pass<'_, B> {
             cols: linear.cols,
             rows,
             from: self.first_updated(m),
+            dropout: work.dropout.map(|d| d.at(linear.site.in_layer(index))),
             bias,
             steps: &[],
         };

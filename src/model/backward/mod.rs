@@ -197,7 +197,10 @@ impl<B: Backprop> Pass<'_, B> {
         let (b, hidden) = (self.backend, self.spec.hidden_size);
         let mut sum = 0.0;
         let together = (LOGITS / self.active.vocab.1.max(1)).clamp(4, 256);
-        for chunk in targets.chunks(together) {
+        let dropout = st.work.dropout;
+        for (i, chunk) in targets.chunks(together).enumerate() {
+            // Rows of the head are counted in each chunk.
+            st.work.dropout = dropout.map(|d| d.part(i as u64));
             let chunk: Vec<_> = chunk.iter().map(|(row, id)| (run.text + row, *id)).collect();
             let gates: Vec<usize> = self
                 .gates
@@ -223,6 +226,7 @@ impl<B: Backprop> Pass<'_, B> {
             sum += way.losses.iter().map(|l| f64::from(*l)).sum::<f64>();
             each(&pass, st, way, &chunk);
         }
+        st.work.dropout = dropout;
         sum
     }
 

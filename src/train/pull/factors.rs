@@ -1,6 +1,6 @@
 //! Products of small matrices: LoHa, LoKr, MiSS.
 
-use super::Module;
+use super::{Module, Pulled};
 use crate::adapter::forms::Form;
 use crate::adapter::trained::Role;
 use crate::error::Result;
@@ -32,7 +32,8 @@ const HADA: [&str; 4] = ["hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b"];
 /// The update is (W1a W1b) ⊙ (W2a W2b). As factors of a rank r², rows of A are products of rows of the two right ones, columns of B of
 /// columns of the two left ones.
 pub(super) fn loha(m: &Module, to: &mut Parameters) -> Result<()> {
-    for form in &m.forms {
+    let own = |form: &&Pulled| matches!(form.form, Form::LowRank(_) | Form::Dense(..));
+    for form in m.forms.iter().filter(own) {
         let mut w = Vec::new();
         for name in HADA {
             w.push(m.values(name, to)?);
@@ -160,7 +161,8 @@ fn kron_back(m: &Module, d: &[f32], cols: usize, parameters: &Parameters) -> Res
 /// As factors, B is miss_block, turned and repeated; in the "bat" form the update is W M + M in blocks.
 pub(super) fn miss(m: &Module, to: &mut Parameters) -> Result<()> {
     let name = "miss_block";
-    for form in &m.forms {
+    let own = |form: &&Pulled| matches!(form.form, Form::LowRank(_) | Form::Dense(..));
+    for form in m.forms.iter().filter(own) {
         let mut d = vec![0.0f32; m.values(name, to)?.len()];
         match form.form {
             Form::LowRank(l) => {

@@ -38,7 +38,13 @@ fn factors(m: &Module, form: &Pulled, l: &LowRank, to: &mut Parameters) -> Resul
     } else {
         for (name, grad, rows) in [(name_a, a, rank), ("lora_B.weight", b, l.b.rows())] {
             let stored = m.values(name, to)?.len();
-            m.add(name, &diagonal_blocks(grad, rows, stored), to)?;
+            let grad = match to.start_of(&m.key(name)) {
+                // What the update began with is behind what is trained.
+                Some(_) if name == name_a => grad[..stored].to_vec(),
+                Some(_) => first_columns(grad, rank, rank / 2),
+                None => diagonal_blocks(grad, rows, stored),
+            };
+            m.add(name, &grad, to)?;
         }
     }
     if matches!(form.form, Form::Dora(..)) {
@@ -46,6 +52,12 @@ fn factors(m: &Module, form: &Pulled, l: &LowRank, to: &mut Parameters) -> Resul
         m.add(name, form.of(Role::Magnitude), to)?;
     }
     Ok(())
+}
+
+/// The first of so many columns.
+fn first_columns(matrix: &[f32], cols: usize, first: usize) -> Vec<f32> {
+    let rows = matrix.chunks_exact(cols);
+    rows.flat_map(|row| &row[..first]).copied().collect()
 }
 
 /// Of a matrix with so many `rows` the blocks on its diagonal, one under the other, as BD-LoRA saves them in `stored` numbers; the matrix

@@ -51,10 +51,11 @@ pub struct TrainArgs {
 #[serde(deny_unknown_fields, default)]
 #[command(next_help_heading = "Training")]
 pub struct TrainOptionArgs {
-    /// lora, rslora, dora, ia3 or ln_tuning [default: lora]
+    /// lora, rslora, dora, adalora, loha, lokr, vera, miss, ia3, oft, boft, hra, road, ln_tuning, trainable_tokens, prompt_tuning or
+    /// prefix_tuning [default: lora]
     #[arg(long, value_name = "METHOD")]
     pub method: Option<String>,
-    /// Rank of the updates [default: 8]
+    /// Rank of the updates [default: 8; of vera 256, of miss 64]
     #[arg(long, value_name = "N")]
     pub r: Option<usize>,
     /// Their scale is alpha / r [default: 16]
@@ -63,9 +64,33 @@ pub struct TrainOptionArgs {
     /// Which modules: all-linear, names separated by commas, or a regular expression of the whole path [default: all-linear]
     #[arg(long, value_name = "WHICH")]
     pub targets: Option<String>,
-    /// How updates begin: default or gaussian
+    /// How updates of LoRA begin: default, gaussian, pissa or olora [default: default]
     #[arg(long, value_name = "HOW", conflicts_with = "init_from")]
     pub init: Option<String>,
+    /// Of lora, rslora and adalora: share of the inputs that updates lose while they learn [default: 0, or what the adapter of --init-from has]
+    #[arg(long, value_name = "P")]
+    pub dropout: Option<f64>,
+    /// Norms and tables (embed_tokens, lm_head) to train whole beside the adapter, separated by commas
+    #[arg(long, value_name = "NAMES", value_delimiter = ',', conflicts_with = "init_from")]
+    pub modules_to_save: Option<Vec<String>>,
+    /// Of prompt_tuning and prefix_tuning: positions before the text [default: 20]
+    #[arg(long, value_name = "N", conflicts_with = "init_from")]
+    pub num_virtual_tokens: Option<usize>,
+    /// Of prompt_tuning: begin with the tokens of this text, over and over, instead of random ones
+    #[arg(long, value_name = "TEXT", conflicts_with = "init_from")]
+    pub prompt_tuning_init_text: Option<String>,
+    /// Of trainable_tokens: which, separated by commas
+    #[arg(long, value_name = "IDS", value_delimiter = ',', conflicts_with = "init_from")]
+    pub token_indices: Option<Vec<u32>>,
+    /// Of oft: inputs of a block [default: 32]
+    #[arg(long, value_name = "N", conflicts_with = "init_from")]
+    pub oft_block_size: Option<usize>,
+    /// Of boft: inputs of a block [default: 4]
+    #[arg(long, value_name = "N", conflicts_with = "init_from")]
+    pub boft_block_size: Option<usize>,
+    /// Of road: outputs of a group [default: 64]
+    #[arg(long, value_name = "N", conflicts_with = "init_from")]
+    pub group_size: Option<usize>,
     /// Begin with the adapter in this folder
     #[arg(long, value_name = "DIR")]
     pub init_from: Option<PathBuf>,

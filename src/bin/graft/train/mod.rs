@@ -53,7 +53,13 @@ pub fn run(args: &TrainArgs) -> Done {
         }
         None => {
             let parameters = match &plan.init_from {
-                Some(dir) => Parameters::open(dir)?,
+                Some(dir) => {
+                    let mut parameters = Parameters::open(dir)?;
+                    if let Some(p) = plan.dropout {
+                        parameters.set_dropout(p)?;
+                    }
+                    parameters
+                }
                 None => Parameters::start(&model, &plan.new_adapter(&model))?,
             };
             Trainer::new(&model, parameters, options)?

@@ -22,6 +22,7 @@ pub struct Plan {
     pub eval_every: Option<usize>,
     pub early_stop: Option<usize>,
     pub init_from: Option<PathBuf>,
+    pub dropout: Option<f64>,
     new: NewAdapter,
     train: TrainOptions,
     warmup: Option<usize>,
@@ -49,7 +50,8 @@ impl Plan {
         };
         let line = &args.options;
         let o = first_of!(
-            method r alpha targets init init_from epochs steps batch accumulate seq lr schedule warmup weight_decay clip lora_plus optimizer
+            method r alpha targets init dropout modules_to_save num_virtual_tokens prompt_tuning_init_text token_indices oft_block_size
+            boft_block_size group_size init_from epochs steps batch accumulate seq lr schedule warmup weight_decay clip lora_plus optimizer
             precision seed save_every eval_every early_stop; line, file
         );
         if o.epochs.is_some() && o.steps.is_some() {
@@ -65,6 +67,7 @@ impl Plan {
         let seed = o.seed.unwrap_or(42);
         let seq = o.seq.unwrap_or(512);
         let d = TrainOptions::default();
+        let new = NewAdapter::of(o.method.as_deref().unwrap_or("lora"))?;
         let precision = match o.precision.as_deref() {
             None | Some("fast") => Precision::Fast,
             Some("exact") => Precision::Exact,
@@ -96,14 +99,22 @@ impl Plan {
             eval_every: o.eval_every.map(|n| at_least_one("--eval-every", n)).transpose()?,
             early_stop: o.early_stop.map(|n| at_least_one("--early-stop", n)).transpose()?,
             init_from: o.init_from,
+            dropout: o.dropout,
             new: NewAdapter {
-                method: o.method.unwrap_or_else(|| "lora".into()),
-                r: o.r.unwrap_or(8),
-                alpha: o.alpha.unwrap_or(16.0),
+                r: o.r.unwrap_or(new.r),
+                alpha: o.alpha.unwrap_or(new.alpha),
                 targets: Targets::parse(o.targets.as_deref().unwrap_or("all-linear")),
                 init: Init::named(o.init.as_deref().unwrap_or("default"))?,
                 seed,
-                base_model: None,
+                dropout: o.dropout.unwrap_or(0.0),
+                modules_to_save: o.modules_to_save.unwrap_or_default(),
+                num_virtual_tokens: o.num_virtual_tokens.unwrap_or(new.num_virtual_tokens),
+                prompt_tuning_init_text: o.prompt_tuning_init_text,
+                token_indices: o.token_indices.unwrap_or_default(),
+                oft_block_size: o.oft_block_size.unwrap_or(new.oft_block_size),
+                boft_block_size: o.boft_block_size.unwrap_or(new.boft_block_size),
+                group_size: o.group_size.unwrap_or(new.group_size),
+                ..new
             },
             train: TrainOptions {
                 lr: o.lr.unwrap_or(d.lr),
@@ -117,6 +128,7 @@ impl Plan {
                 lora_plus: o.lora_plus,
                 seq,
                 precision,
+                seed,
                 ..d
             },
             warmup: o.warmup,

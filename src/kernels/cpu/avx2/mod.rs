@@ -18,7 +18,6 @@ pub(super) mod prefill;
 mod rope;
 pub(super) mod unpack;
 
-use super::acts::Partner;
 use super::isa::Isa;
 
 pub(crate) static ISA: Isa = Isa {
@@ -41,7 +40,6 @@ pub(crate) static ISA: Isa = Isa {
     attention: attention::attention,
     product: backward::product,
     turn: backward::turn,
-    turned: (Partner::I16, matmul::matmul_int),
     gated_back: backward::gated_back,
     exps: backward::exps,
 };

@@ -13,7 +13,6 @@ mod rows;
 #[cfg(test)]
 pub(super) use decode::Vnni;
 
-use super::acts::Partner;
 use super::avx2;
 use super::isa::Isa;
 
@@ -26,7 +25,6 @@ pub(crate) static ISA: Isa = Isa {
     attention: attention::attention,
     product: backward::product,
     exps: backward::exps,
-    turned: (Partner::I8, matmul::turned),
     ..avx2::ISA
 };
 
