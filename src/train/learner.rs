@@ -7,11 +7,11 @@ use super::parameters::Parameters;
 use super::regulariser;
 use super::running::Running;
 use crate::adapter::trained::Trained;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::kernels::{Cpu, Precision};
 use crate::model::backward::Way;
 use crate::model::decoder::{Pass, State};
-use crate::runtime::{Adapter, Model};
+use crate::runtime::{Adapter, Cancel, Model};
 
 /// An adapter and the model that it is trained on.
 pub struct Learner {
@@ -25,6 +25,8 @@ pub struct Learner {
     regulariser: f64,
     /// What runs now, and the gradients that it has gathered.
     running: Running,
+    /// Looked at before each example.
+    cancel: Option<Cancel>,
 }
 
 impl Learner {
@@ -54,7 +56,18 @@ impl Learner {
             way: Way::default(),
             longest: capacity - running.before(),
             running,
+            cancel: None,
         })
+    }
+
+    /// While this flag is set, [`Learner::loss`] and [`Learner::gradients`] end before the next example: `Cancelled`.
+    pub fn cancel_by(&mut self, cancel: Option<Cancel>) {
+        self.cancel = cancel;
+    }
+
+    /// The most tokens of an example.
+    pub fn longest(&self) -> usize {
+        self.longest
     }
 
     /// The model.
@@ -99,7 +112,11 @@ impl Learner {
         self.model.attach(&self.parameters.file()?)
     }
 
-    fn check(&self, example: &Example) -> Result<()> {
+    /// That an example can be learnt.
+    ///
+    /// # Errors
+    /// One that is too long, has a token outside the vocabulary, or nothing to learn.
+    pub fn check(&self, example: &Example) -> Result<()> {
         let (n, vocab) = (example.tokens().len(), self.running.active.vocab.0);
         if n > self.longest {
             let e = Error::limit("the example is too long").item("tokens");
@@ -162,6 +179,9 @@ impl Learner {
         tokens: &[u32],
         f: impl FnOnce(&Pass<Cpu>, &mut State<Cpu>, &mut Trained<Cpu>, &mut Way<Cpu>) -> f64,
     ) -> Result<f64> {
+        if self.cancel.as_ref().is_some_and(Cancel::is_set) {
+            return Err(Error::new(ErrorKind::Cancelled, "cancelled"));
+        }
         let model = self.model.clone();
         let active = self.running.active.clone();
         let gates = active.gates_from(&[], tokens);
