@@ -361,28 +361,30 @@ pub struct graft_row {
 unsafe fn example(row: &graft_row, of: &Training) -> Outcome<(Example, bool)> {
     let learner = of.trainer.learner();
     let (model, seq) = (learner.model(), learner.longest());
+    let forms = [
+        ("tokens", row.tokens.is_null()),
+        ("text", row.text.is_null()),
+        ("completion", row.completion.is_null()),
+        ("messages", row.messages.is_null()),
+        ("line", row.line.is_null()),
+    ];
+    let mut given: Vec<_> = forms.iter().filter(|f| !f.1).map(|f| f.0).collect();
+    let form = given.first().copied().unwrap_or_default();
     // What belongs to another form would be left out, and that silently.
-    let there = [
-        ("tokens", row.tokens.is_null(), "tokens"),
-        ("text", row.text.is_null(), "text"),
-        ("completion", row.completion.is_null(), "completion"),
-        ("messages", row.messages.is_null(), "messages"),
-        ("line", row.line.is_null(), "line"),
+    let beside = [
         ("learn", row.learn.is_null(), "tokens"),
         ("prompt", row.prompt.is_null(), "completion"),
         ("tools", row.tools.is_null(), "messages"),
     ];
-    let there: Vec<_> = there.iter().filter(|(_, is_null, _)| !is_null).collect();
-    let form = there.first().map_or("", |(_, _, form)| form);
-    if form.is_empty() || there.iter().any(|(_, _, other)| *other != form) {
-        let found: Vec<_> = there.iter().map(|(field, _, _)| *field).collect();
+    given.extend(beside.iter().filter(|b| !b.1 && b.2 != form).map(|b| b.0));
+    if form.is_empty() || given.len() > 1 {
         let e = Error::usage("a row has one form");
         let e = e.expected("one of tokens (and learn), text, completion (and prompt), messages (and tools), and line");
         return Err(e
-            .found(if found.is_empty() {
+            .found(if given.is_empty() {
                 "none".into()
             } else {
-                found.join(", ")
+                given.join(", ")
             })
             .into());
     }
