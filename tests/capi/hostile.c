@@ -203,11 +203,16 @@ GOOD(graft_session_options)
 GOOD(graft_sampler_options)
 GOOD(graft_combine_options)
 GOOD(graft_batch_options)
-GOOD(graft_train_options)
 static graft_generate_options *good_graft_generate_options(void) {
     static graft_generate_options o;
     graft_generate_options_init(&o, sizeof o);
     o.max_tokens = 3;
+    return &o;
+}
+static graft_train_options *good_graft_train_options(void) {
+    static graft_train_options o;
+    graft_train_options_init(&o, sizeof o);
+    o.seq = 8;
     return &o;
 }
 static graft_merge_options *good_graft_merge_options(void) {
@@ -287,8 +292,8 @@ static void prepare(int argc, char **argv) {
     graft_generation_free(freed_generation), graft_batch_free(freed_batch), graft_trainer_free(freed_trainer);
     snprintf(checkpoint_path, sizeof checkpoint_path, "%s/checkpoint", temporary);
     {
-        graft_trainer *started = NULL; /* with the options that graft_trainer_resume is given */
-        must(graft_trainer_new(good_model, NULL, &started, &error), &error);
+        graft_trainer *started = NULL;
+        must(graft_trainer_new(good_model, good_graft_train_options(), &started, &error), &error);
         must(graft_trainer_checkpoint(started, checkpoint_path, GRAFT_NUL, &error), &error);
         graft_trainer_free(started);
     }
