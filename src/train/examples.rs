@@ -10,6 +10,31 @@ use crate::runtime::Digest;
 
 /// Examples in memory. They come as those of a file do ([`Data`](super::Data)), in batches in plain order: shuffled anew in every epoch, the
 /// last batch of an epoch perhaps smaller.
+///
+/// ```
+/// # fn main() -> graft::Result<()> {
+/// # let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/tiny/llama-tied");
+/// use std::ops::ControlFlow;
+///
+/// use graft::train::data::Row;
+/// use graft::train::{Examples, NewAdapter, Parameters, TrainOptions, Trainer};
+///
+/// let model = graft::Model::open(format!("{folder}/model.gguf"))?;
+/// let options = TrainOptions { steps: 2, seq: 64, ..Default::default() };
+/// let mut rows = Examples::new(4, Some(42))?; // four a step, shuffled
+/// let row = Row::parse(br#"{"prompt": "My dog is called ", "completion": "Bruno."}"#)?;
+/// rows.add(row.example(&model, options.seq)?.0);
+/// let parameters = Parameters::start(&model, &NewAdapter::default())?;
+/// let mut trainer = Trainer::new(&model, parameters, options)?;
+/// trainer.run(&mut rows, 2, &mut |report| {
+///     println!("step {}: loss {:.3}", report.step, report.loss);
+///     ControlFlow::Continue(()) // or Break, to end here
+/// })?;
+/// let adapter = trainer.adapter()?; // for a session of the same model, at once
+/// # assert_eq!(adapter.method(), "LORA");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Examples {
     all: Vec<Example>,
