@@ -76,7 +76,7 @@ final class TrainerTests: XCTestCase {
         XCTAssertEqual(end?.status, .limit)
         let expected = try await tensors(whole, "whole")
 
-        // Ended by who reads; a call that waits for it is carried out.
+        // Ended behind the second step.
         let trainer = try await model.makeTrainer(options: options())
         try await trainer.add(Array(rows.prefix(2)))
         try await trainer.add(Array(rows.dropFirst(2)))
@@ -108,6 +108,13 @@ final class TrainerTests: XCTestCase {
         try await resumed.run()
         let again = try await tensors(resumed, "again")
         XCTAssertEqual(again, expected)
+        // Left by who reads it, wherever it was then.
+        let left = try await model.makeTrainer(options: options())
+        try await left.add(rows)
+        for try await report in left.train() where report.step >= 1 { break }
+        try await left.run()
+        let rest = try await tensors(left, "left")
+        XCTAssertEqual(rest, expected)
         let other = await graftError { [folder] in try await model.resumeTrainer(path: "\(folder)/checkpoint") }
         XCTAssertEqual(other?.status, .mismatch)
     }
