@@ -58,5 +58,10 @@ fn main() -> Result<()> {
     }
     println!("{:16} {:6.1} ms a step", "the rest", 1e3 * rest / steps as f64);
     println!("{:.1} tokens/s", (seq * steps) as f64 / seconds);
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let held = status
+        .lines()
+        .filter(|l| l.starts_with("VmHWM") || l.starts_with("Rss"));
+    held.for_each(|line| println!("{line}"));
     Ok(())
 }

@@ -158,6 +158,14 @@ impl Matrix {
         Matrix::from_f32(self.rows, self.cols, &values)
     }
 
+    /// Its shape alone: nobody may ask for its numbers.
+    pub fn without_numbers(&self) -> Matrix {
+        Matrix {
+            bytes: Arc::default(),
+            ..*self
+        }
+    }
+
     /// The first `rows` rows of the first `cols` columns.
     ///
     /// # Panics

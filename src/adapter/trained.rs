@@ -1,11 +1,10 @@
 //! An adapter's forms as training sees them: numbers in f32, each with its gradient.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::attach::PrefixOn;
+use super::attach::{Attached, PrefixOn};
+use super::device::{Action, Op};
 use super::forms::{Form, LowRank};
-use super::matrix::Matrix;
 use crate::error::{Error, Result};
 use crate::model::backend::Backend;
 use crate::model::backprop::Backprop;
@@ -60,31 +59,11 @@ pub struct Tensor<B: Backend> {
     pub role: Role,
     /// Its numbers, where the way back reads them and the form does not hold them.
     pub values: Arc<B::Buf>,
-    /// The gradient of the loss by them: a sum over all that was run since it was zero. Empty if nobody wants it.
+    /// The gradient of the loss by them: a sum over all that was run since [`Trained::zero`]. Empty if nobody wants it, or has taken it.
     pub grad: B::Buf,
     /// Whether anybody wants it.
     pub wanted: bool,
     len: usize,
-}
-
-/// Matrices that several sites share (VeRA's), in f32, once each.
-struct Shared<B: Backend>(Known<Arc<B::Buf>>);
-
-/// What is known of a matrix, or of it turned, by its address, which the matrix keeps its own.
-type Known<T> = HashMap<(usize, bool), (Matrix, T)>;
-
-impl<B: Backend> Shared<B> {
-    /// The numbers of `m`, or of m turned.
-    fn of(&mut self, b: &B, m: &Matrix, turned: bool) -> Arc<B::Buf> {
-        let address = m.bytes().as_ptr() as usize;
-        if let Some((_, there)) = self.0.get(&(address, turned)).filter(|(known, _)| known == m) {
-            return there.clone();
-        }
-        let values = if turned { m.transposed().to_f32() } else { m.to_f32() };
-        let made = buf_of(b, &values);
-        self.0.insert((address, turned), (m.clone(), made.clone()));
-        made
-    }
 }
 
 fn buf_of<B: Backend>(b: &B, values: &[f32]) -> Arc<B::Buf> {
@@ -95,43 +74,46 @@ fn buf_of<B: Backend>(b: &B, values: &[f32]) -> Arc<B::Buf> {
 
 /// A form of one site, in the order of the model's file.
 pub struct TrainedForm<B: Backend> {
-    /// What.
+    /// What. Factors of low-rank updates have no numbers here: what runs them has.
     pub form: Form,
     /// Its tensors.
     pub tensors: Vec<Tensor<B>>,
-    /// A^T of a low-rank update, `[in][rank]`; not on the embedding.
-    pub turned: Arc<B::Buf>,
+    /// A of a low-rank update where it runs, but not on the embedding.
+    pub a: Option<B::Factor>,
+    /// B of it.
+    pub b: Option<B::Factor>,
 }
 
 impl<B: Backend> TrainedForm<B> {
     /// `form` of `site`, with gradients of zero for the tensors that are `wanted`.
-    fn new(b: &B, site: Site, form: &Form, wanted: &dyn Fn(Role) -> bool, shared: &mut Shared<B>) -> Result<Self> {
+    fn new(b: &B, form: &Form, wanted: &dyn Fn(Role) -> bool) -> Result<Self> {
         let mut new = TrainedForm {
             form: form.clone(),
             tensors: Vec::new(),
-            turned: Arc::default(),
+            a: None,
+            b: None,
         };
         match form {
-            Form::LowRank(l) | Form::InLowRank(l) => new.low_rank(b, site, l, wanted, shared),
+            Form::LowRank(l) | Form::InLowRank(l) => new.low_rank(b, l, wanted),
             Form::Dora(l, magnitude) => {
-                new.low_rank(b, site, l, wanted, shared);
+                new.low_rank(b, l, wanted);
                 new.add(b, Role::Magnitude, magnitude, wanted);
             }
             Form::InScale(v) | Form::OutScale(v) | Form::OutScaleNoBias(v) => new.add(b, Role::Factors, v, wanted),
-            Form::OutBias(v) | Form::Bias(v) => new.add_empty(b, Role::Bias, v.len(), wanted),
-            Form::Weight(m, _) => new.add_empty(b, Role::Weight, m.len(), wanted),
+            Form::OutBias(v) | Form::Bias(v) => new.add_empty(Role::Bias, v.len(), wanted),
+            Form::Weight(m, _) => new.add_empty(Role::Weight, m.len(), wanted),
             Form::Rows(_, m) => new.add(b, Role::Rows, &m.to_f32(), wanted),
-            Form::Dense(m, _) => new.add_empty(b, Role::Dense, m.len(), wanted),
+            Form::Dense(m, _) => new.add_empty(Role::Dense, m.len(), wanted),
             Form::Kron(k) => {
                 new.add(b, Role::W1, &k.w1.to_f32(), wanted);
                 new.add(b, Role::W2, &k.w2.to_f32(), wanted);
             }
             Form::InBlocks(blocks) | Form::OutBlocks(blocks) => {
-                new.add_empty(b, Role::Blocks, blocks.blocks.len(), wanted);
+                new.add_empty(Role::Blocks, blocks.blocks.len(), wanted);
             }
             Form::OutPairs(p) => {
-                new.add_empty(b, Role::Factors, p.f.len(), wanted);
-                new.add_empty(b, Role::PartnerFactors, p.h.len(), wanted);
+                new.add_empty(Role::Factors, p.f.len(), wanted);
+                new.add_empty(Role::PartnerFactors, p.h.len(), wanted);
             }
             Form::FromBase(_) => return Err(Error::internal("a form that was to be made from the base")),
         }
@@ -139,38 +121,42 @@ impl<B: Backend> TrainedForm<B> {
     }
 
     fn add(&mut self, b: &B, role: Role, values: &[f32], wanted: &dyn Fn(Role) -> bool) {
-        self.add_numbers(b, role, values.len(), buf_of(b, values), wanted);
+        self.add_numbers(role, values.len(), buf_of(b, values), wanted);
     }
 
     /// A tensor whose numbers the way back does not read here.
-    fn add_empty(&mut self, b: &B, role: Role, len: usize, wanted: &dyn Fn(Role) -> bool) {
-        self.add_numbers(b, role, len, Arc::default(), wanted);
+    fn add_empty(&mut self, role: Role, len: usize, wanted: &dyn Fn(Role) -> bool) {
+        self.add_numbers(role, len, Arc::default(), wanted);
     }
 
-    fn add_numbers(&mut self, b: &B, role: Role, len: usize, values: Arc<B::Buf>, wanted: &dyn Fn(Role) -> bool) {
-        let mut tensor = Tensor {
+    fn add_numbers(&mut self, role: Role, len: usize, values: Arc<B::Buf>, wanted: &dyn Fn(Role) -> bool) {
+        let tensor = Tensor {
             role,
             values,
             grad: B::Buf::default(),
             wanted: wanted(role),
             len,
         };
-        if tensor.wanted {
-            b.write(&vec![0.0; len], &mut tensor.grad);
-        }
         self.tensors.push(tensor);
     }
 
-    fn low_rank(&mut self, b: &B, site: Site, l: &LowRank, wanted: &dyn Fn(Role) -> bool, shared: &mut Shared<B>) {
-        if site == Site::Embed {
-            self.add_empty(b, Role::A, l.a.len(), wanted);
-        } else {
-            self.add_numbers(b, Role::A, l.a.len(), shared.of(b, &l.a, false), wanted);
-            self.turned = shared.of(b, &l.a, true);
-        }
-        self.add_numbers(b, Role::B, l.b.len(), shared.of(b, &l.b, false), wanted);
+    fn low_rank(&mut self, b: &B, l: &LowRank, wanted: &dyn Fn(Role) -> bool) {
+        self.add_empty(Role::A, l.a.len(), wanted);
+        self.add_empty(Role::B, l.b.len(), wanted);
         l.mid.iter().for_each(|mid| self.add(b, Role::Mid, mid, wanted));
         l.out.iter().for_each(|out| self.add(b, Role::Out, out, wanted));
+        if let Form::LowRank(l) | Form::InLowRank(l) | Form::Dora(l, _) = &mut self.form {
+            (l.a, l.b) = (l.a.without_numbers(), l.b.without_numbers());
+        }
+    }
+
+    /// Takes note of what runs it.
+    fn runs_by(&mut self, op: &Op<B>) {
+        match op.steps.first().map(|step| &*step.action) {
+            Some(Action::LowRank(l)) => (self.a, self.b) = (Some(l.a.clone()), Some(l.b.clone())),
+            Some(Action::Gather(l)) => self.b = Some(l.b.clone()),
+            _ => {}
+        }
     }
 
     /// Whether it changes what goes into its module.
@@ -233,7 +219,6 @@ pub struct Trained<B: Backend> {
     /// The token whose embedding never learns: it only fills up short sequences. In transformers' models that is the `padding_idx` of the
     /// embedding, in PEFT's layers on it too (LoRA's A, saved tables, single rows); as an output the token learns as any other.
     pub padding: Option<u32>,
-    shared: Shared<B>,
 }
 
 impl<B: Backend> Trained<B> {
@@ -244,7 +229,6 @@ impl<B: Backend> Trained<B> {
             n_layers,
             prefix: TrainedPrefix::None,
             padding: None,
-            shared: Shared(HashMap::new()),
         }
     }
 
@@ -253,9 +237,24 @@ impl<B: Backend> Trained<B> {
     /// # Errors
     /// `Internal`: a form that the base was to make others of.
     pub fn add(&mut self, b: &B, site: Site, form: &Form, wanted: &dyn Fn(Role) -> bool) -> Result<()> {
-        let form = TrainedForm::new(b, site, form, wanted, &mut self.shared).map_err(|e| e.item(site.gguf_name()))?;
+        let form = TrainedForm::new(b, form, wanted).map_err(|e| e.item(site.gguf_name()))?;
         self.sites[site.index()].push(form);
         Ok(())
+    }
+
+    /// Takes note of what runs the forms: `attached` is of the same.
+    pub fn runs_by(&mut self, attached: &Attached<B>) {
+        for (forms, ops) in self.sites.iter_mut().zip(&attached.sites) {
+            let (mut ins, mut outs) = (ops.ins.iter(), ops.outs.iter());
+            for form in forms {
+                let op = match form.form {
+                    Form::Weight(..) | Form::Bias(_) => None,
+                    _ if form.is_input() => ins.next(),
+                    _ => outs.next(),
+                };
+                op.into_iter().for_each(|op| form.runs_by(op));
+            }
+        }
     }
 
     /// Trains what stands before the first token.

@@ -24,6 +24,12 @@ pub trait Backprop: Backend {
         y: &mut Self::Buf,
         add: bool,
     );
+    /// The numbers of a factor, or of it turned, row by row.
+    fn factor_numbers(&self, f: &Self::Factor, turned: bool, out: &mut Self::Buf);
+    /// Takes the numbers out of a buffer, which is empty then.
+    fn take(&self, buf: &mut Self::Buf) -> Vec<f32>;
+    /// The first `len` numbers of the rows that [`kv_write`](Backend::kv_write) wrote from position 0 on.
+    fn kv_read(&self, kv: &Self::Kv, len: usize, out: &mut Self::Buf);
     /// Of y = x w^T: dx += dy w.
     fn matmul_back(&self, w: &Self::Weight, dy: &Self::Buf, dx: &mut Self::Buf, precision: Precision);
     /// Of y = [`rms_norm`](Backend::rms_norm)(x): dx +=, and dw += where it is asked for.

@@ -389,12 +389,13 @@ impl Backend for Cpu {
     }
 
     fn copy(&self, x: &Vec<f32>, out: &mut Vec<f32>) {
-        out.clear();
-        out.extend_from_slice(x);
+        self.resize(out, x.len());
+        let work = Work::elements("copy", 2 * size_of_val(&x[..]));
+        self.times().time(work, || Cpu::copy(self, x, out));
     }
 
     fn scale(&self, x: &mut Vec<f32>, scale: f32) {
-        x.iter_mut().for_each(|v| *v *= scale);
+        Cpu::scale(self, x, scale);
     }
 
     fn add_bias(&self, y: &mut Vec<f32>, bias: &Vec<f32>, scale: f32) {

@@ -1,17 +1,19 @@
 //! The CPU's way back.
 
 use crate::adapter::forms::{Blocks, Kron, Pairs};
-use crate::kernels::cpu::{Act, Attention, KvBuf, RopeTable, Strided};
+use crate::kernels::cpu::{Act, Attention, KvBuf, Panels, RopeTable, Strided};
 use crate::kernels::op_times::Work;
 use crate::kernels::{Cpu, Precision};
 
+use super::backend::Backend;
 use super::backprop::Backprop;
 use super::cpu::CpuWeight;
 
 impl Backprop for Cpu {
     fn zeros(&self, buf: &mut Vec<f32>, len: usize) {
-        buf.clear();
-        buf.resize(len, 0.0);
+        self.resize(buf, len);
+        let work = Work::elements("zeros", size_of_val(&buf[..]));
+        self.times().time(work, || Cpu::zeros(self, buf));
     }
 
     fn multiply(&self, x: &Vec<f32>, turned: bool, depth: usize, w: &Vec<f32>, n: usize, y: &mut Vec<f32>, add: bool) {
@@ -27,6 +29,22 @@ impl Backprop for Cpu {
         };
         self.times()
             .time(work, || Cpu::multiply(self, strided, depth, w, n, y, add));
+    }
+
+    fn factor_numbers(&self, f: &Panels, turned: bool, out: &mut Vec<f32>) {
+        self.resize(out, f.rows() * f.cols());
+        let work = Work::elements("factor_numbers", 2 * size_of_val(&out[..]));
+        self.times().time(work, || Cpu::panel_numbers(self, f, turned, out));
+    }
+
+    fn take(&self, buf: &mut Vec<f32>) -> Vec<f32> {
+        std::mem::take(buf)
+    }
+
+    fn kv_read(&self, kv: &KvBuf, len: usize, out: &mut Vec<f32>) {
+        self.resize(out, len);
+        let work = Work::elements("kv_read", len * (size_of::<f32>() + kv.value_size()));
+        self.times().time(work, || Cpu::kv_read(self, kv, out));
     }
 
     fn matmul_back(&self, w: &CpuWeight, dy: &Vec<f32>, dx: &mut Vec<f32>, precision: Precision) {

@@ -55,6 +55,58 @@ pub struct State<B: Backend> {
     pub(super) logits: B::Buf,
     /// What a layer's way back needs and the layer would not leave behind, where that is asked for.
     pub(super) tape: Option<Tape<B>>,
+    /// Where layers leave what is kept of them, where that is asked for.
+    pub(super) keep: Option<Vec<Kept<B>>>,
+}
+
+/// What is kept of a layer's rows in a pass: f16 in `Fast`.
+pub(super) struct Kept<B: Backend> {
+    /// Rows that there is room for.
+    pub capacity: usize,
+    /// What goes into the layer, divided by [`LOUD`].
+    pub input: B::Kv,
+    /// What attention made of it, unless that is to run again.
+    pub attention: Option<KeptAttention<B>>,
+}
+
+/// Residual streams of some models go beyond the largest f16, 65504, at single places; below 1/16384 f16 has few digits.
+pub(super) const LOUD: f32 = 64.0;
+
+/// What is kept of a layer's attention.
+pub(super) struct KeptAttention<B: Backend> {
+    /// q and k before their norms and rotations; of k only with a norm, else the cache has it.
+    pub q: B::Kv,
+    pub k: Option<B::Kv>,
+    pub attended: B::Kv,
+    /// What attention adds, before its norm.
+    pub attn_out: B::Kv,
+}
+
+impl<B: Backend> Kept<B> {
+    /// Room for `capacity` rows of a layer.
+    pub fn new(
+        b: &B,
+        spec: &Spec,
+        layer: &Layer<B>,
+        capacity: usize,
+        keeps: bool,
+        precision: Precision,
+    ) -> Result<Self> {
+        let room = |width: usize| b.kv(capacity, width, precision);
+        let attention = || -> Result<KeptAttention<B>> {
+            Ok(KeptAttention {
+                q: room(spec.q_width())?,
+                k: layer.k_norm.as_ref().map(|_| room(spec.kv_width())).transpose()?,
+                attended: room(spec.q_width())?,
+                attn_out: room(spec.hidden_size)?,
+            })
+        };
+        Ok(Kept {
+            capacity,
+            input: room(spec.hidden_size)?,
+            attention: keeps.then(attention).transpose()?,
+        })
+    }
 }
 
 /// What a layer leaves for its way back, beside the buffers of [`State`] that nothing of the layer overwrites.
@@ -133,6 +185,7 @@ impl<B: Backend> State<B> {
             rows: B::Buf::default(),
             logits: B::Buf::default(),
             tape: None,
+            keep: None,
         })
     }
 
@@ -155,6 +208,12 @@ impl<B: Backend> State<B> {
     pub fn take_moments(&mut self) -> Option<Moments> {
         self.work.moments.take()
     }
+}
+
+/// Where the attention of layer `index` is kept, if it is, and rows that there is room for.
+fn kept_attention<B: Backend>(keep: &mut Option<Vec<Kept<B>>>, index: usize) -> Option<(&mut KeptAttention<B>, usize)> {
+    let kept = keep.as_mut()?.get_mut(index)?;
+    Some((kept.attention.as_mut()?, kept.capacity))
 }
 
 /// A pass under way: what it reads.
@@ -283,6 +342,12 @@ impl<B: Backend> Pass<'_, B> {
         if let Some(tape) = &mut st.tape {
             b.copy(&st.normed, &mut tape.attn_normed);
         }
+        if let Some((kept, capacity)) = kept_attention(&mut st.keep, index) {
+            b.kv_write(&st.q, spec.q_width(), 0, capacity, &mut kept.q);
+            if let Some(k) = &mut kept.k {
+                b.kv_write(&st.k, spec.kv_width(), 0, capacity, k);
+            }
+        }
         if let (Some(q_norm), Some(k_norm)) = (&layer.q_norm, &layer.k_norm) {
             if let Some(tape) = &mut st.tape {
                 b.copy(&st.q, &mut tape.q_raw);
@@ -305,6 +370,16 @@ impl<B: Backend> Pass<'_, B> {
         b.resize(&mut st.attended, m * spec.q_width());
         b.attention(&facts, &st.q, &kv.k, &kv.v, &mut st.attended);
         self.linear([(&layer.o, &mut st.projected)], index, &st.attended, m, &mut st.work);
+        if let Some((kept, capacity)) = kept_attention(&mut st.keep, index) {
+            b.kv_write(&st.attended, spec.q_width(), 0, capacity, &mut kept.attended);
+            b.kv_write(&st.projected, spec.hidden_size, 0, capacity, &mut kept.attn_out);
+        }
+        self.add_attended(st, layer, index);
+    }
+
+    /// x += post_norm(what is projected).
+    pub(super) fn add_attended(&self, st: &mut State<B>, layer: &Layer<B>, index: usize) {
+        let (b, spec) = (self.backend, self.spec);
         if let Some(norm) = &layer.attn_post_norm {
             if let Some(tape) = &mut st.tape {
                 b.copy(&st.projected, &mut tape.attn_out);
@@ -342,7 +417,7 @@ impl<B: Backend> Pass<'_, B> {
     }
 
     /// x += post_norm(down(act(gate h) * up h)), h = norm(x)
-    fn mlp(&self, st: &mut State<B>, layer: &Layer<B>, index: usize, m: usize) {
+    pub(super) fn mlp(&self, st: &mut State<B>, layer: &Layer<B>, index: usize, m: usize) {
         let (b, spec) = (self.backend, self.spec);
         let to = [(&layer.gate, &mut st.gate), (&layer.up, &mut st.up)];
         self.normed_linear(

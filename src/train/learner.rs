@@ -23,8 +23,8 @@ pub struct Learner {
     longest: usize,
     /// The weight of what AdaLoRA adds to the loss.
     regulariser: f64,
-    /// What runs now, and the gradients that it has gathered.
-    running: Running,
+    /// What runs now, and the gradients that it has gathered; nothing after a change that failed.
+    running: Option<Running>,
     /// Looked at before each example.
     cancel: Option<Cancel>,
 }
@@ -53,9 +53,17 @@ impl Learner {
             regulariser: regulariser::weight(&parameters),
             parameters,
             state,
-            way: Way::default(),
+            way: Way::new(
+                model.backend(),
+                spec,
+                model.weights(),
+                layers,
+                capacity,
+                true,
+                precision,
+            )?,
             longest: capacity - running.before(),
-            running,
+            running: Some(running),
             cancel: None,
         })
     }
@@ -83,11 +91,19 @@ impl Learner {
     /// Gives the tensors to `change`, then puts them on the model again.
     ///
     /// # Errors
-    /// Numbers that are no longer finite; the adapter that runs is then still the old one.
+    /// Numbers that are no longer finite; the learner then has nothing to run until another change makes them so.
     pub fn change(&mut self, change: impl FnOnce(&mut Parameters)) -> Result<()> {
         change(&mut self.parameters);
-        self.running = Running::new(&self.model, &mut self.parameters)?;
+        // Memory holds one of them at a time.
+        self.parameters.forget_gradients();
+        self.running = None;
+        self.running = Some(Running::new(&self.model, &mut self.parameters)?);
         Ok(())
+    }
+
+    /// What runs now.
+    fn running(&mut self) -> Result<&mut Running> {
+        self.running.as_mut().ok_or_else(nothing_runs)
     }
 
     /// Whether gradients hold those of what AdaLoRA adds to the loss, which keeps the rows of each A and the columns of each B orthonormal.
@@ -117,7 +133,10 @@ impl Learner {
     /// # Errors
     /// One that is too long, has a token outside the vocabulary, or nothing to learn.
     pub fn check(&self, example: &Example) -> Result<()> {
-        let (n, vocab) = (example.tokens().len(), self.running.active.vocab.0);
+        let (n, vocab) = (
+            example.tokens().len(),
+            self.running.as_ref().ok_or_else(nothing_runs)?.active.vocab.0,
+        );
         if n > self.longest {
             let e = Error::limit("the example is too long").item("tokens");
             return Err(e.expected(format!("at most {}", self.longest)).found(n));
@@ -157,7 +176,10 @@ impl Learner {
     /// As [`Learner::loss`].
     pub fn gradients(&mut self, examples: &[Example], scale: f32) -> Result<(f64, usize)> {
         examples.iter().try_for_each(|e| self.check(e))?;
-        self.running.trained.zero(self.model.backend());
+        let model = self.model.clone();
+        self.running()?.trained.zero(model.backend());
+        // What the last pass has left is not needed any more.
+        self.parameters.forget_gradients();
         let (mut sum, mut n) = (0.0, 0);
         for example in examples {
             let (tokens, targets) = (example.tokens(), targets(example));
@@ -166,7 +188,12 @@ impl Learner {
             })?;
             n += targets.len();
         }
-        self.running.pull(&self.model, &mut self.parameters)?;
+        let Learner {
+            running, parameters, ..
+        } = self;
+        if let Some(running) = running {
+            running.pull(&model, parameters)?;
+        }
         if self.regulariser != 0.0 {
             regulariser::add(&mut self.parameters, self.regulariser);
         }
@@ -183,7 +210,7 @@ impl Learner {
             return Err(Error::new(ErrorKind::Cancelled, "cancelled"));
         }
         let model = self.model.clone();
-        let active = self.running.active.clone();
+        let active = self.running()?.active.clone();
         let gates = active.gates_from(&[], tokens);
         let pass = Pass {
             backend: model.backend(),
@@ -192,10 +219,19 @@ impl Learner {
             active: &active,
             gates: &gates,
         };
-        let (state, trained, way) = (&mut self.state, &mut self.running.trained, &mut self.way);
+        let Learner {
+            state, running, way, ..
+        } = self;
+        let Some(Running { trained, .. }) = running else {
+            return Err(Error::internal("nothing to run"));
+        };
         catch_unwind(AssertUnwindSafe(|| f(&pass, state, trained, way)))
             .map_err(|panic| Error::panicked("training panicked", &*panic))
     }
+}
+
+fn nothing_runs() -> Error {
+    Error::usage("the last change of the adapter failed: there is nothing to run")
 }
 
 /// Each learnt token, and the row before it.

@@ -18,7 +18,7 @@ pub struct Parameter {
     pub shape: Vec<usize>,
     /// Its numbers, row by row.
     pub values: Vec<f32>,
-    /// The gradient of the loss by them.
+    /// The gradient of the loss by them; empty where there is none: of what is not trained, before a pass, after a change.
     pub grad: Vec<f32>,
     /// Whether anything has asked for its gradient: what nothing does is not trained (VeRA's projections).
     pub trained: bool,
@@ -69,7 +69,7 @@ impl Parameters {
                 return Err(Error::usage("the tensor stands twice").item(key));
             }
             parameters.all.push(Parameter {
-                grad: vec![0.0; values.len()],
+                grad: Vec::new(),
                 key,
                 shape,
                 values,
@@ -124,12 +124,15 @@ impl Parameters {
             return Err(Error::internal("a gradient without its tensor").item(key));
         };
         let p = &mut self.all[*at];
-        if p.grad.len() != grad.len() {
+        if p.values.len() != grad.len() {
             let e = Error::internal("a gradient of another size").item(key);
-            return Err(e.expected(p.grad.len()).found(grad.len()));
+            return Err(e.expected(p.values.len()).found(grad.len()));
         }
         p.trained = true;
-        p.grad.iter_mut().zip(grad).for_each(|(p, g)| *p += g);
+        match p.grad.is_empty() {
+            true => p.grad = grad.to_vec(),
+            false => p.grad.iter_mut().zip(grad).for_each(|(p, g)| *p += g),
+        }
         Ok(())
     }
 
@@ -140,9 +143,9 @@ impl Parameters {
         }
     }
 
-    /// Forgets all gradients.
-    pub(super) fn zero_gradients(&mut self) {
-        self.all.iter_mut().for_each(|p| p.grad.fill(0.0));
+    /// Forgets all gradients, and what they took in memory.
+    pub(super) fn forget_gradients(&mut self) {
+        self.all.iter_mut().for_each(|p| p.grad = Vec::new());
     }
 
     /// The adapter as it is now.

@@ -70,6 +70,7 @@ pub(super) fn add(parameters: &mut Parameters, weight: f64) {
         if norm <= 0.0 {
             continue;
         }
+        p.grad.resize(p.values.len(), 0.0);
         // Of |C| by C it is C / |C|, and C is symmetric.
         for i in 0..vectors.n {
             for k in 0..vectors.len {

@@ -7,11 +7,12 @@ use super::parameters::Parameters;
 use super::pull::{self, Method, Module, Pulled};
 use crate::adapter::attach::{base_weights, rows_to_hf_order};
 use crate::adapter::forms::Form;
-use crate::adapter::trained::{Tensor, Trained, TrainedPrefix};
+use crate::adapter::trained::{Role, Trained, TrainedPrefix};
 use crate::adapter::{Active, Attached};
 use crate::error::{Error, Result};
 use crate::kernels::Cpu;
 use crate::model::backend::Backend;
+use crate::model::backprop::Backprop;
 use crate::model::{Part, Site};
 use crate::runtime::Model;
 
@@ -69,6 +70,7 @@ impl Running {
         if let Some(e) = failed {
             return Err(e);
         }
+        trained.runs_by(&attached);
         let active = Active::new(backend, spec, &[(Arc::new(attached), 1.0)])?;
         if let Some((_, prefix)) = active.prefix() {
             trained.add_prefix(backend, prefix);
@@ -89,14 +91,35 @@ impl Running {
     }
 
     /// From the gradients of forms to those of tensors.
-    pub fn pull(&self, model: &Model, parameters: &mut Parameters) -> Result<()> {
-        parameters.zero_gradients();
-        let forms = self.sites.iter().map(|site| (*site, self.pulled(model, *site)));
+    pub fn pull(&mut self, model: &Model, parameters: &mut Parameters) -> Result<()> {
+        parameters.forget_gradients();
+        // Site by site, so that memory never holds all of them twice; tables that are one together.
+        let tied = |site: &Site| model.tied_head() && matches!(site, Site::Embed | Site::Head);
+        let (tables, others): (Vec<Site>, Vec<Site>) = self.sites.iter().partition(|site| tied(site));
+        self.pull_sites(model, &tables, parameters)?;
+        for site in others {
+            self.pull_sites(model, &[site], parameters)?;
+        }
+        self.pull_prefix(model, parameters)
+    }
+
+    /// The same of these sites, whose gradients are gone then.
+    fn pull_sites(&mut self, model: &Model, sites: &[Site], parameters: &mut Parameters) -> Result<()> {
+        let mut grads: Vec<_> = sites.iter().map(|site| self.take(model, *site)).collect();
+        let forms = sites.iter().zip(&mut grads).map(|(site, grads)| {
+            let forms = self.trained.forms(*site).iter().zip(grads.drain(..));
+            (
+                *site,
+                forms
+                    .map(|(form, grads)| Pulled {
+                        form: &form.form,
+                        grads,
+                    })
+                    .collect(),
+            )
+        });
         let mut forms: Vec<(Site, Vec<Pulled>)> = forms.collect();
-        let twins = match model.tied_head() {
-            true => self.join_tables(&mut forms, parameters),
-            false => Vec::new(),
-        };
+        let twins = self.join_tables(&mut forms, parameters);
         for (site, forms) in forms {
             if forms.iter().all(|form| form.grads.is_empty()) {
                 continue;
@@ -117,24 +140,24 @@ impl Running {
         for key in twins {
             parameters.set_twin(&key);
         }
-        self.pull_prefix(model, parameters)
+        Ok(())
     }
 
-    /// The forms of a site with their gradients, in the order of the Hugging Face module.
-    fn pulled(&self, model: &Model, site: Site) -> Vec<Pulled<'_>> {
+    /// Takes the gradients of each form of a site, in the order of the Hugging Face module.
+    fn take(&mut self, model: &Model, site: Site) -> Vec<Vec<(Role, Vec<f32>)>> {
         let (spec, backend) = (model.spec(), model.backend());
-        let forms = self.trained.forms(site).iter().map(|form| {
-            let grad = |t: &Tensor<Cpu>| {
-                let mut grad = backend.read(&t.grad).into_owned();
-                if form.by_output(t.role) {
-                    rows_to_hf_order(spec, site, form.form.shape().1, &mut grad);
+        let forms = self.trained.at(site).iter_mut().map(|form| {
+            let by_output: Vec<bool> = form.tensors.iter().map(|t| form.by_output(t.role)).collect();
+            let rows = form.form.shape().1;
+            let tensors = form.tensors.iter_mut().zip(by_output).filter(|(t, _)| t.wanted);
+            let grads = tensors.map(|(t, by_output)| {
+                let mut grad = backend.take(&mut t.grad);
+                if by_output {
+                    rows_to_hf_order(spec, site, rows, &mut grad);
                 }
                 (t.role, grad)
-            };
-            Pulled {
-                form: &form.form,
-                grads: form.tensors.iter().filter(|t| t.wanted).map(grad).collect(),
-            }
+            });
+            grads.collect()
         });
         forms.collect()
     }

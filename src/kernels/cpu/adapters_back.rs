@@ -1,9 +1,46 @@
 //! The way back through what adapters do to a site's input and output, beside plain products: see [`super::adapters`].
 
 use super::backward::{Strided, lanes};
-use super::{Cpu, scratch};
+use super::panels::ROWS as PANEL_ROWS;
+use super::types::Out;
+use super::{Cpu, Panels, scratch};
 
 impl Cpu {
+    /// All digits of a packed matrix, or of it turned, row by row.
+    ///
+    /// # Panics
+    /// If `out` has another length.
+    pub fn panel_numbers(&self, p: &Panels, turned: bool, out: &mut [f32]) {
+        let (rows, cols) = (p.rows(), p.cols());
+        assert_eq!(out.len(), rows * cols, "panel_numbers: length");
+        if out.is_empty() {
+            return;
+        }
+        let out = Out::new(out, if turned { rows } else { cols });
+        self.split(rows.div_ceil(PANEL_ROWS), 1, &|panels| {
+            scratch::with_f32(cols * PANEL_ROWS, |panel| {
+                for index in panels {
+                    p.expand(index, panel);
+                    let (first, n) = (index * PANEL_ROWS, PANEL_ROWS.min(rows - index * PANEL_ROWS));
+                    if turned {
+                        for (c, column) in panel.chunks_exact(PANEL_ROWS).enumerate() {
+                            // SAFETY: these rows belong to this piece.
+                            unsafe { out.at(c, first, n) }.copy_from_slice(&column[..n]);
+                        }
+                        continue;
+                    }
+                    for r in 0..n {
+                        // SAFETY: as above.
+                        let row = unsafe { out.at(first + r, 0, cols) };
+                        row.iter_mut()
+                            .zip(panel.chunks_exact(PANEL_ROWS))
+                            .for_each(|(out, column)| *out = column[r]);
+                    }
+                }
+            });
+        });
+    }
+
     /// Of [`blocks`](Self::blocks), which made rows y of rows x: dy becomes dx, and `d_blocks` += by the blocks.
     ///
     /// # Panics

@@ -3,9 +3,9 @@
 //! Names: `dy` is the gradient of the loss by y. All in f32; each element of a result is summed by one thread in an order that depends on
 //! shapes alone.
 
-use super::acts::{BLOCK, Readers};
+use super::acts::BLOCK;
 use super::isa::Product;
-use super::types::{Act, Out, Precision, Weight};
+use super::types::{Act, Out, Weight};
 use super::{Cpu, GRAIN, scratch};
 use crate::quant::BlockFormat;
 
@@ -59,6 +59,8 @@ const FEWEST_ROWS: usize = 96;
 pub(super) const Q8_0_BYTES: usize = 34;
 /// Bytes of turned weights that a thread may have at once.
 const TURNED: usize = 4 << 20;
+/// The same of pieces that are larger than they must be: what the second-level cache keeps.
+const CACHED: usize = 512 << 10;
 /// Multiplies turned weights, so that the scales of small ones keep their digits in f16.
 pub(super) const LIFT: f32 = 1024.0;
 
@@ -120,11 +122,48 @@ impl Cpu {
                         at: (row, column),
                         add: add || c > 0,
                     };
-                    // SAFETY: the level fits the CPU; each part of y belongs to one job.
-                    unsafe { (self.isa.product)(p) };
+                    // SAFETY: each part of y belongs to one job.
+                    unsafe { self.matrix_product(p) };
                 }
             }
         });
+    }
+
+    /// Runs `p`. A left factor that lies column by column goes through a copy of some rows: its own lines, often a multiple of 4096 bytes
+    /// apart, would throw each other out of the first-level cache before the next tile of rows reads them.
+    ///
+    /// # Safety
+    /// Nobody else uses this part of y.
+    unsafe fn matrix_product(&self, p: Product) {
+        const ROWS: usize = 48;
+        const DEPTH: usize = 128;
+        if p.x_row != 1 || p.x_col < ROWS {
+            // SAFETY: the level fits the CPU; the caller's promise.
+            return unsafe { (self.isa.product)(p) };
+        }
+        p.check();
+        let mut copy = [0.0; ROWS * DEPTH];
+        for row in (0..p.rows).step_by(ROWS) {
+            let rows = ROWS.min(p.rows - row);
+            for c in (0..p.depth.max(1)).step_by(DEPTH) {
+                let depth = DEPTH.min(p.depth - c);
+                for (i, copy) in copy.chunks_exact_mut(ROWS).enumerate().take(depth) {
+                    copy[..rows].copy_from_slice(&p.x[(c + i) * p.x_col + row..][..rows]);
+                }
+                let p = Product {
+                    x: &copy,
+                    x_col: ROWS,
+                    w: &p.w[(c * p.pitch).min(p.w.len())..],
+                    depth,
+                    rows,
+                    at: (p.at.0 + row, p.at.1),
+                    add: p.add || c > 0,
+                    ..p
+                };
+                // SAFETY: as above.
+                unsafe { (self.isa.product)(p) };
+            }
+        }
     }
 
     /// Of y = x w^T: dx (`[m][w.cols]`) += dy w, w unpacked piece by piece.
@@ -186,9 +225,9 @@ impl Cpu {
         });
     }
 
-    /// [`matmul_back`](Self::matmul_back) in integers where the shape allows it: dy in 16 bits, and w, turned, in Q8_0, made piece by piece,
-    /// by the kernel that Q8_0 has for the forward pass. Both have a scale for 32 rows of w, over which the sums run: the error is that of one
-    /// more packing in 8 bits, a hundredth of what a row of gradients is.
+    /// [`matmul_back`](Self::matmul_back) in integers where the shape allows it: w, turned, in Q8_0, made piece by piece, and dy in 16 bits or,
+    /// where a level multiplies bytes faster, in 8. Both have a scale for 32 rows of w, over which the sums run: the error is that of one
+    /// more packing in 8 bits, or of two, a hundredth of what a row of gradients is.
     ///
     /// # Panics
     /// If lengths do not belong together.
@@ -196,8 +235,15 @@ impl Cpu {
         w.check();
         let (n, k) = (w.rows, w.cols);
         let block = w.format.info().block_len;
-        let wide = block.max(BLOCK).next_multiple_of(block);
-        let bytes = wide * (n / BLOCK) * Q8_0_BYTES;
+        // Several blocks of a row, which share cache lines; as many pieces for each thread.
+        let bytes_of = |wide: usize| wide * (n / BLOCK) * Q8_0_BYTES;
+        let even = |wide: &usize| {
+            let pieces = k.div_ceil(*wide);
+            wide.is_multiple_of(block) && pieces.is_multiple_of(self.threads()) && bytes_of(*wide) <= CACHED
+        };
+        let least = block.max(BLOCK).next_multiple_of(block);
+        let wide = [128, 96, 64].into_iter().find(even).unwrap_or(least);
+        let bytes = bytes_of(wide);
         if !n.is_multiple_of(BLOCK) || !wide.is_multiple_of(BLOCK) || !k.is_multiple_of(BLOCK) || bytes > TURNED {
             return self.matmul_back(w, dy, dx);
         }
@@ -207,12 +253,12 @@ impl Cpu {
         );
         let m = dy.len() / n;
         let dx = Out::new(dx, k);
-        let formats = [BlockFormat::Q8_0];
+        let (partner, product) = self.isa.turned;
         scratch::with_acts(|acts| {
-            self.pack(dy, n, Readers::weights(&formats, Precision::Fast), acts);
+            self.pack_for(dy, n, partner, acts);
             let acts = &*acts;
             self.split(k.div_ceil(wide), 1, &|pieces| {
-                scratch::with_f32(bytes.div_ceil(4) + m * BLOCK, |buffer| {
+                scratch::with_f32(bytes.div_ceil(4) + m * wide, |buffer| {
                     let (turned, y) = buffer.split_at_mut(bytes.div_ceil(4));
                     // SAFETY: f32 has no padding, u8 has no alignment and no invalid values; same memory, same lifetime.
                     let turned = unsafe { std::slice::from_raw_parts_mut(turned.as_mut_ptr().cast::<u8>(), bytes) };
@@ -224,21 +270,19 @@ impl Cpu {
                             // SAFETY: the level fits the CPU; whole blocks, and room for all columns.
                             unsafe { (self.isa.turn)(w, row, column, columns, out, stride) };
                         }
-                        for part in (0..columns).step_by(BLOCK) {
-                            let weight = Weight {
-                                format: BlockFormat::Q8_0,
-                                rows: BLOCK,
-                                cols: n,
-                                data: &turned[part * stride..][..BLOCK * stride],
-                            };
-                            let out = Out::new(&mut y[..m * BLOCK], BLOCK);
-                            // SAFETY: the level fits the CPU; y is ours; dy was packed for Q8_0.
-                            unsafe { (self.isa.matmul_int)(weight, acts, out, 0..BLOCK) };
-                            for (t, y) in y[..m * BLOCK].chunks_exact(BLOCK).enumerate() {
-                                // SAFETY: these columns belong to this piece.
-                                let dx = unsafe { dx.at(t, column + part, BLOCK) };
-                                dx.iter_mut().zip(y).for_each(|(dx, y)| *dx += y * (1.0 / LIFT));
-                            }
+                        let weight = Weight {
+                            format: BlockFormat::Q8_0,
+                            rows: columns,
+                            cols: n,
+                            data: &turned[..columns * stride],
+                        };
+                        let y = &mut y[..m * columns];
+                        // SAFETY: the level fits the CPU; y is ours; dy was packed so.
+                        unsafe { product(weight, acts, Out::new(y, columns), 0..columns) };
+                        for (t, y) in y.chunks_exact(columns).enumerate() {
+                            // SAFETY: these columns belong to this piece.
+                            let dx = unsafe { dx.at(t, column, columns) };
+                            dx.iter_mut().zip(y).for_each(|(dx, y)| *dx += y * (1.0 / LIFT));
                         }
                     }
                 });

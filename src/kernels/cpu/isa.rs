@@ -4,7 +4,7 @@
 
 use std::ops::Range;
 
-use super::acts::{Acts, Outlier};
+use super::acts::{Acts, Outlier, Partner};
 #[cfg(target_arch = "aarch64")]
 use super::neon;
 use super::panels::{Codes, How, Records};
@@ -81,6 +81,9 @@ pub(crate) struct Isa {
     /// 32 rows of w from `row` on, turned, in Q8_0: column `column + c` times [`LIFT`](super::backward::LIFT) as the block at `c * stride` of `out`,
     /// for `columns` columns, whole blocks of w.
     pub turn: unsafe fn(w: Weight, row: usize, column: usize, columns: usize, out: &mut [u8], stride: usize),
+    /// Products with what [`turn`](Self::turn) made, as [`matmul_int`](Self::matmul_int) has them with a weight in Q8_0, of activations packed for
+    /// this partner.
+    pub turned: (Partner, MatmulInt),
     /// What [`gated`](Self::gated) makes of gradients: of h = act(gate) * up and dh, `d_gate` and `d_up`. Equal lengths.
     pub gated_back: GatedBack,
     /// x = exp(x - highest); returns the sum.

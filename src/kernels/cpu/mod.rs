@@ -182,6 +182,19 @@ impl Cpu {
         });
     }
 
+    /// Packs `x` as weights with this `partner` read it.
+    fn pack_for(&self, x: &[f32], k: usize, partner: Partner, acts: &mut Acts) {
+        let has = Has {
+            x: partner == Partner::F32,
+            i8: partner == Partner::I8,
+            i16: partner == Partner::I16,
+            whole: false,
+        };
+        self.pack_rows(x.len() / k, k, has, k, acts, &|rows, pack| {
+            pack(&x[rows.start * k..rows.end * k]);
+        });
+    }
+
     /// [`rms_norm`](Self::rms_norm) of `x` to `normed`, and [`pack`](Self::pack) of that, in one go: a row is packed while it is in the
     /// cache of the core that normed it.
     #[allow(clippy::too_many_arguments)] // those of two operations
@@ -394,6 +407,22 @@ impl Cpu {
             // SAFETY: the level fits the CPU; equal lengths.
             unsafe { (self.isa.add)(y, &x[at..][..y.len()]) }
         });
+    }
+
+    /// y = x.
+    pub fn copy(&self, x: &[f32], y: &mut [f32]) {
+        assert_eq!(y.len(), x.len(), "copy: lengths");
+        self.elements(y, |at, y| y.copy_from_slice(&x[at..][..y.len()]));
+    }
+
+    /// x = 0.
+    pub fn zeros(&self, x: &mut [f32]) {
+        self.elements(x, |_, x| x.fill(0.0));
+    }
+
+    /// x = scale * x.
+    pub fn scale(&self, x: &mut [f32], scale: f32) {
+        self.elements(x, |_, x| x.iter_mut().for_each(|v| *v *= scale));
     }
 
     /// Rotates `x` = `[m][heads][head_dim]` in place.

@@ -64,15 +64,20 @@ impl<B: Backprop> Pass<'_, B> {
             });
         }
         for (i, form) in forms.iter_mut().enumerate().rev() {
-            let TrainedForm { form, tensors, .. } = form;
+            let TrainedForm {
+                form,
+                tensors,
+                b: factor,
+                ..
+            } = form;
             match form {
-                Form::LowRank(l) => low_rank_back(b, l, tensors, steps[i], &looked, dx, room),
+                Form::LowRank(l) => low_rank_back(b, l, tensors, factor.as_ref(), steps[i], &looked, dx, room),
                 Form::Dora(l, _) => {
                     let magnitude = tensors.iter_mut().find(|t| t.role == Role::Magnitude);
                     if let Some(magnitude) = magnitude {
                         magnitudes_back(b, magnitude, steps[i], &before[i], dx, room);
                     }
-                    low_rank_back(b, l, tensors, steps[i], &looked, dx, room);
+                    low_rank_back(b, l, tensors, factor.as_ref(), steps[i], &looked, dx, room);
                 }
                 Form::OutBlocks(blocks) => b.blocks_back(&before[i], blocks, dx, &mut tensors[0].grad),
                 Form::Weight(..) if tensors[0].wanted => {
@@ -93,22 +98,24 @@ impl<B: Backprop> Pass<'_, B> {
 }
 
 /// Back through y += scale out ⊙ B (mid ⊙ a) for the rows a of A^T that the tokens have.
+#[allow(clippy::too_many_arguments)] // those of the operation and their gradients
 fn low_rank_back<B: Backprop>(
     b: &B,
     l: &LowRank,
     tensors: &mut [Tensor<B>],
+    factor: Option<&B::Factor>,
     steps: &[Step<B>],
     looked: &Looked,
     dy: &B::Buf,
     room: &mut Room<B>,
 ) {
-    let Some(Action::Gather(on)) = steps.first().map(|step| &*step.action) else {
+    let (Some(Action::Gather(on)), Some(factor)) = (steps.first().map(|step| &*step.action), factor) else {
         unreachable!("an update of the embedding without its table")
     };
     let m = looked.tokens.len();
     b.resize(&mut room.u, m * l.rank());
     b.embed(&on.table, looked.tokens, 1.0, &mut room.u);
-    factors_back(b, l, tensors, m, looked.from, dy, room);
+    factors_back(b, l, tensors, factor, m, looked.from, dy, room);
     if let Some(a) = tensors.iter_mut().find(|t| t.role == Role::A && t.wanted) {
         b.scatter_rows(&room.du, l.rank(), &looked.rows(), &mut a.grad);
     }

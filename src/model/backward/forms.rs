@@ -15,6 +15,8 @@ pub(super) struct Room<B: Backend> {
     pub du: B::Buf,
     /// A changed dy.
     changed: B::Buf,
+    /// The numbers of a factor.
+    factor: B::Buf,
 }
 
 impl<B: Backend> Default for Room<B> {
@@ -24,6 +26,7 @@ impl<B: Backend> Default for Room<B> {
             scaled: B::Buf::default(),
             du: B::Buf::default(),
             changed: B::Buf::default(),
+            factor: B::Buf::default(),
         }
     }
 }
@@ -61,14 +64,20 @@ pub(super) fn input_back<B: Backprop>(
     d: &mut B::Buf,
     room: &mut Room<B>,
 ) {
-    let TrainedForm { form, tensors, turned } = form;
+    let TrainedForm {
+        form,
+        tensors,
+        a,
+        b: factor,
+    } = form;
+    let factors = (a.as_ref(), factor.as_ref());
     match form {
         Form::InScale(_) => scale_back(b, tensor(tensors, Role::Factors), x, d),
         Form::InBlocks(blocks) => b.blocks_back(x, blocks, d, &mut tensor(tensors, Role::Blocks).grad),
         Form::InLowRank(l) => {
             let mut dy = std::mem::take(&mut room.changed);
             b.copy(d, &mut dy);
-            low_rank_back(b, l, tensors, turned, x, m, 0, &dy, d, room);
+            low_rank_back(b, l, tensors, factors, x, m, 0, &dy, d, room);
             room.changed = dy;
         }
         _ => unreachable!("no form on an input"),
@@ -86,16 +95,22 @@ pub(super) fn output_back<B: Backprop>(
     dx: &mut B::Buf,
     room: &mut Room<B>,
 ) {
-    let TrainedForm { form, tensors, turned } = form;
+    let TrainedForm {
+        form,
+        tensors,
+        a,
+        b: factor,
+    } = form;
+    let factors = (a.as_ref(), factor.as_ref());
     match form {
-        Form::LowRank(l) => low_rank_back(b, l, tensors, turned, at.x, at.m, at.from, dy, dx, room),
+        Form::LowRank(l) => low_rank_back(b, l, tensors, factors, at.x, at.m, at.from, dy, dx, room),
         Form::Dora(l, _) => {
             // y = bias + m / n ⊙ v; the norms n count as constants, as in PEFT.
             if let Some(bias) = at.bias {
                 b.add_bias(before, bias, -1.0);
             }
             magnitudes_back(b, tensor(tensors, Role::Magnitude), at.steps, before, dy, room);
-            low_rank_back(b, l, tensors, turned, at.x, at.m, at.from, dy, dx, room);
+            low_rank_back(b, l, tensors, factors, at.x, at.m, at.from, dy, dx, room);
         }
         Form::Dense(_, scale) => {
             b.copy(dy, &mut room.changed);
@@ -195,7 +210,7 @@ fn low_rank_back<B: Backprop>(
     b: &B,
     l: &LowRank,
     tensors: &mut [Tensor<B>],
-    turned: &B::Buf,
+    (factor_a, factor_b): (Option<&B::Factor>, Option<&B::Factor>),
     x: &B::Buf,
     m: usize,
     from: usize,
@@ -204,24 +219,29 @@ fn low_rank_back<B: Backprop>(
     room: &mut Room<B>,
 ) {
     let (rank, cols) = (l.rank(), l.a.cols());
+    let (Some(factor_a), Some(factor_b)) = (factor_a, factor_b) else {
+        unreachable!("an update that does not run")
+    };
     b.resize(&mut room.u, m * rank);
-    b.multiply(x, false, cols, turned, rank, &mut room.u, false);
-    factors_back(b, l, tensors, m, from, dy, room);
+    b.factor_numbers(factor_a, true, &mut room.factor);
+    b.multiply(x, false, cols, &room.factor, rank, &mut room.u, false);
+    factors_back(b, l, tensors, factor_b, m, from, dy, room);
     // dA += du^T x, dx += du A.
-    let Tensor {
-        values, grad, wanted, ..
-    } = tensor(tensors, Role::A);
+    let Tensor { grad, wanted, .. } = tensor(tensors, Role::A);
     if *wanted {
         b.multiply(&room.du, true, m, x, cols, grad, true);
     }
-    b.multiply(&room.du, false, rank, values, cols, dx, true);
+    b.factor_numbers(factor_a, false, &mut room.factor);
+    b.multiply(&room.du, false, rank, &room.factor, cols, dx, true);
 }
 
 /// The same behind u = A x, which is in `room` as du then is.
+#[allow(clippy::too_many_arguments)] // those of the operation and their gradients
 pub(super) fn factors_back<B: Backprop>(
     b: &B,
     l: &LowRank,
     tensors: &mut [Tensor<B>],
+    factor_b: &B::Factor,
     m: usize,
     from: usize,
     dy: &B::Buf,
@@ -230,7 +250,14 @@ pub(super) fn factors_back<B: Backprop>(
     let (rank, out) = (l.rank(), l.b.rows());
     let of = |tensors: &[Tensor<B>], role| tensors.iter().position(|t| t.role == role);
     let (mid, behind) = (of(tensors, Role::Mid), of(tensors, Role::Out));
-    let Room { u, scaled, du, changed } = room;
+    let Room {
+        u,
+        scaled,
+        du,
+        changed,
+        factor,
+    } = room;
+    b.factor_numbers(factor_b, false, factor);
     b.copy(u, scaled);
     if let Some(mid) = mid {
         b.scale_columns(scaled, &tensors[mid].values);
@@ -243,22 +270,19 @@ pub(super) fn factors_back<B: Backprop>(
             // Σ dy (B s)_j is row j of B times row j of dy^T s: rank numbers instead of m.
             b.zeros(du, out * rank);
             b.multiply(dy, true, m, scaled, rank, du, false);
-            let values = tensor(tensors, Role::B).values.clone();
-            b.row_dots(&values, du, &mut tensors[at].grad);
+            b.row_dots(factor, du, &mut tensors[at].grad);
         }
         b.copy(dy, changed);
         b.scale_columns(changed, &tensors[at].values);
         dy = changed;
     }
     // dB += scale dy^T (mid ⊙ A x), and that by mid ⊙ A x.
-    let Tensor {
-        values, grad, wanted, ..
-    } = tensor(tensors, Role::B);
+    let Tensor { grad, wanted, .. } = tensor(tensors, Role::B);
     if *wanted {
         b.multiply(dy, true, m, scaled, rank, grad, true);
     }
     b.resize(du, m * rank);
-    b.multiply(dy, false, out, values, rank, du, false);
+    b.multiply(dy, false, out, factor, rank, du, false);
     b.scale(du, l.scale);
     b.zero_rows(du, rank, 0..from.min(m));
     if let Some(mid) = mid {

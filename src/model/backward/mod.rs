@@ -1,20 +1,24 @@
 //! The way back through the forward pass: read [`Pass::learn`] top to bottom, then [`super::decoder`] bottom to top.
 //!
-//! Of the forward pass only each layer's input is kept. On the way back a layer runs again, leaving what its gradients need; base weights
-//! stay in their blocks. Formulas of the operations are at [`Backprop`].
+//! Of the forward pass each layer's input is kept and, where memory allows, what its attention made of that. On the way back the rest of a
+//! layer runs again, leaving what its gradients need; base weights stay in their blocks. Formulas of the operations are at [`Backprop`].
 
+mod again;
 mod embed;
 mod forms;
 mod map;
 mod prefix;
 
 use crate::adapter::trained::Trained;
+use crate::error::Result;
+use crate::kernels::Precision;
 
 use super::backend::Backend;
 use super::backprop::Backprop;
-use super::decoder::{Pass, State, Tape};
+use super::decoder::{Kept, LOUD, Pass, State, Tape};
 use super::sites::{Part, Site};
-use super::weights::Layer;
+use super::spec::Spec;
+use super::weights::{Layer, Weights};
 
 use map::MapWay;
 use prefix::Run;
@@ -24,8 +28,10 @@ const LOGITS: usize = 4 << 20;
 
 /// The buffers of a way back, which grow to the largest example and are reused.
 pub struct Way<B: Backend> {
-    /// The input of each layer.
-    inputs: Vec<B::Buf>,
+    /// What is kept of each layer.
+    kept: Vec<Kept<B>>,
+    /// The input of one.
+    input: B::Buf,
     /// By the residual stream.
     dx: B::Buf,
     /// By what a norm gave.
@@ -46,11 +52,28 @@ pub struct Way<B: Backend> {
     map: MapWay<B>,
 }
 
-impl<B: Backend> Default for Way<B> {
-    fn default() -> Self {
+impl<B: Backprop> Way<B> {
+    /// A way back through `layers` for passes of at most `capacity` rows. Of each row and layer `hidden_size` numbers are kept; with `attention`
+    /// besides what attention makes, which then need not run again: 2 `q_width` + `hidden_size`, and with a norm of k `kv_width` more.
+    ///
+    /// # Errors
+    /// Memory.
+    pub fn new(
+        b: &B,
+        spec: &Spec,
+        weights: &Weights<B>,
+        layers: &[usize],
+        capacity: usize,
+        attention: bool,
+        precision: Precision,
+    ) -> Result<Self> {
+        let layers = layers.iter().map(|layer| &weights.layers[*layer]);
+        let kept = layers.map(|layer| Kept::new(b, spec, layer, capacity, attention, precision));
+        let kept = kept.collect::<Result<_>>()?;
         let buf = B::Buf::default;
-        Way {
-            inputs: Vec::new(),
+        Ok(Way {
+            kept,
+            input: buf(),
             dx: buf(),
             d_normed: buf(),
             d_raw: buf(),
@@ -65,7 +88,7 @@ impl<B: Backend> Default for Way<B> {
             d_rows: buf(),
             losses: Vec::new(),
             map: MapWay::default(),
-        }
+        })
     }
 }
 
@@ -93,15 +116,22 @@ impl<B: Backprop> Pass<'_, B> {
         let (b, layers) = (self.backend, self.active.layers.len());
         let lowest = trained.lowest_layer();
         // Forward.
-        way.inputs.resize_with(layers, B::Buf::default);
         let run = self.begin(st, tokens);
         let m = run.m;
         self.rope_tables(st, m, run.pos);
         for index in 0..layers {
-            if lowest.is_none_or(|lowest| index >= lowest) {
-                b.copy(&st.x, &mut way.inputs[index]);
+            let learns = lowest.is_none_or(|lowest| index >= lowest);
+            if learns {
+                b.copy(&st.x, &mut way.input);
+                b.scale(&mut way.input, 1.0 / LOUD);
+                let kept = &mut way.kept[index];
+                b.kv_write(&way.input, self.spec.hidden_size, 0, kept.capacity, &mut kept.input);
+                st.keep = Some(std::mem::take(&mut way.kept));
             }
             self.layer(st, index, m, run.pos);
+            if let Some(kept) = st.keep.take() {
+                way.kept = kept;
+            }
         }
         self.output_norm(st, m);
         // The head and the loss.
@@ -138,8 +168,7 @@ impl<B: Backprop> Pass<'_, B> {
         // The layers, from the last to the lowest that learns.
         st.tape = Some(Tape::default());
         for index in (lowest.unwrap_or(0)..layers).rev() {
-            b.copy(&way.inputs[index], &mut st.x);
-            self.layer(st, index, m, run.pos);
+            self.again(st, index, run, way);
             if let Some(tape) = st.tape.take() {
                 self.mlp_back(st, &tape, index, m, trained, way);
                 self.attention_back(st, &tape, index, run, trained, way);
@@ -371,7 +400,7 @@ impl<B: Backprop> Pass<'_, B> {
         self.norm_back(
             site(Part::AttnNorm),
             &layer.attn_norm,
-            &way.inputs[index],
+            &way.input,
             &way.d_normed,
             &mut way.dx,
             trained,

@@ -124,8 +124,10 @@ impl Cpu {
         dk.fill(0.0);
         dv.fill(0.0);
         let capped = if a.softcap.is_some() { ROWS * n } else { 0 };
-        scratch::with_f32(4 * n * dim + 2 * ROWS * n + capped, |buffer| {
-            let (keys, rest) = buffer.split_at_mut(2 * n * dim);
+        scratch::with_f32(2 * dim * ROWS + 4 * n * dim + 2 * ROWS * n + capped, |buffer| {
+            let (turned_q, rest) = buffer.split_at_mut(dim * ROWS);
+            let (turned_d, rest) = rest.split_at_mut(dim * ROWS);
+            let (keys, rest) = rest.split_at_mut(2 * n * dim);
             let (values, rest) = rest.split_at_mut(2 * n * dim);
             let (p, rest) = rest.split_at_mut(ROWS * n);
             let (dp, slopes) = rest.split_at_mut(ROWS * n);
@@ -146,8 +148,8 @@ impl Cpu {
                 let scores = |x: &[f32], turned: &[f32], y: &mut [f32]| {
                     let p = Product {
                         x,
-                        x_row: width,
-                        x_col: 1,
+                        x_row: 1,
+                        x_col: ROWS,
                         w: &turned[seen.start..],
                         pitch: n,
                         depth: dim,
@@ -160,7 +162,16 @@ impl Cpu {
                     // SAFETY: the level fits the CPU; y is ours.
                     unsafe { (self.isa.product)(p) };
                 };
-                scores(q, keys.turned, p);
+                for (x, turned) in [(q, &mut *turned_q), (d_out, &mut *turned_d)] {
+                    for (t, row) in x.chunks(width).enumerate().take(rows) {
+                        turned[t..]
+                            .iter_mut()
+                            .step_by(ROWS)
+                            .zip(&row[..dim])
+                            .for_each(|(out, v)| *out = *v);
+                    }
+                }
+                scores(turned_q, keys.turned, p);
                 for (t, p) in p.chunks_exact_mut(count).enumerate() {
                     let mine = within(a.visible(first + t), &seen);
                     if let Some(cap) = a.softcap {
@@ -182,7 +193,7 @@ impl Cpu {
                     let share = 1.0 / sum;
                     p.iter_mut().for_each(|p| *p *= share);
                 }
-                scores(d_out, values.turned, dp);
+                scores(turned_d, values.turned, dp);
                 // dv += P^T do.
                 self.keys_back(
                     p,

@@ -5,10 +5,12 @@ mod back;
 #[cfg_attr(not(any(target_arch = "x86_64", target_arch = "aarch64")), allow(dead_code))]
 pub(in crate::kernels::cpu) mod part;
 
+use half::slice::{HalfBitsSliceExt, HalfFloatSliceExt};
+
 use super::crossovers::TRANSPOSED_KEYS_FROM;
 use super::isa::AttentionPart;
 use super::types::Out;
-use super::{Attention, Cpu, KvBuf, scratch};
+use super::{Attention, Chunks, Cpu, GRAIN, KvBuf, scratch};
 
 /// Query rows times heads of a kv head in one part: enough to share the loads of a key among them.
 const UNITS: usize = 96;
@@ -101,14 +103,38 @@ impl Cpu {
             capacity > 0 && kv.len() >= capacity * width,
             "kv_write: cache too short"
         );
-        for (t, row) in x.chunks_exact(width).enumerate() {
-            let at = (pos + t) % capacity * width;
-            match kv {
-                // SAFETY: the level fits the CPU; equal lengths.
-                KvBuf::F16(kv) => unsafe { (self.isa.to_f16)(row, &mut kv[at..][..width]) },
-                KvBuf::F32(kv) => kv[at..][..width].copy_from_slice(row),
+        // Rows that others of the same call would take the place of are left out: so each slot belongs to one.
+        let m = x.len() / width;
+        let first = m.saturating_sub(capacity);
+        let rows = |write: &(dyn Fn(usize, &[f32]) + Sync)| {
+            self.split(m - first, (GRAIN / width).max(1), &|rows| {
+                for t in rows.map(|t| first + t) {
+                    write((pos + t) % capacity, &x[t * width..][..width]);
+                }
+            });
+        };
+        match kv {
+            KvBuf::F16(kv) => {
+                let slots = Chunks::new(kv, width);
+                // SAFETY: the level fits the CPU; equal lengths; each slot belongs to one row.
+                rows(&|slot, row| unsafe { (self.isa.to_f16)(row, slots.get(slot)) });
+            }
+            KvBuf::F32(kv) => {
+                let slots = Chunks::new(kv, width);
+                // SAFETY: each slot belongs to one row.
+                rows(&|slot, row| unsafe { slots.get(slot).copy_from_slice(row) });
             }
         }
+    }
+
+    /// The first numbers of the ring.
+    pub fn kv_read(&self, kv: &KvBuf, out: &mut [f32]) {
+        self.elements(out, |at, out| match kv {
+            KvBuf::F16(kv) => kv[at..][..out.len()]
+                .reinterpret_cast::<half::f16>()
+                .convert_to_f32_slice(out),
+            KvBuf::F32(kv) => out.copy_from_slice(&kv[at..][..out.len()]),
+        });
     }
 
     /// Streaming-softmax attention: q `[m][heads*head_dim]` -> out the same shape; no n² buffer.

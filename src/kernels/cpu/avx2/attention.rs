@@ -16,7 +16,7 @@ pub(super) unsafe fn attention(part: AttentionPart) {
     unsafe { part::part::<Avx2>(part) }
 }
 
-struct Avx2;
+pub(in crate::kernels::cpu) struct Avx2;
 
 // SAFETY: AVX2, FMA, F16C.
 unsafe impl Vectors for Avx2 {

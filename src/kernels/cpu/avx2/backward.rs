@@ -3,9 +3,9 @@
 use std::arch::x86_64::*;
 
 use super::dense::eight_rows;
-use super::lanes::{exp, load, store, sum};
+use super::lanes::{exp, load, store, sum, transpose};
 use crate::kernels::cpu::acts::BLOCK;
-use crate::kernels::cpu::backward::{Q8_0_BYTES, q8_block};
+use crate::kernels::cpu::backward::{LIFT, Q8_0_BYTES, q8_block};
 use crate::kernels::cpu::isa::Product;
 use crate::kernels::cpu::scratch;
 use crate::kernels::cpu::types::{Act, Weight};
@@ -18,21 +18,34 @@ const ROWS: usize = 6;
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(super) unsafe fn product(p: Product) {
     p.check();
-    let mut row = 0;
-    while row < p.rows {
-        let n = ROWS.min(p.rows - row);
+    // SAFETY: the caller's promise.
+    unsafe {
+        match p.x_row {
+            1 => tiles::<1>(&p),
+            _ => tiles::<0>(&p),
+        }
+    }
+}
+
+/// All tiles, for rows of x that lie S numbers apart, or any if that is 0: known distances are parts of instructions.
+///
+/// # Safety
+/// As [`product`], which has checked `p`.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn tiles<const S: usize>(p: &Product) {
+    for row in (0..p.rows).step_by(ROWS) {
         // SAFETY: the caller's promise.
         unsafe {
-            match n {
-                1 => rows::<1>(&p, row),
-                2 => rows::<2>(&p, row),
-                3 => rows::<3>(&p, row),
-                4 => rows::<4>(&p, row),
-                5 => rows::<5>(&p, row),
-                _ => rows::<ROWS>(&p, row),
+            match p.rows - row {
+                1 => rows::<1, S>(p, row),
+                2 => rows::<2, S>(p, row),
+                3 => rows::<3, S>(p, row),
+                4 => rows::<4, S>(p, row),
+                5 => rows::<5, S>(p, row),
+                _ => rows::<ROWS, S>(p, row),
             }
         }
-        row += n;
     }
 }
 
@@ -42,7 +55,8 @@ pub(super) unsafe fn product(p: Product) {
 /// As [`product`], which has checked `p`.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn rows<const T: usize>(p: &Product, row: usize) {
+unsafe fn rows<const T: usize, const S: usize>(p: &Product, row: usize) {
+    let apart = if S == 0 { p.x_row } else { S };
     let x = p.x[(row * p.x_row).min(p.x.len())..].as_ptr();
     for column in (0..p.columns).step_by(16) {
         let n = 16.min(p.columns - column);
@@ -61,7 +75,7 @@ unsafe fn rows<const T: usize>(p: &Product, row: usize) {
                 for _ in 0..p.depth {
                     let (a, b) = (_mm256_loadu_ps(w), _mm256_loadu_ps(w.add(8)));
                     for (t, f) in f.iter_mut().enumerate() {
-                        let x = _mm256_broadcast_ss(&*x.add(t * p.x_row));
+                        let x = _mm256_broadcast_ss(&*x.add(t * apart));
                         f[0] = _mm256_fmadd_ps(a, x, f[0]);
                         f[1] = _mm256_fmadd_ps(b, x, f[1]);
                     }
@@ -140,23 +154,75 @@ pub(super) fn exps(x: &mut [f32], highest: f32) -> f32 {
 /// As [`Isa::turn`](crate::kernels::cpu::isa::Isa::turn).
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(super) unsafe fn turn(w: Weight, row: usize, column: usize, columns: usize, out: &mut [u8], stride: usize) {
-    // As many columns as fit the first-level cache beside what they are made of.
-    const COLUMNS: usize = 256;
+    // What columns are made of stays in the first-level cache until they are packed.
+    const COLUMNS: usize = 128;
+    const TOGETHER: usize = 8;
+    const _: () = assert!(COLUMNS % TOGETHER == 0);
     let bytes = w.row_bytes();
-    scratch::with_f32(BLOCK * COLUMNS, |turned| {
-        for from in (0..columns).step_by(COLUMNS) {
-            let count = COLUMNS.min(columns - from);
+    let step = w.format.info().block_len.max(COLUMNS);
+    scratch::with_f32(BLOCK * step, |turned| {
+        for from in (0..columns).step_by(step) {
+            let count = step.min(columns - from);
             for eight in (0..BLOCK).step_by(8) {
                 let blocks = &w.data[(row + eight) * bytes..][..8 * bytes];
                 eight_rows(&w, blocks, column + from, count, &mut turned[eight..], BLOCK);
             }
-            for (c, turned) in turned.chunks_exact(BLOCK).enumerate().take(count) {
+            let mut turned = turned[..count * BLOCK].chunks_exact(TOGETHER * BLOCK);
+            for (i, turned) in turned.by_ref().enumerate() {
+                eight_blocks(turned, &mut out[(from + i * TOGETHER) * stride..], stride);
+            }
+            let done = count / TOGETHER * TOGETHER;
+            for (c, turned) in turned.remainder().chunks_exact(BLOCK).enumerate() {
                 let half = |v: f32| {
                     let half = _mm_cvtps_ph(_mm_set_ss(v), _MM_FROUND_TO_NEAREST_INT);
                     _mm_extract_epi16(half, 0) as u16
                 };
-                q8_block(turned, half, &mut out[(from + c) * stride..][..Q8_0_BYTES]);
+                q8_block(turned, half, &mut out[(from + done + c) * stride..][..Q8_0_BYTES]);
             }
         }
     });
+}
+
+/// [`q8_block`] of eight blocks of numbers, `stride` bytes from one to the next.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn eight_blocks(x: &[f32], out: &mut [u8], stride: usize) {
+    assert!(x.len() == 8 * BLOCK && out.len() >= 7 * stride + Q8_0_BYTES);
+    let sign = _mm256_set1_ps(-0.0);
+    let mut most = [_mm256_setzero_ps(); 8];
+    for (most, x) in most.iter_mut().zip(x.chunks_exact(BLOCK)) {
+        for x in x.chunks_exact(8) {
+            // In this order a NaN is passed over.
+            *most = _mm256_max_ps(_mm256_andnot_ps(sign, load(x)), *most);
+        }
+    }
+    let most = transpose(most)
+        .into_iter()
+        .reduce(|a, b| _mm256_max_ps(a, b))
+        .unwrap_or(sign);
+    let some = _mm256_cmp_ps::<_CMP_GT_OQ>(most, _mm256_setzero_ps());
+    let mut steps = [0.0; 8];
+    store(
+        &mut steps,
+        _mm256_and_ps(some, _mm256_div_ps(_mm256_set1_ps(127.0), most)),
+    );
+    let d = _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(_mm256_mul_ps(most, _mm256_set1_ps(LIFT / 127.0)));
+    let mut halves = [0u8; 16];
+    // SAFETY: 16 bytes.
+    unsafe { _mm_storeu_si128(halves.as_mut_ptr().cast(), d) };
+    // Packing works within halves of a vector: its dwords come out as 0 2 4 6 1 3 5 7.
+    let order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+    for (i, x) in x.chunks_exact(BLOCK).enumerate() {
+        let step = _mm256_set1_ps(steps[i]);
+        let code = |i: usize| _mm256_cvtps_epi32(_mm256_mul_ps(load(&x[8 * i..]), step));
+        let (low, high) = (
+            _mm256_packs_epi32(code(0), code(1)),
+            _mm256_packs_epi32(code(2), code(3)),
+        );
+        let codes = _mm256_permutevar8x32_epi32(_mm256_packs_epi16(low, high), order);
+        let block = &mut out[i * stride..][..Q8_0_BYTES];
+        block[..2].copy_from_slice(&halves[2 * i..][..2]);
+        // SAFETY: 32 bytes behind the scale.
+        unsafe { _mm256_storeu_si256(block[2..].as_mut_ptr().cast(), codes) };
+    }
 }

@@ -87,25 +87,41 @@ pub(super) fn transpose(v: [__m256; 8]) -> [__m256; 8] {
     c
 }
 
+/// Below it e^x counts as 0, above [`HIGHEST`] as e to that.
+pub(in crate::kernels::cpu) const LOWEST: f32 = -87.3;
+/// See [`LOWEST`].
+pub(in crate::kernels::cpu) const HIGHEST: f32 = 88.3;
+/// ln 2 in two parts, the first with so few bits that an exponent times it is exact.
+pub(in crate::kernels::cpu) const LN2: [f32; 2] = [0.693_359_4, -2.121_944_4e-4];
+/// Of e^r for the r that is left, the highest power first.
+pub(in crate::kernels::cpu) const TERMS: [f32; 8] = [
+    1.0 / 5040.0,
+    1.0 / 720.0,
+    1.0 / 120.0,
+    1.0 / 24.0,
+    1.0 / 6.0,
+    0.5,
+    1.0,
+    1.0,
+];
+
 /// e^x: x = n ln 2 + r with |r| <= ln 2 / 2, Taylor's sum to degree 7 for e^r (its next term is 5e-9), times 2^n.
 ///
 /// Below -87.3 exactly 0, above 88.3 the value there (2.2e38); NaN stays NaN.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(super) fn exp(x: __m256) -> __m256 {
-    const LOWEST: f32 = -87.3;
     let c = |v: f32| _mm256_set1_ps(v);
     let vanishes = _mm256_cmp_ps(x, c(LOWEST), _CMP_LT_OQ);
     // In this order a NaN in x comes through.
-    let x = _mm256_min_ps(c(88.3), _mm256_max_ps(c(LOWEST), x));
+    let x = _mm256_min_ps(c(HIGHEST), _mm256_max_ps(c(LOWEST), x));
     const NEAREST: i32 = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
     let n = _mm256_round_ps(_mm256_mul_ps(x, c(std::f32::consts::LOG2_E)), NEAREST);
-    // ln 2 in two parts, the first with so few bits that n times it is exact.
-    let r = _mm256_fnmadd_ps(n, c(0.693_359_4), x);
-    let r = _mm256_fnmadd_ps(n, c(-2.121_944_4e-4), r);
-    let mut p = c(1.0 / 5040.0);
-    for term in [1.0 / 720.0, 1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0, 1.0] {
-        p = _mm256_fmadd_ps(p, r, c(term));
+    let r = _mm256_fnmadd_ps(n, c(LN2[0]), x);
+    let r = _mm256_fnmadd_ps(n, c(LN2[1]), r);
+    let mut p = c(TERMS[0]);
+    for term in &TERMS[1..] {
+        p = _mm256_fmadd_ps(p, r, c(*term));
     }
     let power = _mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127)), 23);
     _mm256_andnot_ps(vanishes, _mm256_mul_ps(p, _mm256_castsi256_ps(power)))

@@ -58,6 +58,22 @@ pub(in crate::kernels::cpu) const fn q8_0(prefill: Run) -> Kernels {
     }
 }
 
+/// Of turned weights ([`Isa::turned`](crate::kernels::cpu::isa::Isa::turned)) on levels that multiply bytes, from the modules in scope.
+macro_rules! turned {
+    () => {
+        &[Kernels {
+            format: BlockFormat::Q8_0,
+            decode: [
+                decode::blocks::<unpack::Q8_0Bytes, 1>,
+                decode::blocks::<unpack::Q8_0Bytes, 2>,
+                decode::blocks::<unpack::Q8_0Bytes, 3>,
+            ],
+            prefill: prefill::prefill::<unpack::Q8_0Bytes>,
+        }]
+    };
+}
+pub(in crate::kernels::cpu) use turned;
+
 static Q8_0: &[Kernels] = &[q8_0(prefill::prefill::<unpack::Q8_0>)];
 static OTHERS: &[Kernels] = unpack::formats!(kernels);
 

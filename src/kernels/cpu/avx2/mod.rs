@@ -3,13 +3,13 @@
 //! Every function here has `#[target_feature]` with exactly what [`available`] asks the CPU for; the table holds them as
 //! `unsafe fn` and [`isa::choose`](super::isa::choose) hands it out only if the CPU has them.
 
-mod attention;
+pub(super) mod attention;
 mod backward;
 pub(super) mod decode;
 mod dense;
 mod elementwise;
 mod expand;
-mod lanes;
+pub(super) mod lanes;
 pub(super) mod matmul;
 mod norm;
 mod pack;
@@ -18,6 +18,7 @@ pub(super) mod prefill;
 mod rope;
 pub(super) mod unpack;
 
+use super::acts::Partner;
 use super::isa::Isa;
 
 pub(crate) static ISA: Isa = Isa {
@@ -40,6 +41,7 @@ pub(crate) static ISA: Isa = Isa {
     attention: attention::attention,
     product: backward::product,
     turn: backward::turn,
+    turned: (Partner::I16, matmul::matmul_int),
     gated_back: backward::gated_back,
     exps: backward::exps,
 };

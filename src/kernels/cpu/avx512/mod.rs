@@ -3,6 +3,8 @@
 //! `vpdpbusd` multiplies bytes and adds four products to an i32 lane in one instruction where AVX2 needs two or three, twice as
 //! wide. The unpackers are those of [`avx2::unpack`](super::avx2::unpack), on vectors of 16 rows.
 
+mod attention;
+mod backward;
 mod decode;
 mod matmul;
 mod prefill;
@@ -11,6 +13,7 @@ mod rows;
 #[cfg(test)]
 pub(super) use decode::Vnni;
 
+use super::acts::Partner;
 use super::avx2;
 use super::isa::Isa;
 
@@ -20,6 +23,10 @@ pub(crate) static ISA: Isa = Isa {
     panel_rows: prefill::ROWS,
     matmul_int: matmul::matmul_int,
     codes: decode::codes,
+    attention: attention::attention,
+    product: backward::product,
+    exps: backward::exps,
+    turned: (Partner::I8, matmul::turned),
     ..avx2::ISA
 };
 

@@ -113,7 +113,7 @@ unsafe fn put(y: Out, token: usize, row: usize, n: usize, add: bool, sums: &Sums
 }
 
 /// The first `n` lanes (at most 16).
-fn lanes(n: usize) -> __mmask16 {
+pub(super) fn lanes(n: usize) -> __mmask16 {
     (u32::MAX >> (32 - n.clamp(1, 16))) as __mmask16
 }
 

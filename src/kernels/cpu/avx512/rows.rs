@@ -46,6 +46,7 @@ unsafe impl Rows for __m512i {
         splat(bits: i32) -> Self { _mm512_set1_epi32(bits) }
         and(self, other: Self) -> Self { _mm512_and_si512(self, other) }
         or(self, other: Self) -> Self { _mm512_or_si512(self, other) }
+        xor(self, other: Self) -> Self { _mm512_xor_si512(self, other) }
         min_u8(self, other: Self) -> Self { _mm512_min_epu8(self, other) }
         add32(self, other: Self) -> Self { _mm512_add_epi32(self, other) }
         shl16(self, bits: i32) -> Self { _mm512_sll_epi16(self, _mm_cvtsi32_si128(bits)) }

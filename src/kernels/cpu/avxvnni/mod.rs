@@ -7,6 +7,7 @@
 
 use std::arch::x86_64::*;
 
+use super::acts::Partner;
 use super::avx2;
 use super::avx2::decode::Dot;
 use super::avx2::unpack::plain_operations;
@@ -17,6 +18,7 @@ pub(crate) static ISA: Isa = Isa {
     available: || (avx2::ISA.available)() && std::arch::is_x86_feature_detected!("avxvnni"),
     matmul_int: level::matmul_int,
     codes: level::codes,
+    turned: (Partner::I8, level::turned),
     ..avx2::ISA
 };
 
@@ -47,7 +49,7 @@ macro_rules! level {
 
         use crate::kernels::cpu::acts::Acts;
         use crate::kernels::cpu::avx2;
-        use crate::kernels::cpu::avx2::matmul::{Kernels, kernels, q8_0};
+        use crate::kernels::cpu::avx2::matmul::{Kernels, kernels, q8_0, turned};
         use crate::kernels::cpu::avx2::unpack::{self, Unpack};
         use crate::kernels::cpu::panels::{Codes, How, Records};
         use crate::kernels::cpu::scratch;
@@ -91,6 +93,15 @@ macro_rules! level {
             unsafe { Kernels::run([Q8_0, OTHERS], w, acts, y, rows) }
         }
 
+        static TURNED: &[Kernels] = turned!();
+
+        /// # Safety
+        /// As [`Isa::turned`](crate::kernels::cpu::isa::Isa::turned).
+        pub(in crate::kernels::cpu) unsafe fn turned(w: Weight, acts: &Acts, y: Out, rows: Range<usize>) {
+            // SAFETY: the caller's promises.
+            unsafe { Kernels::run([TURNED, &[]], w, acts, y, rows) }
+        }
+
         /// # Safety
         /// As [`Isa::codes`](crate::kernels::cpu::isa::Isa::codes).
         #[target_feature(enable = $features)]
@@ -125,6 +136,7 @@ pub(super) mod twin {
         available: crate::kernels::cpu::avx512::ISA.available,
         matmul_int,
         codes,
+        turned: (crate::kernels::cpu::acts::Partner::I8, turned),
         ..avx2::ISA
     };
 }

@@ -24,6 +24,7 @@ mod unpack;
 
 use std::arch::is_aarch64_feature_detected;
 
+use super::acts::Partner;
 use super::isa::{CodesOf, Isa, MatmulInt};
 use dot::{I8mm, Sdot, Widening};
 
@@ -69,6 +70,7 @@ const fn isa(name: &'static str, available: fn() -> bool, matmul_int: MatmulInt,
         attention: attention::attention,
         product: backward::product,
         turn: backward::turn,
+        turned: (Partner::I16, matmul_int),
         gated_back: backward::gated_back,
         exps: backward::exps,
     }

@@ -8,6 +8,7 @@ mod norm;
 mod pack;
 mod rope;
 
+use super::acts::Partner;
 use super::isa::Isa;
 use super::panels;
 #[cfg(target_arch = "aarch64")]
@@ -35,6 +36,7 @@ pub(crate) static ISA: Isa = Isa {
     attention: attention::attention,
     product: backward::product,
     turn: backward::turn,
+    turned: (Partner::I16, matmul::matmul_int),
     gated_back: backward::gated_back,
     exps: backward::exps,
 };

@@ -28,7 +28,7 @@ mod table;
 mod tests;
 
 pub(in crate::kernels::cpu) use k::{Q2_K, Q3_K, Q4_K, Q5_K, Q6_K};
-pub(in crate::kernels::cpu) use plain::{Q4_0, Q4_1, Q5_0, Q5_1, Q8_0};
+pub(in crate::kernels::cpu) use plain::{Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q8_0Bytes};
 pub(in crate::kernels::cpu) use rows::{Rows, plain_operations};
 pub(in crate::kernels::cpu) use table::{IQ4_NL, IQ4_XS, MXFP4};
 

@@ -35,6 +35,7 @@ pub(in crate::kernels::cpu) unsafe trait Rows: Copy {
     unsafe fn splat(bits: i32) -> Self;
     unsafe fn and(self, other: Self) -> Self;
     unsafe fn or(self, other: Self) -> Self;
+    unsafe fn xor(self, other: Self) -> Self;
     /// Smaller unsigned bytes.
     unsafe fn min_u8(self, other: Self) -> Self;
     /// Sums of dwords.
@@ -110,6 +111,7 @@ unsafe impl Rows for __m256i {
         splat(bits: i32) -> Self { _mm256_set1_epi32(bits) }
         and(self, other: Self) -> Self { _mm256_and_si256(self, other) }
         or(self, other: Self) -> Self { _mm256_or_si256(self, other) }
+        xor(self, other: Self) -> Self { _mm256_xor_si256(self, other) }
         min_u8(self, other: Self) -> Self { _mm256_min_epu8(self, other) }
         add32(self, other: Self) -> Self { _mm256_add_epi32(self, other) }
         shl16(self, bits: i32) -> Self { _mm256_sll_epi16(self, _mm_cvtsi32_si128(bits)) }
