@@ -11,10 +11,10 @@
  * Errors      A function that can fail returns a graft_status, and has a last parameter `error`, which may be NULL. `*error` is written by
  *             every call: NULL, or an error to be freed. On failure no other result is written, and what was there is as it was before, unless
  *             the function says otherwise. A crash or a panic never crosses: a defect is GRAFT_ERROR_INTERNAL, and a session, sampler,
- *             generation or batch that it left half done is GRAFT_ERROR_POISONED from then on. (In `check(graft_x(..., &error), error)` C may read
+ *             generation, batch or trainer that it left half done is GRAFT_ERROR_POISONED from then on. (In `check(graft_x(..., &error), error)` C may read
  *             the second argument before it makes the call in the first: hand on `&error`.)
  * Threads     Models, adapters, teams, cancel flags and errors may be used by any threads at the same time. A session, a sampler, a
- *             generation or a batch by one at a time: a second one gets GRAFT_ERROR_BUSY at once. No function waits for another thread's call.
+ *             generation, a batch or a trainer by one at a time: a second one gets GRAFT_ERROR_BUSY at once. No function waits for another thread's call.
  * Callbacks   are called by the thread that made the call, unless they say otherwise, with the `user_data` that was given beside them.
  *             They may call every function; the handles of the call they come from are busy. They must not unwind (longjmp, exceptions).
  * Texts       are UTF-8, a pointer and a length in bytes; as the length GRAFT_NUL says that it ends with a NUL. Paths are UTF-8; on Unix any
@@ -1094,6 +1094,265 @@ graft_status graft_batch_run(graft_batch *batch,
                              void *user_data,
                              graft_batch_report *report,
                              graft_error **error);
+
+/* ------------------------------------------------------------------------
+ * Trainers: a new adapter for a model, and the rows that it learns from. The model stays as it is, and may be used meanwhile.
+ *
+ * A trainer is made (`graft_trainer_new`), given rows (`graft_trainer_add`), and run (`graft_trainer_run`); what it has learnt is there at once, for
+ * sessions of the same model (`graft_trainer_adapter`), and as the folder that PEFT loads (`graft_trainer_save`). Options have the names
+ * and defaults of `graft train`.
+ */
+
+// An adapter that is being trained. One thread at a time. It keeps what it needs of its model, which may be freed before it.
+typedef struct graft_trainer graft_trainer;
+
+// What is trained, and how. A text that is NULL is its default.
+typedef struct {
+  // `sizeof(graft_train_options)`.
+  size_t struct_size;
+  // "lora", "rslora", "dora", "ia3", "vera", ...: see `graft train --help`; NULL for "lora".
+  const char *method;
+  // Its length.
+  size_t method_len;
+  // Which modules: "all-linear", names separated by commas, or a regular expression of the whole path; NULL for "all-linear".
+  const char *targets;
+  // Its length.
+  size_t targets_len;
+  // How updates begin: "default", "gaussian", "pissa" or "olora"; NULL for "default".
+  const char *init;
+  // Its length.
+  size_t init_len;
+  // Rank of the updates; 0, the default, for the method's own: 8 of LoRA.
+  uint32_t r;
+  // Rows of a step; 4 by default. They run one after the other: more of them take longer, not more memory.
+  uint32_t batch;
+  // The updates' scale is alpha / r; 16 by default.
+  double alpha;
+  // For all that is random: what updates begin with, and the order of the rows; 42 by default.
+  uint64_t seed;
+  // Steps that the schedule runs over; 100 by default.
+  uint64_t steps;
+  // Steps that lead up to the learning rate; -1, the default, for 3 in 100.
+  int64_t warmup;
+  // How the learning rate goes: "cosine" or "linear" down to 0 in the last step, which then is the last, or "constant", which has no end; NULL
+  // for "cosine".
+  const char *schedule;
+  // Its length.
+  size_t schedule_len;
+  // "adamw", "adamw8bit", "sgd" or "lion"; NULL for "adamw".
+  const char *optimizer;
+  // Its length.
+  size_t optimizer_len;
+  // The learning rate; 2e-4 by default.
+  float lr;
+  // Share of itself that a number loses in a step of learning rate 1; 0 by default.
+  float weight_decay;
+  // The most that the norm of the gradients may be, 1 by default; 0: whatever it is.
+  float clip;
+  // B of low-rank updates learns so many times faster (LoRA+; 16 is usual); 0, the default, for as fast as A.
+  float lora_plus;
+  // Share of the numbers that inputs of low-rank updates lose while they learn; 0 by default.
+  float dropout;
+  // The most tokens of a row, 512 by default: what is longer is cut, and its beginning kept. Memory grows with it.
+  uint64_t seq;
+  // `GRAFT_PRECISION_FAST` or `GRAFT_PRECISION_EXACT`.
+  graft_precision precision;
+  // Not 0, the default: in every epoch the rows come in another order. 0: as they were added.
+  int32_t shuffle;
+  // Ends calls, now and later, until it is cleared; or NULL. It is looked at before each row of a step, which then changes nothing.
+  const graft_cancel *cancel;
+} graft_train_options;
+
+// What is learnt together: one of `tokens`, `text`, `completion`, `messages` and `line`; all else is 0. This struct never changes.
+typedef struct {
+  // Tokens.
+  const uint32_t *tokens;
+  // How many.
+  size_t n_tokens;
+  // By token, 0 where it only stands before others; NULL where all are learnt. The first never is: nothing stands before it.
+  const uint8_t *learn;
+  // A text, all of which is learnt, and that it ends there.
+  const char *text;
+  // Its length.
+  size_t text_len;
+  // What stands before `completion`, and is not learnt.
+  const char *prompt;
+  // Its length.
+  size_t prompt_len;
+  // What is learnt, and that it ends there.
+  const char *completion;
+  // Its length.
+  size_t completion_len;
+  // A conversation: what the assistant says in it is learnt, through the model's chat template.
+  const graft_message *messages;
+  // How many.
+  size_t n_messages;
+  // The tools that the template is told of: a JSON list, or NULL.
+  const char *tools;
+  // Its length.
+  size_t tools_len;
+  // A line of a data file of `graft train`: {"text"}, {"prompt", "completion"} or {"messages", "tools"}.
+  const char *line;
+  // Its length.
+  size_t line_len;
+} graft_row;
+
+// Sets a row, all of whose fields are 0, and returns 1; 0 where there are no more; anything else ends the call: `GRAFT_ERROR_CANCELLED`. What the row
+// points to stays until the next call of the callback, or the end of that which calls it.
+typedef int32_t (*graft_row_callback)(graft_row *row, void *user_data);
+
+// Sets the defaults; `struct_size` is `sizeof(graft_train_options)`.
+void graft_train_options_init(graft_train_options *options, size_t struct_size);
+
+// Begins a new adapter of `model`. `GRAFT_ERROR_USAGE` for options that are out of range or targets that match nothing.
+graft_status graft_trainer_new(const graft_model *model,
+                               const graft_train_options *options,
+                               graft_trainer **trainer,
+                               graft_error **error);
+
+// Goes on with the adapter in a folder that PEFT or `graft_trainer_save` wrote, of any method whose gradients Graft knows: its numbers, and nothing
+// of the training that made them. Method, targets, init, r and alpha are the adapter's; those of the options are not looked at.
+graft_status graft_trainer_open(const graft_model *model,
+                                const char *path,
+                                size_t path_len,
+                                const graft_train_options *options,
+                                graft_trainer **trainer,
+                                graft_error **error);
+
+// Goes on with a training that `graft_trainer_checkpoint` wrote, bit for bit as if it had not been stopped (on the same kind of machine), once the
+// same rows are added in the same order; before other rows, `graft_trainer_clear` begins anew with them. The options are those it was made
+// with: `GRAFT_ERROR_MISMATCH`, by name, for others and for another model; method, targets, init, r and alpha are the adapter's.
+// `GRAFT_ERROR_INVALID` for a damaged file.
+graft_status graft_trainer_resume(const graft_model *model,
+                                  const char *path,
+                                  size_t path_len,
+                                  const graft_train_options *options,
+                                  graft_trainer **trainer,
+                                  graft_error **error);
+
+// Frees a trainer. NULL is allowed. While a call on it is under way, here from its callback or in another thread: when that call, which goes
+// on, returns.
+void graft_trainer_free(graft_trainer *trainer);
+
+// Adds rows to those that `graft_trainer_run` learns from, all of them or, where one cannot be learnt, none: the error names it. They are copied.
+// A run that was in the middle of the rows begins again with all of them.
+graft_status graft_trainer_add(graft_trainer *trainer,
+                               const graft_row *rows,
+                               size_t n_rows,
+                               graft_error **error);
+
+// As `graft_trainer_add`, of rows that `callback` gives one at a time, until it has no more. `n_rows`, which may be NULL, is how many these were.
+graft_status graft_trainer_pull(graft_trainer *trainer,
+                                graft_row_callback callback,
+                                void *user_data,
+                                uint64_t *n_rows,
+                                graft_error **error);
+
+// Takes all rows out: the next run begins with those that are added then. What was learnt stays.
+graft_status graft_trainer_clear(graft_trainer *trainer, graft_error **error);
+
+/* ------------------------------------------------------------------------
+ * What a trainer does: steps, measurements, and the adapter as it is then.
+ */
+
+// What a step did.
+typedef struct {
+  // `sizeof(graft_train_report)`, set by the caller.
+  size_t struct_size;
+  // Which step of the training, from 1.
+  uint64_t step;
+  // The mean loss of a learnt token, before the step changed anything (in nats).
+  double loss;
+  // Tokens that were learnt.
+  uint64_t targets;
+  // All tokens.
+  uint64_t tokens;
+  // Norm of the gradients, before it was cut.
+  double grad_norm;
+  // What it took.
+  double seconds;
+  // The learning rate.
+  float lr;
+  // Not 0: loss or gradients were not finite, and nothing was changed.
+  int32_t skipped;
+} graft_train_report;
+
+// Is told what a step did. Not 0 ends the run behind it: the call fails with `GRAFT_ERROR_CANCELLED`, and what was learnt stays. The trainer is busy
+// meanwhile.
+typedef int32_t (*graft_train_callback)(const graft_train_report *report, void *user_data);
+
+// Facts about a trainer.
+typedef struct {
+  // `sizeof(graft_trainer_info)`, set by the caller.
+  size_t struct_size;
+  // Steps that were done.
+  uint64_t steps;
+  // Steps until the schedule ends; -1 where it has no end.
+  int64_t steps_left;
+  // Steps whose loss or gradients were not finite.
+  uint64_t steps_skipped;
+  // Rows that were added.
+  uint64_t rows;
+  // How many of them were cut because they are too long.
+  uint64_t rows_cut;
+  // How often a run was through all of them.
+  uint64_t epochs;
+  // Numbers that are trained.
+  uint64_t parameters;
+  // The most tokens of a row: `seq`, or less where the adapter has positions of its own in the model's context.
+  uint64_t seq;
+} graft_trainer_info;
+
+// One step over these rows, which need not be added. `report` may be NULL. `GRAFT_ERROR_LIMIT` behind the last step of a schedule, and after ten
+// steps in a row whose loss was not finite; `GRAFT_ERROR_CANCELLED` where the options' `cancel` ends it: then nothing is changed.
+graft_status graft_trainer_step(graft_trainer *trainer,
+                                const graft_row *rows,
+                                size_t n_rows,
+                                graft_train_report *report,
+                                graft_error **error);
+
+// `steps` steps over the rows that were added, `batch` of them in each, all of them in every epoch; 0: the steps that are left of those in the
+// options. It goes on where the last run ended. `callback` is told of every step, `report` of the last one; both may be NULL.
+// `GRAFT_ERROR_LIMIT` where the schedule has fewer steps left, `GRAFT_ERROR_USAGE` where no rows were added, `GRAFT_ERROR_MISMATCH` where these
+// are not those of the checkpoint, `GRAFT_ERROR_CANCELLED` where `callback` or the options' `cancel` ends it: steps that were done stay, and the next
+// run goes on behind them.
+graft_status graft_trainer_run(graft_trainer *trainer,
+                               uint64_t steps,
+                               graft_train_callback callback,
+                               void *user_data,
+                               graft_train_report *report,
+                               graft_error **error);
+
+// The mean loss of a learnt token of these rows, as the adapter is now; of those that were added where `n_rows` is 0. Nothing is learnt.
+graft_status graft_trainer_evaluate(graft_trainer *trainer,
+                                    const graft_row *rows,
+                                    size_t n_rows,
+                                    double *loss,
+                                    graft_error **error);
+
+// The adapter as it is now, for sessions of the same model; later steps do not change it.
+graft_status graft_trainer_adapter(graft_trainer *trainer,
+                                   graft_adapter **adapter,
+                                   graft_error **error);
+
+// Writes the adapter as it is now to a folder, which PEFT's `from_pretrained`, `graft_adapter_open` and `graft_trainer_open` load; an adapter that is
+// there already is replaced.
+graft_status graft_trainer_save(graft_trainer *trainer,
+                                const char *path,
+                                size_t path_len,
+                                graft_error **error);
+
+// Writes all that `graft_trainer_resume` needs to a file, whole or not at all: the adapter, what the optimizer keeps, the step, and which row is next;
+// not the rows.
+graft_status graft_trainer_checkpoint(graft_trainer *trainer,
+                                      const char *path,
+                                      size_t path_len,
+                                      graft_error **error);
+
+// Writes the facts about a trainer to `*info`, whose `struct_size` is set.
+graft_status graft_trainer_get_info(graft_trainer *trainer,
+                                    graft_trainer_info *info,
+                                    graft_error **error);
 
 /* ------------------------------------------------------------------------
  * Merging adapters into a model, making one adapter of several, and writing adapters for other programs. These read files, compute for

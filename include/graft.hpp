@@ -1,13 +1,13 @@
 /* Graft for C++17 and later: one header over graft.h, whose comments say all that is not said here.
  *
  * Objects     Model, Adapter, Team and Cancel are handles: copies are the same object, which goes with the last of them; moving copies.
- *             Session, Sampler, Generation and Batch are moved, not copied. Whatever an object needs of another stays as long as it does: a model
- *             may go before its sessions. `get()` is the handle for functions of graft.h. A Session, Sampler, Generation or Batch
- *             that was moved from answers every call with Status::handle.
+ *             Session, Sampler, Generation, Batch and Trainer are moved, not copied. Whatever an object needs of another stays as long as it does: a model
+ *             may go before its sessions. `get()` is the handle for functions of graft.h. A Session, Sampler, Generation, Batch or
+ *             Trainer that was moved from answers every call with Status::handle.
  * Errors      A function that returns Result<T> returns a T, and throws graft::Error where it fails. With GRAFT_NO_EXCEPTIONS defined, or
  *             compiled without exceptions, it returns a graft::Result<T> that holds a T or an Error. Both kinds of code may be linked together.
- * Threads     Models, adapters, teams and cancel flags may be used by any threads at the same time; a session, sampler, generation or
- *             batch by one at a time: a second one gets Status::busy.
+ * Threads     Models, adapters, teams and cancel flags may be used by any threads at the same time; a session, sampler, generation,
+ *             batch or trainer by one at a time: a second one gets Status::busy.
  * Callables   return true (or nothing) to go on, false to end the work. What they throw ends it too, and is thrown again by the call that
  *             they came from.
  * Texts       are UTF-8. Paths are UTF-8; on Unix any bytes. In options an empty one is none.
@@ -18,7 +18,7 @@
 #include <atomic>
 #include <iterator>
 
-#include "graft_options.hpp"
+#include "graft_train.hpp"
 
 namespace graft {
 #ifdef GRAFT_NO_EXCEPTIONS
@@ -162,16 +162,6 @@ private:
 private:
     std::optional<Piece> step() { return next(); }
 #endif
-};
-
-/// An adapter on a model. Sessions keep what they need of it.
-class Adapter : public detail::Shared<graft_adapter, graft_adapter_free> {
-public:
-    using Shared::Shared;
-    /// Facts about it.
-    Result<AdapterInfo> info() const {
-        return detail::facts<AdapterInfo, graft_adapter_info>([&](auto *info, auto **e) { return graft_adapter_get_info(get(), info, e); });
-    }
 };
 
 /// An adapter and how much of it is applied: 1 as it was trained.
@@ -527,6 +517,23 @@ public:
             if (sampler && !sampler->get()) return graft_sampler_reset(nullptr, e); // moved from: NULL, which would be none for C
             return graft_batch_new(get(), &batching.c, batch, e);
         });
+    }
+    /// Begins a new adapter of this model.
+    Result<Trainer> make_trainer(const TrainOptions &options = {}) const {
+        const graft_train_options o = detail::c(options);
+        return detail::make<Trainer>([&](auto **trainer, auto **e) { return graft_trainer_new(get(), &o, trainer, e); });
+    }
+    /// Goes on with the adapter in a folder, of any method whose gradients Graft knows; method, targets, init, r and alpha are its own.
+    Result<Trainer> open_trainer(std::string_view path, const TrainOptions &options = {}) const {
+        const graft_train_options o = detail::c(options);
+        return detail::make<Trainer>(
+            [&](auto **trainer, auto **e) { return graft_trainer_open(get(), path.data(), path.size(), &o, trainer, e); });
+    }
+    /// Goes on with what `Trainer::checkpoint` wrote, bit for bit, once the same rows are added. The options are those it was made with.
+    Result<Trainer> resume_trainer(std::string_view path, const TrainOptions &options = {}) const {
+        const graft_train_options o = detail::c(options);
+        return detail::make<Trainer>(
+            [&](auto **trainer, auto **e) { return graft_trainer_resume(get(), path.data(), path.size(), &o, trainer, e); });
     }
     /// Opens the folder that PEFT's `save_pretrained` wrote (or a GGUF file of a LoRA) and puts it on this model.
     Result<Adapter> open_adapter(std::string_view path, const AdapterOptions &options = {}) const {

@@ -134,6 +134,16 @@ struct AdapterInfo {
           max_rank(c.max_rank) {}
 };
 
+/// An adapter on a model. Sessions keep what they need of it.
+class Adapter : public detail::Shared<graft_adapter, graft_adapter_free> {
+public:
+    using Shared::Shared;
+    /// Facts about it.
+    Result<AdapterInfo> info() const {
+        return detail::facts<AdapterInfo, graft_adapter_info>([&](auto *info, auto **e) { return graft_adapter_get_info(get(), info, e); });
+    }
+};
+
 /// How exactly to compute: with 8-bit activations, or with f32 for comparisons.
 enum class Precision : graft_precision { fast = GRAFT_PRECISION_FAST, exact = GRAFT_PRECISION_EXACT };
 /// Which hidden states make the vector of a text.

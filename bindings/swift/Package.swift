@@ -22,11 +22,13 @@ let package = Package(
     products: [
         .library(name: "Graft", targets: ["Graft"]),
         .executable(name: "GraftChat", targets: ["GraftChat"]),
+        .executable(name: "GraftLearn", targets: ["GraftLearn"]),
     ],
     targets: [
         graft,
         .target(name: "Graft", dependencies: ["CGraft"]),
         .executableTarget(name: "GraftChat", dependencies: ["Graft"]),
+        .executableTarget(name: "GraftLearn", dependencies: ["Graft"]),
         .testTarget(name: "GraftTests", dependencies: ["Graft"]),
     ],
     swiftLanguageVersions: languages

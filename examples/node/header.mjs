@@ -44,7 +44,7 @@ function direction(parameter, structs) {
     if (stars === '**' && constant && type.startsWith('graft_')) return parameter; // a list of handles
     if (stars === '**') return `_Out_ ${parameter.replace(/(const )?(char|float|u?int\d+_t) \*\*/, 'void **')}`;
     if (stars === '*' && !constant && structs.has(type)) return `_Inout_ ${parameter}`;
-    if (stars === '*' && !constant && /^(size_t|float|u?int\d+_t)$/.test(type)) return `_Out_ ${parameter}`;
+    if (stars === '*' && !constant && /^(size_t|float|double|u?int\d+_t)$/.test(type)) return `_Out_ ${parameter}`;
     return parameter;
 }
 

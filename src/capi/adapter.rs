@@ -74,7 +74,8 @@ pub(super) unsafe fn adapter_options(options: *const graft_adapter_options) -> O
     Ok(AdapterOptions { task_id })
 }
 
-fn give(adapter: Adapter, from: &dyn std::fmt::Display, to: Out<*mut graft_adapter>) {
+/// A handle of an adapter that came from `from`.
+pub(super) fn give(adapter: Adapter, from: &dyn std::fmt::Display, to: Out<*mut graft_adapter>) {
     if log::reads(log::GRAFT_LOG_INFO) {
         let (method, sites) = (adapter.method(), adapter.sites());
         let bytes = adapter.bytes();

@@ -79,7 +79,7 @@ pub unsafe extern "C" fn graft_chat_options_init(options: *mut graft_chat_option
     unsafe { input::init(options, struct_size) };
 }
 
-fn json<T: serde::de::DeserializeOwned>(text: &str, item: &str, expected: &str) -> Outcome<T> {
+pub(super) fn json<T: serde::de::DeserializeOwned>(text: &str, item: &str, expected: &str) -> Outcome<T> {
     serde_json::from_str(text).map_err(|e| {
         let fault = Error::usage("the JSON is wrong").item(item);
         fault.expected(expected).found(e).into()
@@ -102,18 +102,26 @@ unsafe fn message(m: &graft_message) -> Outcome<Message> {
     Ok(message)
 }
 
+/// A conversation.
+pub(super) unsafe fn messages(messages: *const graft_message, n_messages: usize) -> Outcome<Vec<Message>> {
+    // SAFETY: as the caller promises.
+    unsafe {
+        let messages = input::slice(messages, n_messages, "messages")?;
+        messages.iter().map(|m| message(m)).collect()
+    }
+}
+
 /// The conversation as the model reads it.
 pub(super) unsafe fn render(
     model: &Model,
-    messages: *const graft_message,
+    list: *const graft_message,
     n_messages: usize,
     options: *const graft_chat_options,
 ) -> Outcome<String> {
     // SAFETY: as the caller promises.
     let (options, messages, source, tools) = unsafe {
         let options = input::options(options)?;
-        let messages = input::slice(messages, n_messages, "messages")?;
-        let messages: Vec<Message> = messages.iter().map(|m| message(m)).collect::<Outcome<_>>()?;
+        let messages = messages(list, n_messages)?;
         let source = input::maybe_text(options.template_source, options.template_source_len, "template_source")?;
         let tools = input::maybe_text(options.tools, options.tools_len, "tools")?;
         (options, messages, source, tools)

@@ -33,6 +33,8 @@ pub mod state;
 pub mod status;
 pub mod team;
 pub mod tokens;
+pub mod trainer;
+pub mod training;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -60,6 +62,8 @@ pub const HEADER: &[&str] = &[
     "generate",
     "generation",
     "batch",
+    "trainer",
+    "training",
     "mix",
 ];
 

@@ -31,6 +31,28 @@ impl Example {
         Example { tokens, learn }
     }
 
+    /// Its first `seq` tokens, up to the last that is learnt: nothing depends on those behind; and whether there were more.
+    ///
+    /// # Errors
+    /// `Invalid` where that leaves nothing to learn.
+    pub fn cut(mut self, seq: usize) -> Result<(Self, bool)> {
+        let learnt = |learn: &[bool]| learn.iter().rposition(|l| *l).map_or(0, |last| last + 1);
+        let all = learnt(&self.learn);
+        self.learn.truncate(seq);
+        let kept = learnt(&self.learn);
+        match (all, kept) {
+            (0, _) => Err(Error::invalid("nothing to learn")),
+            (_, 0) => Err(Error::invalid(format!(
+                "nothing to learn in the first {seq} tokens: what stands before is too long"
+            ))),
+            _ => {
+                self.tokens.truncate(kept);
+                self.learn.truncate(kept);
+                Ok((self, all > seq))
+            }
+        }
+    }
+
     /// The tokens.
     pub fn tokens(&self) -> &[u32] {
         &self.tokens

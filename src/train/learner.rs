@@ -7,12 +7,12 @@ use super::parameters::Parameters;
 use super::regulariser;
 use super::running::Running;
 use crate::adapter::trained::Trained;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::kernels::{Cpu, Precision};
 use crate::model::backward::Way;
 use crate::model::decoder::{Pass, State};
 use crate::model::dropout::Dropout;
-use crate::runtime::{Adapter, Model};
+use crate::runtime::{Adapter, Cancel, Model};
 
 /// An adapter and the model that it is trained on.
 pub struct Learner {
@@ -28,6 +28,8 @@ pub struct Learner {
     dropout: Option<Dropout>,
     /// What runs now, and the gradients that it has gathered; nothing after a change that failed.
     running: Option<Running>,
+    /// Looked at before each example.
+    cancel: Option<Cancel>,
 }
 
 impl Learner {
@@ -67,7 +69,18 @@ impl Learner {
             )?,
             longest: capacity - running.before(),
             running: Some(running),
+            cancel: None,
         })
+    }
+
+    /// While this flag is set, [`Learner::loss`] and [`Learner::gradients`] end before the next example: `Cancelled`.
+    pub fn cancel_by(&mut self, cancel: Option<Cancel>) {
+        self.cancel = cancel;
+    }
+
+    /// The most tokens of an example.
+    pub fn longest(&self) -> usize {
+        self.longest
     }
 
     /// The model.
@@ -95,8 +108,7 @@ impl Learner {
 
     /// What runs now.
     fn running(&mut self) -> Result<&mut Running> {
-        let failed = || Error::usage("the last change of the adapter failed: there is nothing to run");
-        self.running.as_mut().ok_or_else(failed)
+        self.running.as_mut().ok_or_else(nothing_runs)
     }
 
     /// Whether gradients hold those of what AdaLoRA adds to the loss, which keeps the rows of each A and the columns of each B orthonormal.
@@ -127,8 +139,15 @@ impl Learner {
         self.model.attach(&self.parameters.file()?)
     }
 
-    fn check(&mut self, example: &Example) -> Result<()> {
-        let (n, vocab) = (example.tokens().len(), self.running()?.active.vocab.0);
+    /// That an example can be learnt.
+    ///
+    /// # Errors
+    /// One that is too long, has a token outside the vocabulary, or nothing to learn.
+    pub fn check(&self, example: &Example) -> Result<()> {
+        let (n, vocab) = (
+            example.tokens().len(),
+            self.running.as_ref().ok_or_else(nothing_runs)?.active.vocab.0,
+        );
         if n > self.longest {
             let e = Error::limit("the example is too long").item("tokens");
             return Err(e.expected(format!("at most {}", self.longest)).found(n));
@@ -200,6 +219,9 @@ impl Learner {
         tokens: &[u32],
         f: impl FnOnce(&Pass<Cpu>, &mut State<Cpu>, &mut Trained<Cpu>, &mut Way<Cpu>) -> f64,
     ) -> Result<f64> {
+        if self.cancel.as_ref().is_some_and(Cancel::is_set) {
+            return Err(Error::new(ErrorKind::Cancelled, "cancelled"));
+        }
         let model = self.model.clone();
         let active = self.running()?.active.clone();
         let gates = active.gates_from(&[], tokens);
@@ -219,6 +241,10 @@ impl Learner {
         catch_unwind(AssertUnwindSafe(|| f(&pass, state, trained, way)))
             .map_err(|panic| Error::panicked("training panicked", &*panic))
     }
+}
+
+fn nothing_runs() -> Error {
+    Error::usage("the last change of the adapter failed: there is nothing to run")
 }
 
 /// Each learnt token, and the row before it.

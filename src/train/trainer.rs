@@ -1,19 +1,21 @@
 //! Training step by step.
 
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::Instant;
 
 use serde_json::{Map, Value, json};
 
 use super::Example;
+use super::examples::Examples;
 use super::learner::Learner;
 use super::optim::{Kept, Optimizer, Rates, norm};
 use super::parameters::{Parameter, Parameters};
 use super::schedule::Schedule;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::kernels::Precision;
 use crate::rng::Rng;
-use crate::runtime::{Adapter, Model};
+use crate::runtime::{Adapter, Cancel, Model};
 
 /// How to train. The defaults are those of PEFT's and TRL's examples.
 #[derive(Clone, Debug)]
@@ -61,6 +63,11 @@ impl Default for TrainOptions {
 }
 
 impl TrainOptions {
+    /// How many of `steps` lead up to the learning rate where nobody says it: 3 in 100.
+    pub fn usual_warmup(steps: usize) -> usize {
+        steps.saturating_mul(3).div_ceil(100)
+    }
+
     fn check(&self) -> Result<()> {
         let fault = |item: &str, expected: &str, found: f32| {
             let e = Error::usage("number out of range").item(item);
@@ -201,14 +208,15 @@ impl Trainer {
     /// One step: the mean loss of all learnt tokens of `batch` goes down.
     ///
     /// # Errors
-    /// An empty batch, one with nothing to learn, what [`Learner::gradients`] says; `Limit` after several steps in a row whose loss was not
-    /// finite.
+    /// An empty batch, one with nothing to learn, what [`Learner::gradients`] says; `Limit` behind the last step of a schedule that then is at
+    /// 0, and after several steps in a row whose loss was not finite.
     pub fn step(&mut self, batch: &[Example]) -> Result<StepReport> {
         let start = Instant::now();
         let targets: usize = batch.iter().map(Example::targets).sum();
         if targets == 0 {
             return Err(Error::usage("the batch has nothing to learn").item("batch"));
         }
+        self.check_left(1)?;
         // Each step loses other numbers; a step that is done again the same.
         let key = Rng::new(self.options.seed ^ (self.step as u64).rotate_left(32)).next();
         self.learner.drop_out(Some(key));
@@ -262,6 +270,52 @@ impl Trainer {
         }
         report.seconds = start.elapsed().as_secs_f64();
         Ok(report)
+    }
+
+    /// `steps` steps over `examples`, in their order, from where the last run ended. `each` is told of every step, and may end the run behind it.
+    ///
+    /// # Errors
+    /// No examples, or others than those of the place to go on from; those of [`Trainer::step`], also where fewer steps are left; `Cancelled`
+    /// where `each` breaks. What was learnt until then stays, and the next run goes on behind the last step.
+    pub fn run(
+        &mut self,
+        examples: &mut Examples,
+        steps: usize,
+        each: &mut dyn FnMut(&StepReport) -> ControlFlow<()>,
+    ) -> Result<()> {
+        self.check_left(steps)?;
+        for _ in 0..steps {
+            let (batch, behind) = examples.next_batch()?;
+            let report = self.step(&batch)?;
+            examples.go_to(behind);
+            if each(&report).is_break() {
+                return Err(Error::new(ErrorKind::Cancelled, "cancelled"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Steps until the schedule is at its end; without one that ends (a constant one) there is no end.
+    pub fn steps_left(&self) -> Option<usize> {
+        let ends = self.options.schedule != Schedule::Constant;
+        ends.then(|| self.options.steps.saturating_sub(self.step))
+    }
+
+    /// That so many steps are left.
+    fn check_left(&self, steps: usize) -> Result<()> {
+        match self.steps_left().filter(|left| *left < steps) {
+            None => Ok(()),
+            Some(left) => {
+                let e = Error::limit("the schedule has no more steps").item("steps");
+                let expected = format!("at most {left} of {}, or a constant schedule", self.options.steps);
+                Err(e.expected(expected).found(steps))
+            }
+        }
+    }
+
+    /// While this flag is set, steps and evaluations end before their next example: `Cancelled`, and nothing is changed.
+    pub fn cancel_by(&mut self, cancel: Option<Cancel>) {
+        self.learner.cancel_by(cancel);
     }
 
     /// The mean loss of the learnt tokens of these examples, as the adapter is now.

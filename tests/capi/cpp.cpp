@@ -19,6 +19,7 @@
 #include "check.hpp"
 
 void test_results(const std::string &tiny, const std::string &adapter); // tests/capi/cpp_results.cpp
+void test_trainer(const graft::Model &tiny, const std::string &folder); // tests/capi/cpp_train.cpp
 
 namespace {
 
@@ -29,35 +30,6 @@ std::string smollm, repository, folder; // of the model, of Graft, for files of 
 std::string at(const char *path) { return repository + "/" + path; }
 std::string tiny_path() { return at("tests/data/tiny/llama-tied/model.gguf"); }
 std::string tiny_adapter() { return at("tests/data/tiny/llama-tied/adapters/all-linear"); }
-
-// The status of the error that `f` throws, and the error.
-template <class F> Status thrown(F &&f, std::optional<graft::Error> *error = nullptr) {
-    try {
-        f();
-    } catch (const graft::Error &e) {
-        if (error) *error = e;
-        return CHECK(!e.message().empty()) ? e.status() : Status::ok;
-    }
-    return Status::ok;
-}
-
-struct Special : std::runtime_error {
-    using std::runtime_error::runtime_error;
-};
-// Whether `f` throws a Special.
-template <class F> bool throws_special(F &&f) {
-    try {
-        f();
-    } catch (const Special &e) {
-        return e.what() == "special"s;
-    }
-    return false;
-}
-
-std::vector<std::uint8_t> bytes_of(const std::string &path) {
-    std::ifstream file(path, std::ios::binary);
-    return {std::istreambuf_iterator<char>(file), {}};
-}
 
 // For structs without padding.
 template <class C> bool is_default(const C &c, void (*init)(C *, std::size_t)) {
@@ -80,6 +52,14 @@ void test_defaults() {
     CHECK(is_default(*batching.c.session, graft_session_options_init) && is_default(*batching.c.adapter, graft_adapter_options_init));
     batching.c.sampler = nullptr, batching.c.generate = nullptr, batching.c.session = nullptr, batching.c.adapter = nullptr;
     CHECK(is_default(batching.c, graft_batch_options_init));
+    const graft::TrainOptions training;
+    graft_train_options train = d::c(training);
+    const auto text = [](const char *&at, std::size_t &len) {
+        return std::string(std::exchange(at, nullptr), std::exchange(len, 0));
+    };
+    CHECK(text(train.method, train.method_len) == "lora" && text(train.targets, train.targets_len) == "all-linear");
+    CHECK(text(train.init, train.init_len) == "default" && text(train.optimizer, train.optimizer_len) == "adamw");
+    CHECK(text(train.schedule, train.schedule_len) == "cosine" && is_default(train, graft_train_options_init));
     graft_chat_options chat;
     graft_chat_options_init(&chat, sizeof chat);
     const graft_chat_options c = d::c(graft::ChatOptions());
@@ -616,6 +596,7 @@ int main(int argc, char **argv) {
             test_adapters(model);
             test_tiny_writes(tiny);
             test_batch(tiny);
+            test_trainer(tiny, folder);
             test_errors(model, tiny);
             test_exceptions_in_callables(tiny);
             test_lives();

@@ -49,6 +49,15 @@ void test_results(const std::string &tiny, const std::string &adapter) {
     CHECK(batch->answer(R"({"prompt": "Hi", "adapter": "mine", "max_tokens": 2})", 1)->rfind("{\"id\":1,\"text\"", 0) == 0);
     CHECK(batch->run("/no/such/file", "/no/such/folder/file").error().status() == Status::io);
 
+    auto trainer = model->make_trainer();
+    if (!CHECK(!trainer && trainer.error().item() == "seq")) return; // the tiny model has less room
+    graft::TrainOptions small;
+    small.seq = 32;
+    trainer = model->make_trainer(small);
+    if (!CHECK(trainer)) return;
+    CHECK(trainer->add(graft::Row::text("Hi")) && trainer->run(2)->step == 2 && trainer->adapter());
+    CHECK(trainer->run(1, [](const graft::TrainReport &) { return false; }).error().status() == Status::cancelled);
+
     stream = session.stream("Hi", {8});
     graft::Session taken = std::move(session);
     CHECK(taken.info());

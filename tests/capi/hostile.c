@@ -11,7 +11,7 @@
 #include <string.h>
 
 static int passed, failed;
-static char model_path[1024], adapter_path[1024], state_path[1024], lines_path[1024], folder[1024];
+static char model_path[1024], adapter_path[1024], state_path[1024], lines_path[1024], checkpoint_path[1024], folder[1024];
 static const char *temporary;
 static int model_fd;
 static void *model_bytes, *config_bytes, *tensor_bytes;
@@ -27,12 +27,14 @@ static graft_session *good_session, *freed_session;
 static graft_sampler *good_sampler, *freed_sampler;
 static graft_generation *good_generation, *freed_generation;
 static graft_batch *good_batch, *freed_batch;
+static graft_trainer *good_trainer, *freed_trainer;
 
 static const uint32_t some_tokens[] = {5, 6, 7};
 static const graft_adapter *some_adapters[1];
 static const float some_weights[] = {0.5f};
 static graft_message some_messages[] = {{"user", 4, "Hello", 5, NULL, 0}};
 static graft_text some_folders[1];
+static const graft_row some_rows[] = {{.text = "Once", .text_len = 4}, {.tokens = some_tokens, .n_tokens = 3}};
 static float vector[65536];
 static size_t hidden_size;
 static void *results[8];
@@ -98,6 +100,29 @@ static int32_t on_progress(float share, void *user_data) {
     return 0;
 }
 
+/* The trainer is busy, whatever is done with it; everything else goes on. It ends some runs. */
+static int32_t busy_trainer(void) {
+    graft_adapter *adapter = NULL;
+    if (graft_trainer_step(good_trainer, some_rows, 2, NULL, NULL) != GRAFT_ERROR_BUSY) failed++;
+    if (graft_trainer_adapter(good_trainer, &adapter, NULL) != GRAFT_ERROR_BUSY || adapter) failed++;
+    if (graft_trainer_clear(good_trainer, NULL) != GRAFT_ERROR_BUSY) failed++;
+    graft_trainer_free(freed_trainer);
+    if (graft_session_eval(good_session, some_tokens, 3, NULL) != GRAFT_OK) failed++;
+    return 0;
+}
+static int32_t on_train(const graft_train_report *report, void *user_data) {
+    (void)user_data;
+    if (!report || !report->step) failed++;
+    return busy_trainer() + (int32_t)(report->step % 3 == 0);
+}
+static int32_t on_row(graft_row *row, void *user_data) {
+    static int calls;
+    (void)user_data;
+    if (++calls % 4 == 0) return 0;
+    *row = some_rows[calls % 2];
+    return busy_trainer() + 1;
+}
+
 static void *sized(size_t size) {
     memset(room, 0, sizeof room);
     memcpy(room, &size, sizeof size);
@@ -159,6 +184,17 @@ static graft_batch *fresh_batch(void) {
     return b;
 }
 
+static graft_trainer *fresh_trainer(void) {
+    graft_train_options o;
+    graft_trainer *t = NULL;
+    graft_train_options_init(&o, sizeof o);
+    o.r = 1, o.batch = 1, o.seq = 8;
+    o.schedule = "constant", o.schedule_len = GRAFT_NUL;
+    must(graft_trainer_new(good_model, &o, &t, &error), &error);
+    must(graft_trainer_add(t, some_rows, 2, &error), &error);
+    return t;
+}
+
 #define GOOD(type) static type *good_##type(void) { static type o; type##_init(&o, sizeof o); return &o; }
 GOOD(graft_model_options)
 GOOD(graft_chat_options)
@@ -171,6 +207,12 @@ static graft_generate_options *good_graft_generate_options(void) {
     static graft_generate_options o;
     graft_generate_options_init(&o, sizeof o);
     o.max_tokens = 3;
+    return &o;
+}
+static graft_train_options *good_graft_train_options(void) {
+    static graft_train_options o;
+    graft_train_options_init(&o, sizeof o);
+    o.seq = 8;
     return &o;
 }
 static graft_merge_options *good_graft_merge_options(void) {
@@ -187,6 +229,8 @@ FACTS(graft_session_info)
 FACTS(graft_memory_plan)
 FACTS(graft_report)
 FACTS(graft_batch_report)
+FACTS(graft_train_report)
+FACTS(graft_trainer_info)
 
 /* Every test begins with a session that holds two tokens. */
 static void begin(void) {
@@ -239,12 +283,20 @@ static void prepare(int argc, char **argv) {
     some_adapters[0] = good_adapter;
     good_error = fresh_error(), good_cancel = fresh_cancel(), good_team = fresh_team();
     good_sampler = fresh_sampler(), good_generation = fresh_generation(), good_batch = fresh_batch();
+    good_trainer = fresh_trainer();
     freed_error = fresh_error(), freed_cancel = fresh_cancel(), freed_team = fresh_team(), freed_model = fresh_model();
     freed_adapter = fresh_adapter(), freed_session = fresh_session(), freed_sampler = fresh_sampler(), freed_generation = fresh_generation();
-    freed_batch = fresh_batch();
+    freed_batch = fresh_batch(), freed_trainer = fresh_trainer();
     graft_error_free(freed_error), graft_cancel_free(freed_cancel), graft_team_free(freed_team), graft_model_free(freed_model);
     graft_adapter_free(freed_adapter), graft_session_free(freed_session), graft_sampler_free(freed_sampler);
-    graft_generation_free(freed_generation), graft_batch_free(freed_batch);
+    graft_generation_free(freed_generation), graft_batch_free(freed_batch), graft_trainer_free(freed_trainer);
+    snprintf(checkpoint_path, sizeof checkpoint_path, "%s/checkpoint", temporary);
+    {
+        graft_trainer *started = NULL;
+        must(graft_trainer_new(good_model, good_graft_train_options(), &started, &error), &error);
+        must(graft_trainer_checkpoint(started, checkpoint_path, GRAFT_NUL, &error), &error);
+        graft_trainer_free(started);
+    }
     must(graft_session_save(good_session, state_path, GRAFT_NUL, &error), &error);
     must(graft_session_save_memory(good_session, &state_bytes, &state_len, &error), &error);
     info.struct_size = sizeof info;
@@ -254,7 +306,7 @@ static void prepare(int argc, char **argv) {
 
 static int finish(void) {
     graft_error_free(good_error), graft_cancel_free(good_cancel), graft_team_free(good_team), graft_generation_free(good_generation);
-    graft_batch_free(good_batch);
+    graft_batch_free(good_batch), graft_trainer_free(good_trainer);
     graft_sampler_free(good_sampler), graft_session_free(good_session), graft_adapter_free(good_adapter), graft_model_free(good_model);
     graft_free(state_bytes);
     free(model_bytes), free(config_bytes), free(tensor_bytes);
@@ -314,6 +366,9 @@ static void test_graft_error_status(void) {
     begin();
     (void)graft_error_status((void *)good_batch);
     survived("graft_error_status error = (void *)good_batch");
+    begin();
+    (void)graft_error_status((void *)good_trainer);
+    survived("graft_error_status error = (void *)good_trainer");
 }
 
 static void test_graft_error_message(void) {
@@ -353,6 +408,9 @@ static void test_graft_error_message(void) {
     begin();
     (void)graft_error_message((void *)good_batch);
     survived("graft_error_message error = (void *)good_batch");
+    begin();
+    (void)graft_error_message((void *)good_trainer);
+    survived("graft_error_message error = (void *)good_trainer");
 }
 
 static void test_graft_error_file(void) {
@@ -392,6 +450,9 @@ static void test_graft_error_file(void) {
     begin();
     (void)graft_error_file((void *)good_batch);
     survived("graft_error_file error = (void *)good_batch");
+    begin();
+    (void)graft_error_file((void *)good_trainer);
+    survived("graft_error_file error = (void *)good_trainer");
 }
 
 static void test_graft_error_item(void) {
@@ -431,6 +492,9 @@ static void test_graft_error_item(void) {
     begin();
     (void)graft_error_item((void *)good_batch);
     survived("graft_error_item error = (void *)good_batch");
+    begin();
+    (void)graft_error_item((void *)good_trainer);
+    survived("graft_error_item error = (void *)good_trainer");
 }
 
 static void test_graft_error_expected(void) {
@@ -470,6 +534,9 @@ static void test_graft_error_expected(void) {
     begin();
     (void)graft_error_expected((void *)good_batch);
     survived("graft_error_expected error = (void *)good_batch");
+    begin();
+    (void)graft_error_expected((void *)good_trainer);
+    survived("graft_error_expected error = (void *)good_trainer");
 }
 
 static void test_graft_error_found(void) {
@@ -509,6 +576,9 @@ static void test_graft_error_found(void) {
     begin();
     (void)graft_error_found((void *)good_batch);
     survived("graft_error_found error = (void *)good_batch");
+    begin();
+    (void)graft_error_found((void *)good_trainer);
+    survived("graft_error_found error = (void *)good_trainer");
 }
 
 static void test_graft_error_free(void) {
@@ -548,6 +618,9 @@ static void test_graft_error_free(void) {
     begin();
     graft_error_free((void *)good_batch);
     survived("graft_error_free error = (void *)good_batch");
+    begin();
+    graft_error_free((void *)good_trainer);
+    survived("graft_error_free error = (void *)good_trainer");
 }
 
 static void test_graft_abi_version(void) {
@@ -606,6 +679,7 @@ static void test_graft_cancel_set(void) {
     check(graft_cancel_set((void *)good_sampler), "graft_cancel_set cancel = (void *)good_sampler", 1, 0);
     check(graft_cancel_set((void *)good_generation), "graft_cancel_set cancel = (void *)good_generation", 1, 0);
     check(graft_cancel_set((void *)good_batch), "graft_cancel_set cancel = (void *)good_batch", 1, 0);
+    check(graft_cancel_set((void *)good_trainer), "graft_cancel_set cancel = (void *)good_trainer", 1, 0);
 }
 
 static void test_graft_cancel_clear(void) {
@@ -621,6 +695,7 @@ static void test_graft_cancel_clear(void) {
     check(graft_cancel_clear((void *)good_sampler), "graft_cancel_clear cancel = (void *)good_sampler", 1, 0);
     check(graft_cancel_clear((void *)good_generation), "graft_cancel_clear cancel = (void *)good_generation", 1, 0);
     check(graft_cancel_clear((void *)good_batch), "graft_cancel_clear cancel = (void *)good_batch", 1, 0);
+    check(graft_cancel_clear((void *)good_trainer), "graft_cancel_clear cancel = (void *)good_trainer", 1, 0);
 }
 
 static void test_graft_cancel_free(void) {
@@ -660,6 +735,9 @@ static void test_graft_cancel_free(void) {
     begin();
     graft_cancel_free((void *)good_batch);
     survived("graft_cancel_free cancel = (void *)good_batch");
+    begin();
+    graft_cancel_free((void *)good_trainer);
+    survived("graft_cancel_free cancel = (void *)good_trainer");
 }
 
 static void test_graft_team_new(void) {
@@ -721,6 +799,9 @@ static void test_graft_team_free(void) {
     begin();
     graft_team_free((void *)good_batch);
     survived("graft_team_free team = (void *)good_batch");
+    begin();
+    graft_team_free((void *)good_trainer);
+    survived("graft_team_free team = (void *)good_trainer");
 }
 
 static void test_graft_model_options_init(void) {
@@ -878,6 +959,9 @@ static void test_graft_model_free(void) {
     begin();
     graft_model_free((void *)good_batch);
     survived("graft_model_free model = (void *)good_batch");
+    begin();
+    graft_model_free((void *)good_trainer);
+    survived("graft_model_free model = (void *)good_trainer");
 }
 
 static void test_graft_tokenize(void) {
@@ -893,6 +977,7 @@ static void test_graft_tokenize(void) {
     check(graft_tokenize((void *)good_sampler, "Once upon a time", GRAFT_NUL, 0, (void *)&results[0], (void *)&results[2], &error), "graft_tokenize model = (void *)good_sampler", 1, 1);
     check(graft_tokenize((void *)good_generation, "Once upon a time", GRAFT_NUL, 0, (void *)&results[0], (void *)&results[2], &error), "graft_tokenize model = (void *)good_generation", 1, 1);
     check(graft_tokenize((void *)good_batch, "Once upon a time", GRAFT_NUL, 0, (void *)&results[0], (void *)&results[2], &error), "graft_tokenize model = (void *)good_batch", 1, 1);
+    check(graft_tokenize((void *)good_trainer, "Once upon a time", GRAFT_NUL, 0, (void *)&results[0], (void *)&results[2], &error), "graft_tokenize model = (void *)good_trainer", 1, 1);
     check(graft_tokenize(good_model, NULL, GRAFT_NUL, 0, (void *)&results[0], (void *)&results[2], &error), "graft_tokenize text = NULL", 1, 1);
     check(graft_tokenize(good_model, "\xff\xfe", GRAFT_NUL, 0, (void *)&results[0], (void *)&results[2], &error), "graft_tokenize text = \"\\xff\\xfe\"", 0, 1);
     check(graft_tokenize(good_model, "", GRAFT_NUL, 0, (void *)&results[0], (void *)&results[2], &error), "graft_tokenize text = \"\"", 0, 1);
@@ -920,6 +1005,7 @@ static void test_graft_detokenize(void) {
     check(graft_detokenize((void *)good_sampler, some_tokens, 3, 0, (void *)&results[0], (void *)&results[2], &error), "graft_detokenize model = (void *)good_sampler", 1, 1);
     check(graft_detokenize((void *)good_generation, some_tokens, 3, 0, (void *)&results[0], (void *)&results[2], &error), "graft_detokenize model = (void *)good_generation", 1, 1);
     check(graft_detokenize((void *)good_batch, some_tokens, 3, 0, (void *)&results[0], (void *)&results[2], &error), "graft_detokenize model = (void *)good_batch", 1, 1);
+    check(graft_detokenize((void *)good_trainer, some_tokens, 3, 0, (void *)&results[0], (void *)&results[2], &error), "graft_detokenize model = (void *)good_trainer", 1, 1);
     check(graft_detokenize(good_model, NULL, 3, 0, (void *)&results[0], (void *)&results[2], &error), "graft_detokenize tokens = NULL", 1, 1);
     check(graft_detokenize(good_model, odd, 3, 0, (void *)&results[0], (void *)&results[2], &error), "graft_detokenize tokens = odd", 1, 1);
     check(graft_detokenize(good_model, some_tokens, 0, 0, (void *)&results[0], (void *)&results[2], &error), "graft_detokenize n_tokens = 0", 0, 1);
@@ -945,6 +1031,7 @@ static void test_graft_token_bytes(void) {
     check(graft_token_bytes((void *)good_sampler, 0, (void *)&results[0], (void *)&results[2], &error), "graft_token_bytes model = (void *)good_sampler", 1, 1);
     check(graft_token_bytes((void *)good_generation, 0, (void *)&results[0], (void *)&results[2], &error), "graft_token_bytes model = (void *)good_generation", 1, 1);
     check(graft_token_bytes((void *)good_batch, 0, (void *)&results[0], (void *)&results[2], &error), "graft_token_bytes model = (void *)good_batch", 1, 1);
+    check(graft_token_bytes((void *)good_trainer, 0, (void *)&results[0], (void *)&results[2], &error), "graft_token_bytes model = (void *)good_trainer", 1, 1);
     check(graft_token_bytes(good_model, -1, (void *)&results[0], (void *)&results[2], &error), "graft_token_bytes token = -1", 0, 1);
     check(graft_token_bytes(good_model, 77, (void *)&results[0], (void *)&results[2], &error), "graft_token_bytes token = 77", 0, 1);
     check(graft_token_bytes(good_model, 2147483647, (void *)&results[0], (void *)&results[2], &error), "graft_token_bytes token = 2147483647", 0, 1);
@@ -968,6 +1055,7 @@ static void test_graft_token_find(void) {
     check(graft_token_find((void *)good_sampler, "Once upon a time", GRAFT_NUL, (void *)&results[1], &error), "graft_token_find model = (void *)good_sampler", 1, 1);
     check(graft_token_find((void *)good_generation, "Once upon a time", GRAFT_NUL, (void *)&results[1], &error), "graft_token_find model = (void *)good_generation", 1, 1);
     check(graft_token_find((void *)good_batch, "Once upon a time", GRAFT_NUL, (void *)&results[1], &error), "graft_token_find model = (void *)good_batch", 1, 1);
+    check(graft_token_find((void *)good_trainer, "Once upon a time", GRAFT_NUL, (void *)&results[1], &error), "graft_token_find model = (void *)good_trainer", 1, 1);
     check(graft_token_find(good_model, NULL, GRAFT_NUL, (void *)&results[1], &error), "graft_token_find text = NULL", 1, 1);
     check(graft_token_find(good_model, "\xff\xfe", GRAFT_NUL, (void *)&results[1], &error), "graft_token_find text = \"\\xff\\xfe\"", 0, 1);
     check(graft_token_find(good_model, "", GRAFT_NUL, (void *)&results[1], &error), "graft_token_find text = \"\"", 0, 1);
@@ -990,6 +1078,7 @@ static void test_graft_token_ends(void) {
     check(graft_token_ends((void *)good_sampler, 0, (void *)&results[1], &error), "graft_token_ends model = (void *)good_sampler", 1, 1);
     check(graft_token_ends((void *)good_generation, 0, (void *)&results[1], &error), "graft_token_ends model = (void *)good_generation", 1, 1);
     check(graft_token_ends((void *)good_batch, 0, (void *)&results[1], &error), "graft_token_ends model = (void *)good_batch", 1, 1);
+    check(graft_token_ends((void *)good_trainer, 0, (void *)&results[1], &error), "graft_token_ends model = (void *)good_trainer", 1, 1);
     check(graft_token_ends(good_model, -1, (void *)&results[1], &error), "graft_token_ends token = -1", 0, 1);
     check(graft_token_ends(good_model, 77, (void *)&results[1], &error), "graft_token_ends token = 77", 0, 1);
     check(graft_token_ends(good_model, 2147483647, (void *)&results[1], &error), "graft_token_ends token = 2147483647", 0, 1);
@@ -1059,6 +1148,7 @@ static void test_graft_chat_render(void) {
     check(graft_chat_render((void *)good_sampler, some_messages, 1, good_graft_chat_options(), (void *)&results[0], (void *)&results[2], &error), "graft_chat_render model = (void *)good_sampler", 1, 1);
     check(graft_chat_render((void *)good_generation, some_messages, 1, good_graft_chat_options(), (void *)&results[0], (void *)&results[2], &error), "graft_chat_render model = (void *)good_generation", 1, 1);
     check(graft_chat_render((void *)good_batch, some_messages, 1, good_graft_chat_options(), (void *)&results[0], (void *)&results[2], &error), "graft_chat_render model = (void *)good_batch", 1, 1);
+    check(graft_chat_render((void *)good_trainer, some_messages, 1, good_graft_chat_options(), (void *)&results[0], (void *)&results[2], &error), "graft_chat_render model = (void *)good_trainer", 1, 1);
     check(graft_chat_render(good_model, NULL, 1, good_graft_chat_options(), (void *)&results[0], (void *)&results[2], &error), "graft_chat_render messages = NULL", 1, 1);
     check(graft_chat_render(good_model, odd, 1, good_graft_chat_options(), (void *)&results[0], (void *)&results[2], &error), "graft_chat_render messages = odd", 1, 1);
     check(graft_chat_render(good_model, some_messages, 0, good_graft_chat_options(), (void *)&results[0], (void *)&results[2], &error), "graft_chat_render n_messages = 0", 0, 1);
@@ -1140,6 +1230,7 @@ static void test_graft_adapter_open(void) {
     check(graft_adapter_open((void *)good_sampler, adapter_path, GRAFT_NUL, good_graft_adapter_options(), (void *)&results[0], &error), "graft_adapter_open model = (void *)good_sampler", 1, 1);
     check(graft_adapter_open((void *)good_generation, adapter_path, GRAFT_NUL, good_graft_adapter_options(), (void *)&results[0], &error), "graft_adapter_open model = (void *)good_generation", 1, 1);
     check(graft_adapter_open((void *)good_batch, adapter_path, GRAFT_NUL, good_graft_adapter_options(), (void *)&results[0], &error), "graft_adapter_open model = (void *)good_batch", 1, 1);
+    check(graft_adapter_open((void *)good_trainer, adapter_path, GRAFT_NUL, good_graft_adapter_options(), (void *)&results[0], &error), "graft_adapter_open model = (void *)good_trainer", 1, 1);
     check(graft_adapter_open(good_model, NULL, GRAFT_NUL, good_graft_adapter_options(), (void *)&results[0], &error), "graft_adapter_open path = NULL", 1, 1);
     check(graft_adapter_open(good_model, "\xff\xfe", GRAFT_NUL, good_graft_adapter_options(), (void *)&results[0], &error), "graft_adapter_open path = \"\\xff\\xfe\"", 0, 1);
     check(graft_adapter_open(good_model, "", GRAFT_NUL, good_graft_adapter_options(), (void *)&results[0], &error), "graft_adapter_open path = \"\"", 0, 1);
@@ -1173,6 +1264,7 @@ static void test_graft_adapter_open_memory(void) {
     check(graft_adapter_open_memory((void *)good_sampler, config_bytes, config_len, tensor_bytes, tensors_len, good_graft_adapter_options(), (void *)&results[0], &error), "graft_adapter_open_memory model = (void *)good_sampler", 1, 1);
     check(graft_adapter_open_memory((void *)good_generation, config_bytes, config_len, tensor_bytes, tensors_len, good_graft_adapter_options(), (void *)&results[0], &error), "graft_adapter_open_memory model = (void *)good_generation", 1, 1);
     check(graft_adapter_open_memory((void *)good_batch, config_bytes, config_len, tensor_bytes, tensors_len, good_graft_adapter_options(), (void *)&results[0], &error), "graft_adapter_open_memory model = (void *)good_batch", 1, 1);
+    check(graft_adapter_open_memory((void *)good_trainer, config_bytes, config_len, tensor_bytes, tensors_len, good_graft_adapter_options(), (void *)&results[0], &error), "graft_adapter_open_memory model = (void *)good_trainer", 1, 1);
     check(graft_adapter_open_memory(good_model, NULL, config_len, tensor_bytes, tensors_len, good_graft_adapter_options(), (void *)&results[0], &error), "graft_adapter_open_memory config = NULL", 1, 1);
     check(graft_adapter_open_memory(good_model, config_bytes, 0, tensor_bytes, tensors_len, good_graft_adapter_options(), (void *)&results[0], &error), "graft_adapter_open_memory config_len = 0", 0, 1);
     check(graft_adapter_open_memory(good_model, config_bytes, config_len, NULL, tensors_len, good_graft_adapter_options(), (void *)&results[0], &error), "graft_adapter_open_memory tensors = NULL", 1, 1);
@@ -1230,6 +1322,9 @@ static void test_graft_adapter_free(void) {
     begin();
     graft_adapter_free((void *)good_batch);
     survived("graft_adapter_free adapter = (void *)good_batch");
+    begin();
+    graft_adapter_free((void *)good_trainer);
+    survived("graft_adapter_free adapter = (void *)good_trainer");
 }
 
 static void test_graft_adapter_get_info(void) {
@@ -1245,6 +1340,7 @@ static void test_graft_adapter_get_info(void) {
     check(graft_adapter_get_info((void *)good_sampler, good_graft_adapter_info(), &error), "graft_adapter_get_info adapter = (void *)good_sampler", 1, 1);
     check(graft_adapter_get_info((void *)good_generation, good_graft_adapter_info(), &error), "graft_adapter_get_info adapter = (void *)good_generation", 1, 1);
     check(graft_adapter_get_info((void *)good_batch, good_graft_adapter_info(), &error), "graft_adapter_get_info adapter = (void *)good_batch", 1, 1);
+    check(graft_adapter_get_info((void *)good_trainer, good_graft_adapter_info(), &error), "graft_adapter_get_info adapter = (void *)good_trainer", 1, 1);
     check(graft_adapter_get_info(good_adapter, sized(0), &error), "graft_adapter_get_info info = sized(0)", 1, 1);
     check(graft_adapter_get_info(good_adapter, sized(1), &error), "graft_adapter_get_info info = sized(1)", 1, 1);
     check(graft_adapter_get_info(good_adapter, sized(7), &error), "graft_adapter_get_info info = sized(7)", 1, 1);
@@ -1320,6 +1416,7 @@ static void test_graft_session_new(void) {
     check(graft_session_new((void *)good_sampler, good_graft_session_options(), (void *)&results[0], &error), "graft_session_new model = (void *)good_sampler", 1, 1);
     check(graft_session_new((void *)good_generation, good_graft_session_options(), (void *)&results[0], &error), "graft_session_new model = (void *)good_generation", 1, 1);
     check(graft_session_new((void *)good_batch, good_graft_session_options(), (void *)&results[0], &error), "graft_session_new model = (void *)good_batch", 1, 1);
+    check(graft_session_new((void *)good_trainer, good_graft_session_options(), (void *)&results[0], &error), "graft_session_new model = (void *)good_trainer", 1, 1);
     check(graft_session_new(good_model, sized(0), (void *)&results[0], &error), "graft_session_new options = sized(0)", 1, 1);
     check(graft_session_new(good_model, sized(1), (void *)&results[0], &error), "graft_session_new options = sized(1)", 1, 1);
     check(graft_session_new(good_model, sized(7), (void *)&results[0], &error), "graft_session_new options = sized(7)", 1, 1);
@@ -1373,6 +1470,9 @@ static void test_graft_session_free(void) {
     begin();
     graft_session_free((void *)good_batch);
     survived("graft_session_free session = (void *)good_batch");
+    begin();
+    graft_session_free((void *)good_trainer);
+    survived("graft_session_free session = (void *)good_trainer");
 }
 
 static void test_graft_session_set_adapters(void) {
@@ -1388,6 +1488,7 @@ static void test_graft_session_set_adapters(void) {
     check(graft_session_set_adapters((void *)good_sampler, some_adapters, some_weights, 1, &error), "graft_session_set_adapters session = (void *)good_sampler", 1, 1);
     check(graft_session_set_adapters((void *)good_generation, some_adapters, some_weights, 1, &error), "graft_session_set_adapters session = (void *)good_generation", 1, 1);
     check(graft_session_set_adapters((void *)good_batch, some_adapters, some_weights, 1, &error), "graft_session_set_adapters session = (void *)good_batch", 1, 1);
+    check(graft_session_set_adapters((void *)good_trainer, some_adapters, some_weights, 1, &error), "graft_session_set_adapters session = (void *)good_trainer", 1, 1);
     check(graft_session_set_adapters(good_session, NULL, some_weights, 1, &error), "graft_session_set_adapters adapters = NULL", 1, 1);
     check(graft_session_set_adapters(good_session, odd, some_weights, 1, &error), "graft_session_set_adapters adapters = odd", 1, 1);
     check(graft_session_set_adapters(good_session, some_adapters, NULL, 1, &error), "graft_session_set_adapters weights = NULL", 0, 1);
@@ -1409,6 +1510,7 @@ static void test_graft_session_eval(void) {
     check(graft_session_eval((void *)good_sampler, some_tokens, 3, &error), "graft_session_eval session = (void *)good_sampler", 1, 1);
     check(graft_session_eval((void *)good_generation, some_tokens, 3, &error), "graft_session_eval session = (void *)good_generation", 1, 1);
     check(graft_session_eval((void *)good_batch, some_tokens, 3, &error), "graft_session_eval session = (void *)good_batch", 1, 1);
+    check(graft_session_eval((void *)good_trainer, some_tokens, 3, &error), "graft_session_eval session = (void *)good_trainer", 1, 1);
     check(graft_session_eval(good_session, NULL, 3, &error), "graft_session_eval tokens = NULL", 1, 1);
     check(graft_session_eval(good_session, odd, 3, &error), "graft_session_eval tokens = odd", 1, 1);
     check(graft_session_eval(good_session, some_tokens, 0, &error), "graft_session_eval n_tokens = 0", 0, 1);
@@ -1428,6 +1530,7 @@ static void test_graft_session_eval_each(void) {
     check(graft_session_eval_each((void *)good_sampler, some_tokens, 3, on_logits, NULL, &error), "graft_session_eval_each session = (void *)good_sampler", 1, 1);
     check(graft_session_eval_each((void *)good_generation, some_tokens, 3, on_logits, NULL, &error), "graft_session_eval_each session = (void *)good_generation", 1, 1);
     check(graft_session_eval_each((void *)good_batch, some_tokens, 3, on_logits, NULL, &error), "graft_session_eval_each session = (void *)good_batch", 1, 1);
+    check(graft_session_eval_each((void *)good_trainer, some_tokens, 3, on_logits, NULL, &error), "graft_session_eval_each session = (void *)good_trainer", 1, 1);
     check(graft_session_eval_each(good_session, NULL, 3, on_logits, NULL, &error), "graft_session_eval_each tokens = NULL", 1, 1);
     check(graft_session_eval_each(good_session, odd, 3, on_logits, NULL, &error), "graft_session_eval_each tokens = odd", 1, 1);
     check(graft_session_eval_each(good_session, some_tokens, 0, on_logits, NULL, &error), "graft_session_eval_each n_tokens = 0", 0, 1);
@@ -1448,6 +1551,7 @@ static void test_graft_session_logits(void) {
     check(graft_session_logits((void *)good_sampler, (void *)&results[0], (void *)&results[2], &error), "graft_session_logits session = (void *)good_sampler", 1, 1);
     check(graft_session_logits((void *)good_generation, (void *)&results[0], (void *)&results[2], &error), "graft_session_logits session = (void *)good_generation", 1, 1);
     check(graft_session_logits((void *)good_batch, (void *)&results[0], (void *)&results[2], &error), "graft_session_logits session = (void *)good_batch", 1, 1);
+    check(graft_session_logits((void *)good_trainer, (void *)&results[0], (void *)&results[2], &error), "graft_session_logits session = (void *)good_trainer", 1, 1);
     check(graft_session_logits(good_session, NULL, (void *)&results[2], &error), "graft_session_logits logits = NULL", 1, 1);
     check(graft_session_logits(good_session, odd, (void *)&results[2], &error), "graft_session_logits logits = odd", 1, 1);
     check(graft_session_logits(good_session, (void *)&results[0], NULL, &error), "graft_session_logits n_logits = NULL", 1, 1);
@@ -1468,6 +1572,7 @@ static void test_graft_session_tokens(void) {
     check(graft_session_tokens((void *)good_sampler, (void *)&results[0], (void *)&results[2], &error), "graft_session_tokens session = (void *)good_sampler", 1, 1);
     check(graft_session_tokens((void *)good_generation, (void *)&results[0], (void *)&results[2], &error), "graft_session_tokens session = (void *)good_generation", 1, 1);
     check(graft_session_tokens((void *)good_batch, (void *)&results[0], (void *)&results[2], &error), "graft_session_tokens session = (void *)good_batch", 1, 1);
+    check(graft_session_tokens((void *)good_trainer, (void *)&results[0], (void *)&results[2], &error), "graft_session_tokens session = (void *)good_trainer", 1, 1);
     check(graft_session_tokens(good_session, NULL, (void *)&results[2], &error), "graft_session_tokens tokens = NULL", 1, 1);
     check(graft_session_tokens(good_session, odd, (void *)&results[2], &error), "graft_session_tokens tokens = odd", 1, 1);
     check(graft_session_tokens(good_session, (void *)&results[0], NULL, &error), "graft_session_tokens n_tokens = NULL", 1, 1);
@@ -1488,6 +1593,7 @@ static void test_graft_session_get_info(void) {
     check(graft_session_get_info((void *)good_sampler, good_graft_session_info(), &error), "graft_session_get_info session = (void *)good_sampler", 1, 1);
     check(graft_session_get_info((void *)good_generation, good_graft_session_info(), &error), "graft_session_get_info session = (void *)good_generation", 1, 1);
     check(graft_session_get_info((void *)good_batch, good_graft_session_info(), &error), "graft_session_get_info session = (void *)good_batch", 1, 1);
+    check(graft_session_get_info((void *)good_trainer, good_graft_session_info(), &error), "graft_session_get_info session = (void *)good_trainer", 1, 1);
     check(graft_session_get_info(good_session, sized(0), &error), "graft_session_get_info info = sized(0)", 1, 1);
     check(graft_session_get_info(good_session, sized(1), &error), "graft_session_get_info info = sized(1)", 1, 1);
     check(graft_session_get_info(good_session, sized(7), &error), "graft_session_get_info info = sized(7)", 1, 1);
@@ -1515,6 +1621,7 @@ static void test_graft_session_truncate(void) {
     check(graft_session_truncate((void *)good_sampler, 0, &error), "graft_session_truncate session = (void *)good_sampler", 1, 1);
     check(graft_session_truncate((void *)good_generation, 0, &error), "graft_session_truncate session = (void *)good_generation", 1, 1);
     check(graft_session_truncate((void *)good_batch, 0, &error), "graft_session_truncate session = (void *)good_batch", 1, 1);
+    check(graft_session_truncate((void *)good_trainer, 0, &error), "graft_session_truncate session = (void *)good_trainer", 1, 1);
     check(graft_session_truncate(good_session, 1, &error), "graft_session_truncate n = 1", 0, 1);
     check(graft_session_truncate(good_session, 1000000, &error), "graft_session_truncate n = 1000000", 0, 1);
     check(graft_session_truncate(good_session, 18446744073709551615u, &error), "graft_session_truncate n = 18446744073709551615u", 0, 1);
@@ -1534,6 +1641,7 @@ static void test_graft_session_slide(void) {
     check(graft_session_slide((void *)good_sampler, 0, &error), "graft_session_slide session = (void *)good_sampler", 1, 1);
     check(graft_session_slide((void *)good_generation, 0, &error), "graft_session_slide session = (void *)good_generation", 1, 1);
     check(graft_session_slide((void *)good_batch, 0, &error), "graft_session_slide session = (void *)good_batch", 1, 1);
+    check(graft_session_slide((void *)good_trainer, 0, &error), "graft_session_slide session = (void *)good_trainer", 1, 1);
     check(graft_session_slide(good_session, 1, &error), "graft_session_slide keep = 1", 0, 1);
     check(graft_session_slide(good_session, 1000000, &error), "graft_session_slide keep = 1000000", 0, 1);
     check(graft_session_slide(good_session, 18446744073709551615u, &error), "graft_session_slide keep = 18446744073709551615u", 0, 1);
@@ -1553,6 +1661,7 @@ static void test_graft_session_reset(void) {
     check(graft_session_reset((void *)good_sampler, &error), "graft_session_reset session = (void *)good_sampler", 1, 1);
     check(graft_session_reset((void *)good_generation, &error), "graft_session_reset session = (void *)good_generation", 1, 1);
     check(graft_session_reset((void *)good_batch, &error), "graft_session_reset session = (void *)good_batch", 1, 1);
+    check(graft_session_reset((void *)good_trainer, &error), "graft_session_reset session = (void *)good_trainer", 1, 1);
     check(graft_session_reset(good_session, NULL), "graft_session_reset error = NULL", 0, 0);
 }
 
@@ -1569,6 +1678,7 @@ static void test_graft_session_cancel(void) {
     check(graft_session_cancel((void *)good_sampler), "graft_session_cancel session = (void *)good_sampler", 1, 0);
     check(graft_session_cancel((void *)good_generation), "graft_session_cancel session = (void *)good_generation", 1, 0);
     check(graft_session_cancel((void *)good_batch), "graft_session_cancel session = (void *)good_batch", 1, 0);
+    check(graft_session_cancel((void *)good_trainer), "graft_session_cancel session = (void *)good_trainer", 1, 0);
 }
 
 static void test_graft_model_get_info(void) {
@@ -1584,6 +1694,7 @@ static void test_graft_model_get_info(void) {
     check(graft_model_get_info((void *)good_sampler, good_graft_model_info(), &error), "graft_model_get_info model = (void *)good_sampler", 1, 1);
     check(graft_model_get_info((void *)good_generation, good_graft_model_info(), &error), "graft_model_get_info model = (void *)good_generation", 1, 1);
     check(graft_model_get_info((void *)good_batch, good_graft_model_info(), &error), "graft_model_get_info model = (void *)good_batch", 1, 1);
+    check(graft_model_get_info((void *)good_trainer, good_graft_model_info(), &error), "graft_model_get_info model = (void *)good_trainer", 1, 1);
     check(graft_model_get_info(good_model, sized(0), &error), "graft_model_get_info info = sized(0)", 1, 1);
     check(graft_model_get_info(good_model, sized(1), &error), "graft_model_get_info info = sized(1)", 1, 1);
     check(graft_model_get_info(good_model, sized(7), &error), "graft_model_get_info info = sized(7)", 1, 1);
@@ -1611,6 +1722,7 @@ static void test_graft_model_metadata_count(void) {
     check(graft_model_metadata_count((void *)good_sampler, (void *)&results[1], &error), "graft_model_metadata_count model = (void *)good_sampler", 1, 1);
     check(graft_model_metadata_count((void *)good_generation, (void *)&results[1], &error), "graft_model_metadata_count model = (void *)good_generation", 1, 1);
     check(graft_model_metadata_count((void *)good_batch, (void *)&results[1], &error), "graft_model_metadata_count model = (void *)good_batch", 1, 1);
+    check(graft_model_metadata_count((void *)good_trainer, (void *)&results[1], &error), "graft_model_metadata_count model = (void *)good_trainer", 1, 1);
     check(graft_model_metadata_count(good_model, NULL, &error), "graft_model_metadata_count count = NULL", 1, 1);
     check(graft_model_metadata_count(good_model, odd, &error), "graft_model_metadata_count count = odd", 1, 1);
     check(graft_model_metadata_count(good_model, (void *)&results[1], NULL), "graft_model_metadata_count error = NULL", 0, 0);
@@ -1629,6 +1741,7 @@ static void test_graft_model_metadata_key(void) {
     check(graft_model_metadata_key((void *)good_sampler, 0, (void *)&results[0], &error), "graft_model_metadata_key model = (void *)good_sampler", 1, 1);
     check(graft_model_metadata_key((void *)good_generation, 0, (void *)&results[0], &error), "graft_model_metadata_key model = (void *)good_generation", 1, 1);
     check(graft_model_metadata_key((void *)good_batch, 0, (void *)&results[0], &error), "graft_model_metadata_key model = (void *)good_batch", 1, 1);
+    check(graft_model_metadata_key((void *)good_trainer, 0, (void *)&results[0], &error), "graft_model_metadata_key model = (void *)good_trainer", 1, 1);
     check(graft_model_metadata_key(good_model, (size_t)-1, (void *)&results[0], &error), "graft_model_metadata_key index = (size_t)-1", 1, 1);
     check(graft_model_metadata_key(good_model, 0, NULL, &error), "graft_model_metadata_key key = NULL", 1, 1);
     check(graft_model_metadata_key(good_model, 0, odd, &error), "graft_model_metadata_key key = odd", 1, 1);
@@ -1648,6 +1761,7 @@ static void test_graft_model_metadata(void) {
     check(graft_model_metadata((void *)good_sampler, "general.architecture", GRAFT_NUL, (void *)&results[0], (void *)&results[2], &error), "graft_model_metadata model = (void *)good_sampler", 1, 1);
     check(graft_model_metadata((void *)good_generation, "general.architecture", GRAFT_NUL, (void *)&results[0], (void *)&results[2], &error), "graft_model_metadata model = (void *)good_generation", 1, 1);
     check(graft_model_metadata((void *)good_batch, "general.architecture", GRAFT_NUL, (void *)&results[0], (void *)&results[2], &error), "graft_model_metadata model = (void *)good_batch", 1, 1);
+    check(graft_model_metadata((void *)good_trainer, "general.architecture", GRAFT_NUL, (void *)&results[0], (void *)&results[2], &error), "graft_model_metadata model = (void *)good_trainer", 1, 1);
     check(graft_model_metadata(good_model, NULL, GRAFT_NUL, (void *)&results[0], (void *)&results[2], &error), "graft_model_metadata key = NULL", 1, 1);
     check(graft_model_metadata(good_model, "\xff\xfe", GRAFT_NUL, (void *)&results[0], (void *)&results[2], &error), "graft_model_metadata key = \"\\xff\\xfe\"", 0, 1);
     check(graft_model_metadata(good_model, "", GRAFT_NUL, (void *)&results[0], (void *)&results[2], &error), "graft_model_metadata key = \"\"", 0, 1);
@@ -1671,6 +1785,7 @@ static void test_graft_model_tensor_count(void) {
     check(graft_model_tensor_count((void *)good_sampler, (void *)&results[1], &error), "graft_model_tensor_count model = (void *)good_sampler", 1, 1);
     check(graft_model_tensor_count((void *)good_generation, (void *)&results[1], &error), "graft_model_tensor_count model = (void *)good_generation", 1, 1);
     check(graft_model_tensor_count((void *)good_batch, (void *)&results[1], &error), "graft_model_tensor_count model = (void *)good_batch", 1, 1);
+    check(graft_model_tensor_count((void *)good_trainer, (void *)&results[1], &error), "graft_model_tensor_count model = (void *)good_trainer", 1, 1);
     check(graft_model_tensor_count(good_model, NULL, &error), "graft_model_tensor_count count = NULL", 1, 1);
     check(graft_model_tensor_count(good_model, odd, &error), "graft_model_tensor_count count = odd", 1, 1);
     check(graft_model_tensor_count(good_model, (void *)&results[1], NULL), "graft_model_tensor_count error = NULL", 0, 0);
@@ -1689,6 +1804,7 @@ static void test_graft_model_tensor(void) {
     check(graft_model_tensor((void *)good_sampler, 0, good_graft_tensor_info(), &error), "graft_model_tensor model = (void *)good_sampler", 1, 1);
     check(graft_model_tensor((void *)good_generation, 0, good_graft_tensor_info(), &error), "graft_model_tensor model = (void *)good_generation", 1, 1);
     check(graft_model_tensor((void *)good_batch, 0, good_graft_tensor_info(), &error), "graft_model_tensor model = (void *)good_batch", 1, 1);
+    check(graft_model_tensor((void *)good_trainer, 0, good_graft_tensor_info(), &error), "graft_model_tensor model = (void *)good_trainer", 1, 1);
     check(graft_model_tensor(good_model, (size_t)-1, good_graft_tensor_info(), &error), "graft_model_tensor index = (size_t)-1", 1, 1);
     check(graft_model_tensor(good_model, 0, sized(0), &error), "graft_model_tensor info = sized(0)", 1, 1);
     check(graft_model_tensor(good_model, 0, sized(1), &error), "graft_model_tensor info = sized(1)", 1, 1);
@@ -1748,6 +1864,7 @@ static void test_graft_session_save(void) {
     check(graft_session_save((void *)good_sampler, out_path("graft_session_save"), GRAFT_NUL, &error), "graft_session_save session = (void *)good_sampler", 1, 1);
     check(graft_session_save((void *)good_generation, out_path("graft_session_save"), GRAFT_NUL, &error), "graft_session_save session = (void *)good_generation", 1, 1);
     check(graft_session_save((void *)good_batch, out_path("graft_session_save"), GRAFT_NUL, &error), "graft_session_save session = (void *)good_batch", 1, 1);
+    check(graft_session_save((void *)good_trainer, out_path("graft_session_save"), GRAFT_NUL, &error), "graft_session_save session = (void *)good_trainer", 1, 1);
     check(graft_session_save(good_session, NULL, GRAFT_NUL, &error), "graft_session_save path = NULL", 1, 1);
     check(graft_session_save(good_session, "\xff\xfe", GRAFT_NUL, &error), "graft_session_save path = \"\\xff\\xfe\"", 0, 1);
     check(graft_session_save(good_session, "", GRAFT_NUL, &error), "graft_session_save path = \"\"", 0, 1);
@@ -1768,6 +1885,7 @@ static void test_graft_session_restore(void) {
     check(graft_session_restore((void *)good_sampler, state_path, GRAFT_NUL, &error), "graft_session_restore session = (void *)good_sampler", 1, 1);
     check(graft_session_restore((void *)good_generation, state_path, GRAFT_NUL, &error), "graft_session_restore session = (void *)good_generation", 1, 1);
     check(graft_session_restore((void *)good_batch, state_path, GRAFT_NUL, &error), "graft_session_restore session = (void *)good_batch", 1, 1);
+    check(graft_session_restore((void *)good_trainer, state_path, GRAFT_NUL, &error), "graft_session_restore session = (void *)good_trainer", 1, 1);
     check(graft_session_restore(good_session, NULL, GRAFT_NUL, &error), "graft_session_restore path = NULL", 1, 1);
     check(graft_session_restore(good_session, "\xff\xfe", GRAFT_NUL, &error), "graft_session_restore path = \"\\xff\\xfe\"", 0, 1);
     check(graft_session_restore(good_session, "", GRAFT_NUL, &error), "graft_session_restore path = \"\"", 0, 1);
@@ -1788,6 +1906,7 @@ static void test_graft_session_save_memory(void) {
     check(graft_session_save_memory((void *)good_sampler, (void *)&results[0], (void *)&results[2], &error), "graft_session_save_memory session = (void *)good_sampler", 1, 1);
     check(graft_session_save_memory((void *)good_generation, (void *)&results[0], (void *)&results[2], &error), "graft_session_save_memory session = (void *)good_generation", 1, 1);
     check(graft_session_save_memory((void *)good_batch, (void *)&results[0], (void *)&results[2], &error), "graft_session_save_memory session = (void *)good_batch", 1, 1);
+    check(graft_session_save_memory((void *)good_trainer, (void *)&results[0], (void *)&results[2], &error), "graft_session_save_memory session = (void *)good_trainer", 1, 1);
     check(graft_session_save_memory(good_session, NULL, (void *)&results[2], &error), "graft_session_save_memory bytes = NULL", 1, 1);
     check(graft_session_save_memory(good_session, odd, (void *)&results[2], &error), "graft_session_save_memory bytes = odd", 1, 1);
     check(graft_session_save_memory(good_session, (void *)&results[0], NULL, &error), "graft_session_save_memory n_bytes = NULL", 1, 1);
@@ -1808,6 +1927,7 @@ static void test_graft_session_restore_memory(void) {
     check(graft_session_restore_memory((void *)good_sampler, state_bytes, state_len, &error), "graft_session_restore_memory session = (void *)good_sampler", 1, 1);
     check(graft_session_restore_memory((void *)good_generation, state_bytes, state_len, &error), "graft_session_restore_memory session = (void *)good_generation", 1, 1);
     check(graft_session_restore_memory((void *)good_batch, state_bytes, state_len, &error), "graft_session_restore_memory session = (void *)good_batch", 1, 1);
+    check(graft_session_restore_memory((void *)good_trainer, state_bytes, state_len, &error), "graft_session_restore_memory session = (void *)good_trainer", 1, 1);
     check(graft_session_restore_memory(good_session, NULL, state_len, &error), "graft_session_restore_memory bytes = NULL", 1, 1);
     check(graft_session_restore_memory(good_session, state_bytes, 0, &error), "graft_session_restore_memory n_bytes = 0", 0, 1);
     check(graft_session_restore_memory(good_session, state_bytes, state_len, NULL), "graft_session_restore_memory error = NULL", 0, 0);
@@ -1826,6 +1946,7 @@ static void test_graft_session_embed(void) {
     check(graft_session_embed((void *)good_sampler, some_tokens, 3, 0, vector, hidden_size, &error), "graft_session_embed session = (void *)good_sampler", 1, 1);
     check(graft_session_embed((void *)good_generation, some_tokens, 3, 0, vector, hidden_size, &error), "graft_session_embed session = (void *)good_generation", 1, 1);
     check(graft_session_embed((void *)good_batch, some_tokens, 3, 0, vector, hidden_size, &error), "graft_session_embed session = (void *)good_batch", 1, 1);
+    check(graft_session_embed((void *)good_trainer, some_tokens, 3, 0, vector, hidden_size, &error), "graft_session_embed session = (void *)good_trainer", 1, 1);
     check(graft_session_embed(good_session, NULL, 3, 0, vector, hidden_size, &error), "graft_session_embed tokens = NULL", 1, 1);
     check(graft_session_embed(good_session, odd, 3, 0, vector, hidden_size, &error), "graft_session_embed tokens = odd", 1, 1);
     check(graft_session_embed(good_session, some_tokens, 0, 0, vector, hidden_size, &error), "graft_session_embed n_tokens = 0", 0, 1);
@@ -1899,6 +2020,7 @@ static void test_graft_sampler_new(void) {
     check(graft_sampler_new((void *)good_sampler, good_graft_sampler_options(), (void *)&results[0], &error), "graft_sampler_new session = (void *)good_sampler", 1, 1);
     check(graft_sampler_new((void *)good_generation, good_graft_sampler_options(), (void *)&results[0], &error), "graft_sampler_new session = (void *)good_generation", 1, 1);
     check(graft_sampler_new((void *)good_batch, good_graft_sampler_options(), (void *)&results[0], &error), "graft_sampler_new session = (void *)good_batch", 1, 1);
+    check(graft_sampler_new((void *)good_trainer, good_graft_sampler_options(), (void *)&results[0], &error), "graft_sampler_new session = (void *)good_trainer", 1, 1);
     check(graft_sampler_new(good_session, sized(0), (void *)&results[0], &error), "graft_sampler_new options = sized(0)", 1, 1);
     check(graft_sampler_new(good_session, sized(1), (void *)&results[0], &error), "graft_sampler_new options = sized(1)", 1, 1);
     check(graft_sampler_new(good_session, sized(7), (void *)&results[0], &error), "graft_sampler_new options = sized(7)", 1, 1);
@@ -1928,6 +2050,7 @@ static void test_graft_sampler_reset(void) {
     check(graft_sampler_reset((void *)good_session, &error), "graft_sampler_reset sampler = (void *)good_session", 1, 1);
     check(graft_sampler_reset((void *)good_generation, &error), "graft_sampler_reset sampler = (void *)good_generation", 1, 1);
     check(graft_sampler_reset((void *)good_batch, &error), "graft_sampler_reset sampler = (void *)good_batch", 1, 1);
+    check(graft_sampler_reset((void *)good_trainer, &error), "graft_sampler_reset sampler = (void *)good_trainer", 1, 1);
     check(graft_sampler_reset(good_sampler, NULL), "graft_sampler_reset error = NULL", 0, 0);
 }
 
@@ -1944,6 +2067,7 @@ static void test_graft_session_sample(void) {
     check(graft_session_sample((void *)good_sampler, good_sampler, (void *)&results[1], &error), "graft_session_sample session = (void *)good_sampler", 1, 1);
     check(graft_session_sample((void *)good_generation, good_sampler, (void *)&results[1], &error), "graft_session_sample session = (void *)good_generation", 1, 1);
     check(graft_session_sample((void *)good_batch, good_sampler, (void *)&results[1], &error), "graft_session_sample session = (void *)good_batch", 1, 1);
+    check(graft_session_sample((void *)good_trainer, good_sampler, (void *)&results[1], &error), "graft_session_sample session = (void *)good_trainer", 1, 1);
     check(graft_session_sample(good_session, NULL, (void *)&results[1], &error), "graft_session_sample sampler = NULL", 1, 1);
     check(graft_session_sample(good_session, odd, (void *)&results[1], &error), "graft_session_sample sampler = odd", 1, 1);
     check(graft_session_sample(good_session, freed_sampler, (void *)&results[1], &error), "graft_session_sample sampler = freed_sampler", 1, 1);
@@ -1955,6 +2079,7 @@ static void test_graft_session_sample(void) {
     check(graft_session_sample(good_session, (void *)good_session, (void *)&results[1], &error), "graft_session_sample sampler = (void *)good_session", 1, 1);
     check(graft_session_sample(good_session, (void *)good_generation, (void *)&results[1], &error), "graft_session_sample sampler = (void *)good_generation", 1, 1);
     check(graft_session_sample(good_session, (void *)good_batch, (void *)&results[1], &error), "graft_session_sample sampler = (void *)good_batch", 1, 1);
+    check(graft_session_sample(good_session, (void *)good_trainer, (void *)&results[1], &error), "graft_session_sample sampler = (void *)good_trainer", 1, 1);
     check(graft_session_sample(good_session, good_sampler, NULL, &error), "graft_session_sample token = NULL", 0, 1);
     check(graft_session_sample(good_session, good_sampler, odd, &error), "graft_session_sample token = odd", 1, 1);
     check(graft_session_sample(good_session, good_sampler, (void *)&results[1], NULL), "graft_session_sample error = NULL", 0, 0);
@@ -1997,6 +2122,9 @@ static void test_graft_sampler_free(void) {
     begin();
     graft_sampler_free((void *)good_batch);
     survived("graft_sampler_free sampler = (void *)good_batch");
+    begin();
+    graft_sampler_free((void *)good_trainer);
+    survived("graft_sampler_free sampler = (void *)good_trainer");
 }
 
 static void test_graft_generate_options_init(void) {
@@ -2060,6 +2188,7 @@ static void test_graft_generate_text(void) {
     check(graft_generate_text((void *)good_sampler, "Once upon a time", GRAFT_NUL, good_graft_generate_options(), on_text, NULL, good_graft_report(), &error), "graft_generate_text session = (void *)good_sampler", 1, 1);
     check(graft_generate_text((void *)good_generation, "Once upon a time", GRAFT_NUL, good_graft_generate_options(), on_text, NULL, good_graft_report(), &error), "graft_generate_text session = (void *)good_generation", 1, 1);
     check(graft_generate_text((void *)good_batch, "Once upon a time", GRAFT_NUL, good_graft_generate_options(), on_text, NULL, good_graft_report(), &error), "graft_generate_text session = (void *)good_batch", 1, 1);
+    check(graft_generate_text((void *)good_trainer, "Once upon a time", GRAFT_NUL, good_graft_generate_options(), on_text, NULL, good_graft_report(), &error), "graft_generate_text session = (void *)good_trainer", 1, 1);
     check(graft_generate_text(good_session, NULL, GRAFT_NUL, good_graft_generate_options(), on_text, NULL, good_graft_report(), &error), "graft_generate_text text = NULL", 1, 1);
     check(graft_generate_text(good_session, "\xff\xfe", GRAFT_NUL, good_graft_generate_options(), on_text, NULL, good_graft_report(), &error), "graft_generate_text text = \"\\xff\\xfe\"", 0, 1);
     check(graft_generate_text(good_session, "", GRAFT_NUL, good_graft_generate_options(), on_text, NULL, good_graft_report(), &error), "graft_generate_text text = \"\"", 0, 1);
@@ -2103,6 +2232,7 @@ static void test_graft_generate_tokens(void) {
     check(graft_generate_tokens((void *)good_sampler, some_tokens, 3, good_graft_generate_options(), on_text, NULL, good_graft_report(), &error), "graft_generate_tokens session = (void *)good_sampler", 1, 1);
     check(graft_generate_tokens((void *)good_generation, some_tokens, 3, good_graft_generate_options(), on_text, NULL, good_graft_report(), &error), "graft_generate_tokens session = (void *)good_generation", 1, 1);
     check(graft_generate_tokens((void *)good_batch, some_tokens, 3, good_graft_generate_options(), on_text, NULL, good_graft_report(), &error), "graft_generate_tokens session = (void *)good_batch", 1, 1);
+    check(graft_generate_tokens((void *)good_trainer, some_tokens, 3, good_graft_generate_options(), on_text, NULL, good_graft_report(), &error), "graft_generate_tokens session = (void *)good_trainer", 1, 1);
     check(graft_generate_tokens(good_session, NULL, 3, good_graft_generate_options(), on_text, NULL, good_graft_report(), &error), "graft_generate_tokens tokens = NULL", 1, 1);
     check(graft_generate_tokens(good_session, odd, 3, good_graft_generate_options(), on_text, NULL, good_graft_report(), &error), "graft_generate_tokens tokens = odd", 1, 1);
     check(graft_generate_tokens(good_session, some_tokens, 0, good_graft_generate_options(), on_text, NULL, good_graft_report(), &error), "graft_generate_tokens n_tokens = 0", 0, 1);
@@ -2145,6 +2275,7 @@ static void test_graft_generate_messages(void) {
     check(graft_generate_messages((void *)good_sampler, some_messages, 1, good_graft_chat_options(), good_graft_generate_options(), on_text, NULL, good_graft_report(), &error), "graft_generate_messages session = (void *)good_sampler", 1, 1);
     check(graft_generate_messages((void *)good_generation, some_messages, 1, good_graft_chat_options(), good_graft_generate_options(), on_text, NULL, good_graft_report(), &error), "graft_generate_messages session = (void *)good_generation", 1, 1);
     check(graft_generate_messages((void *)good_batch, some_messages, 1, good_graft_chat_options(), good_graft_generate_options(), on_text, NULL, good_graft_report(), &error), "graft_generate_messages session = (void *)good_batch", 1, 1);
+    check(graft_generate_messages((void *)good_trainer, some_messages, 1, good_graft_chat_options(), good_graft_generate_options(), on_text, NULL, good_graft_report(), &error), "graft_generate_messages session = (void *)good_trainer", 1, 1);
     check(graft_generate_messages(good_session, NULL, 1, good_graft_chat_options(), good_graft_generate_options(), on_text, NULL, good_graft_report(), &error), "graft_generate_messages messages = NULL", 1, 1);
     check(graft_generate_messages(good_session, odd, 1, good_graft_chat_options(), good_graft_generate_options(), on_text, NULL, good_graft_report(), &error), "graft_generate_messages messages = odd", 1, 1);
     check(graft_generate_messages(good_session, some_messages, 0, good_graft_chat_options(), good_graft_generate_options(), on_text, NULL, good_graft_report(), &error), "graft_generate_messages n_messages = 0", 0, 1);
@@ -2198,6 +2329,7 @@ static void test_graft_generation_of_text(void) {
     check(graft_generation_of_text((void *)good_sampler, "Once upon a time", GRAFT_NUL, good_graft_generate_options(), (void *)&results[0], &error), "graft_generation_of_text session = (void *)good_sampler", 1, 1);
     check(graft_generation_of_text((void *)good_generation, "Once upon a time", GRAFT_NUL, good_graft_generate_options(), (void *)&results[0], &error), "graft_generation_of_text session = (void *)good_generation", 1, 1);
     check(graft_generation_of_text((void *)good_batch, "Once upon a time", GRAFT_NUL, good_graft_generate_options(), (void *)&results[0], &error), "graft_generation_of_text session = (void *)good_batch", 1, 1);
+    check(graft_generation_of_text((void *)good_trainer, "Once upon a time", GRAFT_NUL, good_graft_generate_options(), (void *)&results[0], &error), "graft_generation_of_text session = (void *)good_trainer", 1, 1);
     check(graft_generation_of_text(good_session, NULL, GRAFT_NUL, good_graft_generate_options(), (void *)&results[0], &error), "graft_generation_of_text text = NULL", 1, 1);
     check(graft_generation_of_text(good_session, "\xff\xfe", GRAFT_NUL, good_graft_generate_options(), (void *)&results[0], &error), "graft_generation_of_text text = \"\\xff\\xfe\"", 0, 1);
     check(graft_generation_of_text(good_session, "", GRAFT_NUL, good_graft_generate_options(), (void *)&results[0], &error), "graft_generation_of_text text = \"\"", 0, 1);
@@ -2231,6 +2363,7 @@ static void test_graft_generation_of_tokens(void) {
     check(graft_generation_of_tokens((void *)good_sampler, some_tokens, 3, good_graft_generate_options(), (void *)&results[0], &error), "graft_generation_of_tokens session = (void *)good_sampler", 1, 1);
     check(graft_generation_of_tokens((void *)good_generation, some_tokens, 3, good_graft_generate_options(), (void *)&results[0], &error), "graft_generation_of_tokens session = (void *)good_generation", 1, 1);
     check(graft_generation_of_tokens((void *)good_batch, some_tokens, 3, good_graft_generate_options(), (void *)&results[0], &error), "graft_generation_of_tokens session = (void *)good_batch", 1, 1);
+    check(graft_generation_of_tokens((void *)good_trainer, some_tokens, 3, good_graft_generate_options(), (void *)&results[0], &error), "graft_generation_of_tokens session = (void *)good_trainer", 1, 1);
     check(graft_generation_of_tokens(good_session, NULL, 3, good_graft_generate_options(), (void *)&results[0], &error), "graft_generation_of_tokens tokens = NULL", 1, 1);
     check(graft_generation_of_tokens(good_session, odd, 3, good_graft_generate_options(), (void *)&results[0], &error), "graft_generation_of_tokens tokens = odd", 1, 1);
     check(graft_generation_of_tokens(good_session, some_tokens, 0, good_graft_generate_options(), (void *)&results[0], &error), "graft_generation_of_tokens n_tokens = 0", 0, 1);
@@ -2263,6 +2396,7 @@ static void test_graft_generation_of_messages(void) {
     check(graft_generation_of_messages((void *)good_sampler, some_messages, 1, good_graft_chat_options(), good_graft_generate_options(), (void *)&results[0], &error), "graft_generation_of_messages session = (void *)good_sampler", 1, 1);
     check(graft_generation_of_messages((void *)good_generation, some_messages, 1, good_graft_chat_options(), good_graft_generate_options(), (void *)&results[0], &error), "graft_generation_of_messages session = (void *)good_generation", 1, 1);
     check(graft_generation_of_messages((void *)good_batch, some_messages, 1, good_graft_chat_options(), good_graft_generate_options(), (void *)&results[0], &error), "graft_generation_of_messages session = (void *)good_batch", 1, 1);
+    check(graft_generation_of_messages((void *)good_trainer, some_messages, 1, good_graft_chat_options(), good_graft_generate_options(), (void *)&results[0], &error), "graft_generation_of_messages session = (void *)good_trainer", 1, 1);
     check(graft_generation_of_messages(good_session, NULL, 1, good_graft_chat_options(), good_graft_generate_options(), (void *)&results[0], &error), "graft_generation_of_messages messages = NULL", 1, 1);
     check(graft_generation_of_messages(good_session, odd, 1, good_graft_chat_options(), good_graft_generate_options(), (void *)&results[0], &error), "graft_generation_of_messages messages = odd", 1, 1);
     check(graft_generation_of_messages(good_session, some_messages, 0, good_graft_chat_options(), good_graft_generate_options(), (void *)&results[0], &error), "graft_generation_of_messages n_messages = 0", 0, 1);
@@ -2306,6 +2440,7 @@ static void test_graft_generation_next(void) {
     check(graft_generation_next((void *)good_session, (void *)&results[0], (void *)&results[2], (void *)&results[1], (void *)&results[1], &error), "graft_generation_next generation = (void *)good_session", 1, 1);
     check(graft_generation_next((void *)good_sampler, (void *)&results[0], (void *)&results[2], (void *)&results[1], (void *)&results[1], &error), "graft_generation_next generation = (void *)good_sampler", 1, 1);
     check(graft_generation_next((void *)good_batch, (void *)&results[0], (void *)&results[2], (void *)&results[1], (void *)&results[1], &error), "graft_generation_next generation = (void *)good_batch", 1, 1);
+    check(graft_generation_next((void *)good_trainer, (void *)&results[0], (void *)&results[2], (void *)&results[1], (void *)&results[1], &error), "graft_generation_next generation = (void *)good_trainer", 1, 1);
     check(graft_generation_next(good_generation, NULL, (void *)&results[2], (void *)&results[1], (void *)&results[1], &error), "graft_generation_next text = NULL", 1, 1);
     check(graft_generation_next(good_generation, odd, (void *)&results[2], (void *)&results[1], (void *)&results[1], &error), "graft_generation_next text = odd", 1, 1);
     check(graft_generation_next(good_generation, (void *)&results[0], NULL, (void *)&results[1], (void *)&results[1], &error), "graft_generation_next text_len = NULL", 0, 1);
@@ -2330,6 +2465,7 @@ static void test_graft_generation_cancel(void) {
     check(graft_generation_cancel((void *)good_session, &error), "graft_generation_cancel generation = (void *)good_session", 1, 1);
     check(graft_generation_cancel((void *)good_sampler, &error), "graft_generation_cancel generation = (void *)good_sampler", 1, 1);
     check(graft_generation_cancel((void *)good_batch, &error), "graft_generation_cancel generation = (void *)good_batch", 1, 1);
+    check(graft_generation_cancel((void *)good_trainer, &error), "graft_generation_cancel generation = (void *)good_trainer", 1, 1);
     check(graft_generation_cancel(good_generation, NULL), "graft_generation_cancel error = NULL", 0, 0);
 }
 
@@ -2346,6 +2482,7 @@ static void test_graft_generation_report(void) {
     check(graft_generation_report((void *)good_session, good_graft_report(), &error), "graft_generation_report generation = (void *)good_session", 1, 1);
     check(graft_generation_report((void *)good_sampler, good_graft_report(), &error), "graft_generation_report generation = (void *)good_sampler", 1, 1);
     check(graft_generation_report((void *)good_batch, good_graft_report(), &error), "graft_generation_report generation = (void *)good_batch", 1, 1);
+    check(graft_generation_report((void *)good_trainer, good_graft_report(), &error), "graft_generation_report generation = (void *)good_trainer", 1, 1);
     check(graft_generation_report(good_generation, sized(0), &error), "graft_generation_report report = sized(0)", 1, 1);
     check(graft_generation_report(good_generation, sized(1), &error), "graft_generation_report report = sized(1)", 1, 1);
     check(graft_generation_report(good_generation, sized(7), &error), "graft_generation_report report = sized(7)", 1, 1);
@@ -2397,6 +2534,9 @@ static void test_graft_generation_free(void) {
     begin();
     graft_generation_free((void *)good_batch);
     survived("graft_generation_free generation = (void *)good_batch");
+    begin();
+    graft_generation_free((void *)good_trainer);
+    survived("graft_generation_free generation = (void *)good_trainer");
 }
 
 static void test_graft_batch_options_init(void) {
@@ -2460,6 +2600,7 @@ static void test_graft_batch_new(void) {
     check(graft_batch_new((void *)good_sampler, good_graft_batch_options(), (void *)&results[0], &error), "graft_batch_new model = (void *)good_sampler", 1, 1);
     check(graft_batch_new((void *)good_generation, good_graft_batch_options(), (void *)&results[0], &error), "graft_batch_new model = (void *)good_generation", 1, 1);
     check(graft_batch_new((void *)good_batch, good_graft_batch_options(), (void *)&results[0], &error), "graft_batch_new model = (void *)good_batch", 1, 1);
+    check(graft_batch_new((void *)good_trainer, good_graft_batch_options(), (void *)&results[0], &error), "graft_batch_new model = (void *)good_trainer", 1, 1);
     check(graft_batch_new(good_model, sized(0), (void *)&results[0], &error), "graft_batch_new options = sized(0)", 1, 1);
     check(graft_batch_new(good_model, sized(1), (void *)&results[0], &error), "graft_batch_new options = sized(1)", 1, 1);
     check(graft_batch_new(good_model, sized(7), (void *)&results[0], &error), "graft_batch_new options = sized(7)", 1, 1);
@@ -2513,6 +2654,9 @@ static void test_graft_batch_free(void) {
     begin();
     graft_batch_free((void *)good_generation);
     survived("graft_batch_free batch = (void *)good_generation");
+    begin();
+    graft_batch_free((void *)good_trainer);
+    survived("graft_batch_free batch = (void *)good_trainer");
 }
 
 static void test_graft_batch_adapter(void) {
@@ -2528,6 +2672,7 @@ static void test_graft_batch_adapter(void) {
     check(graft_batch_adapter((void *)good_session, "Once upon a time", GRAFT_NUL, good_adapter, 0.5, &error), "graft_batch_adapter batch = (void *)good_session", 1, 1);
     check(graft_batch_adapter((void *)good_sampler, "Once upon a time", GRAFT_NUL, good_adapter, 0.5, &error), "graft_batch_adapter batch = (void *)good_sampler", 1, 1);
     check(graft_batch_adapter((void *)good_generation, "Once upon a time", GRAFT_NUL, good_adapter, 0.5, &error), "graft_batch_adapter batch = (void *)good_generation", 1, 1);
+    check(graft_batch_adapter((void *)good_trainer, "Once upon a time", GRAFT_NUL, good_adapter, 0.5, &error), "graft_batch_adapter batch = (void *)good_trainer", 1, 1);
     check(graft_batch_adapter(good_batch, NULL, GRAFT_NUL, good_adapter, 0.5, &error), "graft_batch_adapter name = NULL", 0, 1);
     check(graft_batch_adapter(good_batch, "\xff\xfe", GRAFT_NUL, good_adapter, 0.5, &error), "graft_batch_adapter name = \"\\xff\\xfe\"", 0, 1);
     check(graft_batch_adapter(good_batch, "", GRAFT_NUL, good_adapter, 0.5, &error), "graft_batch_adapter name = \"\"", 0, 1);
@@ -2543,6 +2688,7 @@ static void test_graft_batch_adapter(void) {
     check(graft_batch_adapter(good_batch, "Once upon a time", GRAFT_NUL, (void *)good_sampler, 0.5, &error), "graft_batch_adapter adapter = (void *)good_sampler", 1, 1);
     check(graft_batch_adapter(good_batch, "Once upon a time", GRAFT_NUL, (void *)good_generation, 0.5, &error), "graft_batch_adapter adapter = (void *)good_generation", 1, 1);
     check(graft_batch_adapter(good_batch, "Once upon a time", GRAFT_NUL, (void *)good_batch, 0.5, &error), "graft_batch_adapter adapter = (void *)good_batch", 1, 1);
+    check(graft_batch_adapter(good_batch, "Once upon a time", GRAFT_NUL, (void *)good_trainer, 0.5, &error), "graft_batch_adapter adapter = (void *)good_trainer", 1, 1);
     check(graft_batch_adapter(good_batch, "Once upon a time", GRAFT_NUL, good_adapter, 0, &error), "graft_batch_adapter weight = 0", 0, 1);
     check(graft_batch_adapter(good_batch, "Once upon a time", GRAFT_NUL, good_adapter, -1, &error), "graft_batch_adapter weight = -1", 0, 1);
     check(graft_batch_adapter(good_batch, "Once upon a time", GRAFT_NUL, good_adapter, (float)(0 / zero), &error), "graft_batch_adapter weight = (float)(0 / zero)", 1, 1);
@@ -2563,6 +2709,7 @@ static void test_graft_batch_line(void) {
     check(graft_batch_line((void *)good_session, "{\"prompt\": \"Once\", \"max_tokens\": 2}", GRAFT_NUL, 0, (void *)&results[0], (void *)&results[2], &error), "graft_batch_line batch = (void *)good_session", 1, 1);
     check(graft_batch_line((void *)good_sampler, "{\"prompt\": \"Once\", \"max_tokens\": 2}", GRAFT_NUL, 0, (void *)&results[0], (void *)&results[2], &error), "graft_batch_line batch = (void *)good_sampler", 1, 1);
     check(graft_batch_line((void *)good_generation, "{\"prompt\": \"Once\", \"max_tokens\": 2}", GRAFT_NUL, 0, (void *)&results[0], (void *)&results[2], &error), "graft_batch_line batch = (void *)good_generation", 1, 1);
+    check(graft_batch_line((void *)good_trainer, "{\"prompt\": \"Once\", \"max_tokens\": 2}", GRAFT_NUL, 0, (void *)&results[0], (void *)&results[2], &error), "graft_batch_line batch = (void *)good_trainer", 1, 1);
     check(graft_batch_line(good_batch, NULL, GRAFT_NUL, 0, (void *)&results[0], (void *)&results[2], &error), "graft_batch_line line = NULL", 1, 1);
     check(graft_batch_line(good_batch, "\xff\xfe", GRAFT_NUL, 0, (void *)&results[0], (void *)&results[2], &error), "graft_batch_line line = \"\\xff\\xfe\"", 0, 1);
     check(graft_batch_line(good_batch, "", GRAFT_NUL, 0, (void *)&results[0], (void *)&results[2], &error), "graft_batch_line line = \"\"", 0, 1);
@@ -2589,6 +2736,7 @@ static void test_graft_batch_run(void) {
     check(graft_batch_run((void *)good_session, lines_path, GRAFT_NUL, new_path("graft_batch_run"), GRAFT_NUL, on_progress, NULL, good_graft_batch_report(), &error), "graft_batch_run batch = (void *)good_session", 1, 1);
     check(graft_batch_run((void *)good_sampler, lines_path, GRAFT_NUL, new_path("graft_batch_run"), GRAFT_NUL, on_progress, NULL, good_graft_batch_report(), &error), "graft_batch_run batch = (void *)good_sampler", 1, 1);
     check(graft_batch_run((void *)good_generation, lines_path, GRAFT_NUL, new_path("graft_batch_run"), GRAFT_NUL, on_progress, NULL, good_graft_batch_report(), &error), "graft_batch_run batch = (void *)good_generation", 1, 1);
+    check(graft_batch_run((void *)good_trainer, lines_path, GRAFT_NUL, new_path("graft_batch_run"), GRAFT_NUL, on_progress, NULL, good_graft_batch_report(), &error), "graft_batch_run batch = (void *)good_trainer", 1, 1);
     check(graft_batch_run(good_batch, NULL, GRAFT_NUL, new_path("graft_batch_run"), GRAFT_NUL, on_progress, NULL, good_graft_batch_report(), &error), "graft_batch_run input = NULL", 1, 1);
     check(graft_batch_run(good_batch, "\xff\xfe", GRAFT_NUL, new_path("graft_batch_run"), GRAFT_NUL, on_progress, NULL, good_graft_batch_report(), &error), "graft_batch_run input = \"\\xff\\xfe\"", 0, 1);
     check(graft_batch_run(good_batch, "", GRAFT_NUL, new_path("graft_batch_run"), GRAFT_NUL, on_progress, NULL, good_graft_batch_report(), &error), "graft_batch_run input = \"\"", 0, 1);
@@ -2610,6 +2758,425 @@ static void test_graft_batch_run(void) {
     check(graft_batch_run(good_batch, lines_path, GRAFT_NUL, new_path("graft_batch_run"), GRAFT_NUL, on_progress, NULL, NULL, &error), "graft_batch_run report = NULL", 0, 1);
     check(graft_batch_run(good_batch, lines_path, GRAFT_NUL, new_path("graft_batch_run"), GRAFT_NUL, on_progress, NULL, odd, &error), "graft_batch_run report = odd", 1, 1);
     check(graft_batch_run(good_batch, lines_path, GRAFT_NUL, new_path("graft_batch_run"), GRAFT_NUL, on_progress, NULL, good_graft_batch_report(), NULL), "graft_batch_run error = NULL", 0, 0);
+}
+
+static void test_graft_train_options_init(void) {
+    begin();
+    graft_train_options_init(good_graft_train_options(), sizeof(graft_train_options));
+    survived("graft_train_options_init as it should be");
+    begin();
+    graft_train_options_init(sized(0), sizeof(graft_train_options));
+    survived("graft_train_options_init options = sized(0)");
+    begin();
+    graft_train_options_init(sized(1), sizeof(graft_train_options));
+    survived("graft_train_options_init options = sized(1)");
+    begin();
+    graft_train_options_init(sized(7), sizeof(graft_train_options));
+    survived("graft_train_options_init options = sized(7)");
+    begin();
+    graft_train_options_init(sized(sizeof(graft_train_options) - 4), sizeof(graft_train_options));
+    survived("graft_train_options_init options = sized(sizeof(graft_train_options) - 4)");
+    begin();
+    graft_train_options_init(sized(sizeof(graft_train_options) + 3), sizeof(graft_train_options));
+    survived("graft_train_options_init options = sized(sizeof(graft_train_options) + 3)");
+    begin();
+    graft_train_options_init(sized(100000), sizeof(graft_train_options));
+    survived("graft_train_options_init options = sized(100000)");
+    begin();
+    graft_train_options_init(sized((size_t)-1), sizeof(graft_train_options));
+    survived("graft_train_options_init options = sized((size_t)-1)");
+    begin();
+    graft_train_options_init(longer(sizeof(graft_train_options), 0), sizeof(graft_train_options));
+    survived("graft_train_options_init options = longer(sizeof(graft_train_options), 0)");
+    begin();
+    graft_train_options_init(longer(sizeof(graft_train_options), 1), sizeof(graft_train_options));
+    survived("graft_train_options_init options = longer(sizeof(graft_train_options), 1)");
+    begin();
+    graft_train_options_init(NULL, sizeof(graft_train_options));
+    survived("graft_train_options_init options = NULL");
+    begin();
+    graft_train_options_init(odd, sizeof(graft_train_options));
+    survived("graft_train_options_init options = odd");
+    begin();
+    graft_train_options_init(good_graft_train_options(), 0);
+    survived("graft_train_options_init struct_size = 0");
+    begin();
+    graft_train_options_init(good_graft_train_options(), 7);
+    survived("graft_train_options_init struct_size = 7");
+    begin();
+    graft_train_options_init(good_graft_train_options(), 8);
+    survived("graft_train_options_init struct_size = 8");
+}
+
+static void test_graft_trainer_new(void) {
+    check(graft_trainer_new(good_model, good_graft_train_options(), (void *)&results[0], &error), "graft_trainer_new as it should be", 0, 1);
+    check(graft_trainer_new(NULL, good_graft_train_options(), (void *)&results[0], &error), "graft_trainer_new model = NULL", 1, 1);
+    check(graft_trainer_new(odd, good_graft_train_options(), (void *)&results[0], &error), "graft_trainer_new model = odd", 1, 1);
+    check(graft_trainer_new(freed_model, good_graft_train_options(), (void *)&results[0], &error), "graft_trainer_new model = freed_model", 1, 1);
+    check(graft_trainer_new((void *)good_error, good_graft_train_options(), (void *)&results[0], &error), "graft_trainer_new model = (void *)good_error", 1, 1);
+    check(graft_trainer_new((void *)good_cancel, good_graft_train_options(), (void *)&results[0], &error), "graft_trainer_new model = (void *)good_cancel", 1, 1);
+    check(graft_trainer_new((void *)good_team, good_graft_train_options(), (void *)&results[0], &error), "graft_trainer_new model = (void *)good_team", 1, 1);
+    check(graft_trainer_new((void *)good_adapter, good_graft_train_options(), (void *)&results[0], &error), "graft_trainer_new model = (void *)good_adapter", 1, 1);
+    check(graft_trainer_new((void *)good_session, good_graft_train_options(), (void *)&results[0], &error), "graft_trainer_new model = (void *)good_session", 1, 1);
+    check(graft_trainer_new((void *)good_sampler, good_graft_train_options(), (void *)&results[0], &error), "graft_trainer_new model = (void *)good_sampler", 1, 1);
+    check(graft_trainer_new((void *)good_generation, good_graft_train_options(), (void *)&results[0], &error), "graft_trainer_new model = (void *)good_generation", 1, 1);
+    check(graft_trainer_new((void *)good_batch, good_graft_train_options(), (void *)&results[0], &error), "graft_trainer_new model = (void *)good_batch", 1, 1);
+    check(graft_trainer_new((void *)good_trainer, good_graft_train_options(), (void *)&results[0], &error), "graft_trainer_new model = (void *)good_trainer", 1, 1);
+    check(graft_trainer_new(good_model, sized(0), (void *)&results[0], &error), "graft_trainer_new options = sized(0)", 1, 1);
+    check(graft_trainer_new(good_model, sized(1), (void *)&results[0], &error), "graft_trainer_new options = sized(1)", 1, 1);
+    check(graft_trainer_new(good_model, sized(7), (void *)&results[0], &error), "graft_trainer_new options = sized(7)", 1, 1);
+    check(graft_trainer_new(good_model, sized(sizeof(graft_train_options) - 4), (void *)&results[0], &error), "graft_trainer_new options = sized(sizeof(graft_train_options) - 4)", 1, 1);
+    check(graft_trainer_new(good_model, sized(sizeof(graft_train_options) + 3), (void *)&results[0], &error), "graft_trainer_new options = sized(sizeof(graft_train_options) + 3)", 1, 1);
+    check(graft_trainer_new(good_model, sized(100000), (void *)&results[0], &error), "graft_trainer_new options = sized(100000)", 1, 1);
+    check(graft_trainer_new(good_model, sized((size_t)-1), (void *)&results[0], &error), "graft_trainer_new options = sized((size_t)-1)", 1, 1);
+    check(graft_trainer_new(good_model, longer(sizeof(graft_train_options), 0), (void *)&results[0], &error), "graft_trainer_new options = longer(sizeof(graft_train_options), 0)", 0, 1);
+    check(graft_trainer_new(good_model, longer(sizeof(graft_train_options), 1), (void *)&results[0], &error), "graft_trainer_new options = longer(sizeof(graft_train_options), 1)", 1, 1);
+    check(graft_trainer_new(good_model, NULL, (void *)&results[0], &error), "graft_trainer_new options = NULL", 0, 1);
+    check(graft_trainer_new(good_model, odd, (void *)&results[0], &error), "graft_trainer_new options = odd", 1, 1);
+    check(graft_trainer_new(good_model, good_graft_train_options(), NULL, &error), "graft_trainer_new trainer = NULL", 1, 1);
+    check(graft_trainer_new(good_model, good_graft_train_options(), odd, &error), "graft_trainer_new trainer = odd", 1, 1);
+    check(graft_trainer_new(good_model, good_graft_train_options(), (void *)&results[0], NULL), "graft_trainer_new error = NULL", 0, 0);
+}
+
+static void test_graft_trainer_open(void) {
+    check(graft_trainer_open(good_model, adapter_path, GRAFT_NUL, good_graft_train_options(), (void *)&results[0], &error), "graft_trainer_open as it should be", 0, 1);
+    check(graft_trainer_open(NULL, adapter_path, GRAFT_NUL, good_graft_train_options(), (void *)&results[0], &error), "graft_trainer_open model = NULL", 1, 1);
+    check(graft_trainer_open(odd, adapter_path, GRAFT_NUL, good_graft_train_options(), (void *)&results[0], &error), "graft_trainer_open model = odd", 1, 1);
+    check(graft_trainer_open(freed_model, adapter_path, GRAFT_NUL, good_graft_train_options(), (void *)&results[0], &error), "graft_trainer_open model = freed_model", 1, 1);
+    check(graft_trainer_open((void *)good_error, adapter_path, GRAFT_NUL, good_graft_train_options(), (void *)&results[0], &error), "graft_trainer_open model = (void *)good_error", 1, 1);
+    check(graft_trainer_open((void *)good_cancel, adapter_path, GRAFT_NUL, good_graft_train_options(), (void *)&results[0], &error), "graft_trainer_open model = (void *)good_cancel", 1, 1);
+    check(graft_trainer_open((void *)good_team, adapter_path, GRAFT_NUL, good_graft_train_options(), (void *)&results[0], &error), "graft_trainer_open model = (void *)good_team", 1, 1);
+    check(graft_trainer_open((void *)good_adapter, adapter_path, GRAFT_NUL, good_graft_train_options(), (void *)&results[0], &error), "graft_trainer_open model = (void *)good_adapter", 1, 1);
+    check(graft_trainer_open((void *)good_session, adapter_path, GRAFT_NUL, good_graft_train_options(), (void *)&results[0], &error), "graft_trainer_open model = (void *)good_session", 1, 1);
+    check(graft_trainer_open((void *)good_sampler, adapter_path, GRAFT_NUL, good_graft_train_options(), (void *)&results[0], &error), "graft_trainer_open model = (void *)good_sampler", 1, 1);
+    check(graft_trainer_open((void *)good_generation, adapter_path, GRAFT_NUL, good_graft_train_options(), (void *)&results[0], &error), "graft_trainer_open model = (void *)good_generation", 1, 1);
+    check(graft_trainer_open((void *)good_batch, adapter_path, GRAFT_NUL, good_graft_train_options(), (void *)&results[0], &error), "graft_trainer_open model = (void *)good_batch", 1, 1);
+    check(graft_trainer_open((void *)good_trainer, adapter_path, GRAFT_NUL, good_graft_train_options(), (void *)&results[0], &error), "graft_trainer_open model = (void *)good_trainer", 1, 1);
+    check(graft_trainer_open(good_model, NULL, GRAFT_NUL, good_graft_train_options(), (void *)&results[0], &error), "graft_trainer_open path = NULL", 1, 1);
+    check(graft_trainer_open(good_model, "\xff\xfe", GRAFT_NUL, good_graft_train_options(), (void *)&results[0], &error), "graft_trainer_open path = \"\\xff\\xfe\"", 0, 1);
+    check(graft_trainer_open(good_model, "", GRAFT_NUL, good_graft_train_options(), (void *)&results[0], &error), "graft_trainer_open path = \"\"", 0, 1);
+    check(graft_trainer_open(good_model, adapter_path, 0, good_graft_train_options(), (void *)&results[0], &error), "graft_trainer_open path_len = 0", 0, 1);
+    check(graft_trainer_open(good_model, adapter_path, GRAFT_NUL, sized(0), (void *)&results[0], &error), "graft_trainer_open options = sized(0)", 1, 1);
+    check(graft_trainer_open(good_model, adapter_path, GRAFT_NUL, sized(1), (void *)&results[0], &error), "graft_trainer_open options = sized(1)", 1, 1);
+    check(graft_trainer_open(good_model, adapter_path, GRAFT_NUL, sized(7), (void *)&results[0], &error), "graft_trainer_open options = sized(7)", 1, 1);
+    check(graft_trainer_open(good_model, adapter_path, GRAFT_NUL, sized(sizeof(graft_train_options) - 4), (void *)&results[0], &error), "graft_trainer_open options = sized(sizeof(graft_train_options) - 4)", 1, 1);
+    check(graft_trainer_open(good_model, adapter_path, GRAFT_NUL, sized(sizeof(graft_train_options) + 3), (void *)&results[0], &error), "graft_trainer_open options = sized(sizeof(graft_train_options) + 3)", 1, 1);
+    check(graft_trainer_open(good_model, adapter_path, GRAFT_NUL, sized(100000), (void *)&results[0], &error), "graft_trainer_open options = sized(100000)", 1, 1);
+    check(graft_trainer_open(good_model, adapter_path, GRAFT_NUL, sized((size_t)-1), (void *)&results[0], &error), "graft_trainer_open options = sized((size_t)-1)", 1, 1);
+    check(graft_trainer_open(good_model, adapter_path, GRAFT_NUL, longer(sizeof(graft_train_options), 0), (void *)&results[0], &error), "graft_trainer_open options = longer(sizeof(graft_train_options), 0)", 0, 1);
+    check(graft_trainer_open(good_model, adapter_path, GRAFT_NUL, longer(sizeof(graft_train_options), 1), (void *)&results[0], &error), "graft_trainer_open options = longer(sizeof(graft_train_options), 1)", 1, 1);
+    check(graft_trainer_open(good_model, adapter_path, GRAFT_NUL, NULL, (void *)&results[0], &error), "graft_trainer_open options = NULL", 0, 1);
+    check(graft_trainer_open(good_model, adapter_path, GRAFT_NUL, odd, (void *)&results[0], &error), "graft_trainer_open options = odd", 1, 1);
+    check(graft_trainer_open(good_model, adapter_path, GRAFT_NUL, good_graft_train_options(), NULL, &error), "graft_trainer_open trainer = NULL", 1, 1);
+    check(graft_trainer_open(good_model, adapter_path, GRAFT_NUL, good_graft_train_options(), odd, &error), "graft_trainer_open trainer = odd", 1, 1);
+    check(graft_trainer_open(good_model, adapter_path, GRAFT_NUL, good_graft_train_options(), (void *)&results[0], NULL), "graft_trainer_open error = NULL", 0, 0);
+}
+
+static void test_graft_trainer_resume(void) {
+    check(graft_trainer_resume(good_model, checkpoint_path, GRAFT_NUL, good_graft_train_options(), (void *)&results[0], &error), "graft_trainer_resume as it should be", 0, 1);
+    check(graft_trainer_resume(NULL, checkpoint_path, GRAFT_NUL, good_graft_train_options(), (void *)&results[0], &error), "graft_trainer_resume model = NULL", 1, 1);
+    check(graft_trainer_resume(odd, checkpoint_path, GRAFT_NUL, good_graft_train_options(), (void *)&results[0], &error), "graft_trainer_resume model = odd", 1, 1);
+    check(graft_trainer_resume(freed_model, checkpoint_path, GRAFT_NUL, good_graft_train_options(), (void *)&results[0], &error), "graft_trainer_resume model = freed_model", 1, 1);
+    check(graft_trainer_resume((void *)good_error, checkpoint_path, GRAFT_NUL, good_graft_train_options(), (void *)&results[0], &error), "graft_trainer_resume model = (void *)good_error", 1, 1);
+    check(graft_trainer_resume((void *)good_cancel, checkpoint_path, GRAFT_NUL, good_graft_train_options(), (void *)&results[0], &error), "graft_trainer_resume model = (void *)good_cancel", 1, 1);
+    check(graft_trainer_resume((void *)good_team, checkpoint_path, GRAFT_NUL, good_graft_train_options(), (void *)&results[0], &error), "graft_trainer_resume model = (void *)good_team", 1, 1);
+    check(graft_trainer_resume((void *)good_adapter, checkpoint_path, GRAFT_NUL, good_graft_train_options(), (void *)&results[0], &error), "graft_trainer_resume model = (void *)good_adapter", 1, 1);
+    check(graft_trainer_resume((void *)good_session, checkpoint_path, GRAFT_NUL, good_graft_train_options(), (void *)&results[0], &error), "graft_trainer_resume model = (void *)good_session", 1, 1);
+    check(graft_trainer_resume((void *)good_sampler, checkpoint_path, GRAFT_NUL, good_graft_train_options(), (void *)&results[0], &error), "graft_trainer_resume model = (void *)good_sampler", 1, 1);
+    check(graft_trainer_resume((void *)good_generation, checkpoint_path, GRAFT_NUL, good_graft_train_options(), (void *)&results[0], &error), "graft_trainer_resume model = (void *)good_generation", 1, 1);
+    check(graft_trainer_resume((void *)good_batch, checkpoint_path, GRAFT_NUL, good_graft_train_options(), (void *)&results[0], &error), "graft_trainer_resume model = (void *)good_batch", 1, 1);
+    check(graft_trainer_resume((void *)good_trainer, checkpoint_path, GRAFT_NUL, good_graft_train_options(), (void *)&results[0], &error), "graft_trainer_resume model = (void *)good_trainer", 1, 1);
+    check(graft_trainer_resume(good_model, NULL, GRAFT_NUL, good_graft_train_options(), (void *)&results[0], &error), "graft_trainer_resume path = NULL", 1, 1);
+    check(graft_trainer_resume(good_model, "\xff\xfe", GRAFT_NUL, good_graft_train_options(), (void *)&results[0], &error), "graft_trainer_resume path = \"\\xff\\xfe\"", 0, 1);
+    check(graft_trainer_resume(good_model, "", GRAFT_NUL, good_graft_train_options(), (void *)&results[0], &error), "graft_trainer_resume path = \"\"", 0, 1);
+    check(graft_trainer_resume(good_model, checkpoint_path, 0, good_graft_train_options(), (void *)&results[0], &error), "graft_trainer_resume path_len = 0", 0, 1);
+    check(graft_trainer_resume(good_model, checkpoint_path, GRAFT_NUL, sized(0), (void *)&results[0], &error), "graft_trainer_resume options = sized(0)", 1, 1);
+    check(graft_trainer_resume(good_model, checkpoint_path, GRAFT_NUL, sized(1), (void *)&results[0], &error), "graft_trainer_resume options = sized(1)", 1, 1);
+    check(graft_trainer_resume(good_model, checkpoint_path, GRAFT_NUL, sized(7), (void *)&results[0], &error), "graft_trainer_resume options = sized(7)", 1, 1);
+    check(graft_trainer_resume(good_model, checkpoint_path, GRAFT_NUL, sized(sizeof(graft_train_options) - 4), (void *)&results[0], &error), "graft_trainer_resume options = sized(sizeof(graft_train_options) - 4)", 1, 1);
+    check(graft_trainer_resume(good_model, checkpoint_path, GRAFT_NUL, sized(sizeof(graft_train_options) + 3), (void *)&results[0], &error), "graft_trainer_resume options = sized(sizeof(graft_train_options) + 3)", 1, 1);
+    check(graft_trainer_resume(good_model, checkpoint_path, GRAFT_NUL, sized(100000), (void *)&results[0], &error), "graft_trainer_resume options = sized(100000)", 1, 1);
+    check(graft_trainer_resume(good_model, checkpoint_path, GRAFT_NUL, sized((size_t)-1), (void *)&results[0], &error), "graft_trainer_resume options = sized((size_t)-1)", 1, 1);
+    check(graft_trainer_resume(good_model, checkpoint_path, GRAFT_NUL, longer(sizeof(graft_train_options), 0), (void *)&results[0], &error), "graft_trainer_resume options = longer(sizeof(graft_train_options), 0)", 0, 1);
+    check(graft_trainer_resume(good_model, checkpoint_path, GRAFT_NUL, longer(sizeof(graft_train_options), 1), (void *)&results[0], &error), "graft_trainer_resume options = longer(sizeof(graft_train_options), 1)", 1, 1);
+    check(graft_trainer_resume(good_model, checkpoint_path, GRAFT_NUL, NULL, (void *)&results[0], &error), "graft_trainer_resume options = NULL", 0, 1);
+    check(graft_trainer_resume(good_model, checkpoint_path, GRAFT_NUL, odd, (void *)&results[0], &error), "graft_trainer_resume options = odd", 1, 1);
+    check(graft_trainer_resume(good_model, checkpoint_path, GRAFT_NUL, good_graft_train_options(), NULL, &error), "graft_trainer_resume trainer = NULL", 1, 1);
+    check(graft_trainer_resume(good_model, checkpoint_path, GRAFT_NUL, good_graft_train_options(), odd, &error), "graft_trainer_resume trainer = odd", 1, 1);
+    check(graft_trainer_resume(good_model, checkpoint_path, GRAFT_NUL, good_graft_train_options(), (void *)&results[0], NULL), "graft_trainer_resume error = NULL", 0, 0);
+}
+
+static void test_graft_trainer_free(void) {
+    begin();
+    graft_trainer_free(fresh_trainer());
+    survived("graft_trainer_free as it should be");
+    begin();
+    graft_trainer_free(NULL);
+    survived("graft_trainer_free trainer = NULL");
+    begin();
+    graft_trainer_free(odd);
+    survived("graft_trainer_free trainer = odd");
+    begin();
+    graft_trainer_free(freed_trainer);
+    survived("graft_trainer_free trainer = freed_trainer");
+    begin();
+    graft_trainer_free((void *)good_error);
+    survived("graft_trainer_free trainer = (void *)good_error");
+    begin();
+    graft_trainer_free((void *)good_cancel);
+    survived("graft_trainer_free trainer = (void *)good_cancel");
+    begin();
+    graft_trainer_free((void *)good_team);
+    survived("graft_trainer_free trainer = (void *)good_team");
+    begin();
+    graft_trainer_free((void *)good_model);
+    survived("graft_trainer_free trainer = (void *)good_model");
+    begin();
+    graft_trainer_free((void *)good_adapter);
+    survived("graft_trainer_free trainer = (void *)good_adapter");
+    begin();
+    graft_trainer_free((void *)good_session);
+    survived("graft_trainer_free trainer = (void *)good_session");
+    begin();
+    graft_trainer_free((void *)good_sampler);
+    survived("graft_trainer_free trainer = (void *)good_sampler");
+    begin();
+    graft_trainer_free((void *)good_generation);
+    survived("graft_trainer_free trainer = (void *)good_generation");
+    begin();
+    graft_trainer_free((void *)good_batch);
+    survived("graft_trainer_free trainer = (void *)good_batch");
+}
+
+static void test_graft_trainer_add(void) {
+    check(graft_trainer_add(good_trainer, some_rows, 2, &error), "graft_trainer_add as it should be", 0, 1);
+    check(graft_trainer_add(NULL, some_rows, 2, &error), "graft_trainer_add trainer = NULL", 1, 1);
+    check(graft_trainer_add(odd, some_rows, 2, &error), "graft_trainer_add trainer = odd", 1, 1);
+    check(graft_trainer_add(freed_trainer, some_rows, 2, &error), "graft_trainer_add trainer = freed_trainer", 1, 1);
+    check(graft_trainer_add((void *)good_error, some_rows, 2, &error), "graft_trainer_add trainer = (void *)good_error", 1, 1);
+    check(graft_trainer_add((void *)good_cancel, some_rows, 2, &error), "graft_trainer_add trainer = (void *)good_cancel", 1, 1);
+    check(graft_trainer_add((void *)good_team, some_rows, 2, &error), "graft_trainer_add trainer = (void *)good_team", 1, 1);
+    check(graft_trainer_add((void *)good_model, some_rows, 2, &error), "graft_trainer_add trainer = (void *)good_model", 1, 1);
+    check(graft_trainer_add((void *)good_adapter, some_rows, 2, &error), "graft_trainer_add trainer = (void *)good_adapter", 1, 1);
+    check(graft_trainer_add((void *)good_session, some_rows, 2, &error), "graft_trainer_add trainer = (void *)good_session", 1, 1);
+    check(graft_trainer_add((void *)good_sampler, some_rows, 2, &error), "graft_trainer_add trainer = (void *)good_sampler", 1, 1);
+    check(graft_trainer_add((void *)good_generation, some_rows, 2, &error), "graft_trainer_add trainer = (void *)good_generation", 1, 1);
+    check(graft_trainer_add((void *)good_batch, some_rows, 2, &error), "graft_trainer_add trainer = (void *)good_batch", 1, 1);
+    check(graft_trainer_add(good_trainer, NULL, 2, &error), "graft_trainer_add rows = NULL", 1, 1);
+    check(graft_trainer_add(good_trainer, odd, 2, &error), "graft_trainer_add rows = odd", 1, 1);
+    check(graft_trainer_add(good_trainer, some_rows, 0, &error), "graft_trainer_add n_rows = 0", 0, 1);
+    check(graft_trainer_add(good_trainer, some_rows, 2, NULL), "graft_trainer_add error = NULL", 0, 0);
+}
+
+static void test_graft_trainer_pull(void) {
+    check(graft_trainer_pull(good_trainer, on_row, NULL, (void *)&results[2], &error), "graft_trainer_pull as it should be", 0, 1);
+    check(graft_trainer_pull(NULL, on_row, NULL, (void *)&results[2], &error), "graft_trainer_pull trainer = NULL", 1, 1);
+    check(graft_trainer_pull(odd, on_row, NULL, (void *)&results[2], &error), "graft_trainer_pull trainer = odd", 1, 1);
+    check(graft_trainer_pull(freed_trainer, on_row, NULL, (void *)&results[2], &error), "graft_trainer_pull trainer = freed_trainer", 1, 1);
+    check(graft_trainer_pull((void *)good_error, on_row, NULL, (void *)&results[2], &error), "graft_trainer_pull trainer = (void *)good_error", 1, 1);
+    check(graft_trainer_pull((void *)good_cancel, on_row, NULL, (void *)&results[2], &error), "graft_trainer_pull trainer = (void *)good_cancel", 1, 1);
+    check(graft_trainer_pull((void *)good_team, on_row, NULL, (void *)&results[2], &error), "graft_trainer_pull trainer = (void *)good_team", 1, 1);
+    check(graft_trainer_pull((void *)good_model, on_row, NULL, (void *)&results[2], &error), "graft_trainer_pull trainer = (void *)good_model", 1, 1);
+    check(graft_trainer_pull((void *)good_adapter, on_row, NULL, (void *)&results[2], &error), "graft_trainer_pull trainer = (void *)good_adapter", 1, 1);
+    check(graft_trainer_pull((void *)good_session, on_row, NULL, (void *)&results[2], &error), "graft_trainer_pull trainer = (void *)good_session", 1, 1);
+    check(graft_trainer_pull((void *)good_sampler, on_row, NULL, (void *)&results[2], &error), "graft_trainer_pull trainer = (void *)good_sampler", 1, 1);
+    check(graft_trainer_pull((void *)good_generation, on_row, NULL, (void *)&results[2], &error), "graft_trainer_pull trainer = (void *)good_generation", 1, 1);
+    check(graft_trainer_pull((void *)good_batch, on_row, NULL, (void *)&results[2], &error), "graft_trainer_pull trainer = (void *)good_batch", 1, 1);
+    check(graft_trainer_pull(good_trainer, NULL, NULL, (void *)&results[2], &error), "graft_trainer_pull callback = NULL", 0, 1);
+    check(graft_trainer_pull(good_trainer, on_row, NULL, NULL, &error), "graft_trainer_pull n_rows = NULL", 0, 1);
+    check(graft_trainer_pull(good_trainer, on_row, NULL, odd, &error), "graft_trainer_pull n_rows = odd", 1, 1);
+    check(graft_trainer_pull(good_trainer, on_row, NULL, (void *)&results[2], NULL), "graft_trainer_pull error = NULL", 0, 0);
+}
+
+static void test_graft_trainer_clear(void) {
+    check(graft_trainer_clear(good_trainer, &error), "graft_trainer_clear as it should be", 0, 1);
+    check(graft_trainer_clear(NULL, &error), "graft_trainer_clear trainer = NULL", 1, 1);
+    check(graft_trainer_clear(odd, &error), "graft_trainer_clear trainer = odd", 1, 1);
+    check(graft_trainer_clear(freed_trainer, &error), "graft_trainer_clear trainer = freed_trainer", 1, 1);
+    check(graft_trainer_clear((void *)good_error, &error), "graft_trainer_clear trainer = (void *)good_error", 1, 1);
+    check(graft_trainer_clear((void *)good_cancel, &error), "graft_trainer_clear trainer = (void *)good_cancel", 1, 1);
+    check(graft_trainer_clear((void *)good_team, &error), "graft_trainer_clear trainer = (void *)good_team", 1, 1);
+    check(graft_trainer_clear((void *)good_model, &error), "graft_trainer_clear trainer = (void *)good_model", 1, 1);
+    check(graft_trainer_clear((void *)good_adapter, &error), "graft_trainer_clear trainer = (void *)good_adapter", 1, 1);
+    check(graft_trainer_clear((void *)good_session, &error), "graft_trainer_clear trainer = (void *)good_session", 1, 1);
+    check(graft_trainer_clear((void *)good_sampler, &error), "graft_trainer_clear trainer = (void *)good_sampler", 1, 1);
+    check(graft_trainer_clear((void *)good_generation, &error), "graft_trainer_clear trainer = (void *)good_generation", 1, 1);
+    check(graft_trainer_clear((void *)good_batch, &error), "graft_trainer_clear trainer = (void *)good_batch", 1, 1);
+    check(graft_trainer_clear(good_trainer, NULL), "graft_trainer_clear error = NULL", 0, 0);
+}
+
+static void test_graft_trainer_step(void) {
+    check(graft_trainer_step(good_trainer, some_rows, 2, good_graft_train_report(), &error), "graft_trainer_step as it should be", 0, 1);
+    check(graft_trainer_step(NULL, some_rows, 2, good_graft_train_report(), &error), "graft_trainer_step trainer = NULL", 1, 1);
+    check(graft_trainer_step(odd, some_rows, 2, good_graft_train_report(), &error), "graft_trainer_step trainer = odd", 1, 1);
+    check(graft_trainer_step(freed_trainer, some_rows, 2, good_graft_train_report(), &error), "graft_trainer_step trainer = freed_trainer", 1, 1);
+    check(graft_trainer_step((void *)good_error, some_rows, 2, good_graft_train_report(), &error), "graft_trainer_step trainer = (void *)good_error", 1, 1);
+    check(graft_trainer_step((void *)good_cancel, some_rows, 2, good_graft_train_report(), &error), "graft_trainer_step trainer = (void *)good_cancel", 1, 1);
+    check(graft_trainer_step((void *)good_team, some_rows, 2, good_graft_train_report(), &error), "graft_trainer_step trainer = (void *)good_team", 1, 1);
+    check(graft_trainer_step((void *)good_model, some_rows, 2, good_graft_train_report(), &error), "graft_trainer_step trainer = (void *)good_model", 1, 1);
+    check(graft_trainer_step((void *)good_adapter, some_rows, 2, good_graft_train_report(), &error), "graft_trainer_step trainer = (void *)good_adapter", 1, 1);
+    check(graft_trainer_step((void *)good_session, some_rows, 2, good_graft_train_report(), &error), "graft_trainer_step trainer = (void *)good_session", 1, 1);
+    check(graft_trainer_step((void *)good_sampler, some_rows, 2, good_graft_train_report(), &error), "graft_trainer_step trainer = (void *)good_sampler", 1, 1);
+    check(graft_trainer_step((void *)good_generation, some_rows, 2, good_graft_train_report(), &error), "graft_trainer_step trainer = (void *)good_generation", 1, 1);
+    check(graft_trainer_step((void *)good_batch, some_rows, 2, good_graft_train_report(), &error), "graft_trainer_step trainer = (void *)good_batch", 1, 1);
+    check(graft_trainer_step(good_trainer, NULL, 2, good_graft_train_report(), &error), "graft_trainer_step rows = NULL", 1, 1);
+    check(graft_trainer_step(good_trainer, odd, 2, good_graft_train_report(), &error), "graft_trainer_step rows = odd", 1, 1);
+    check(graft_trainer_step(good_trainer, some_rows, 0, good_graft_train_report(), &error), "graft_trainer_step n_rows = 0", 0, 1);
+    check(graft_trainer_step(good_trainer, some_rows, 2, sized(0), &error), "graft_trainer_step report = sized(0)", 1, 1);
+    check(graft_trainer_step(good_trainer, some_rows, 2, sized(1), &error), "graft_trainer_step report = sized(1)", 1, 1);
+    check(graft_trainer_step(good_trainer, some_rows, 2, sized(7), &error), "graft_trainer_step report = sized(7)", 1, 1);
+    check(graft_trainer_step(good_trainer, some_rows, 2, sized(sizeof(graft_train_report) - 4), &error), "graft_trainer_step report = sized(sizeof(graft_train_report) - 4)", 1, 1);
+    check(graft_trainer_step(good_trainer, some_rows, 2, sized(sizeof(graft_train_report) + 3), &error), "graft_trainer_step report = sized(sizeof(graft_train_report) + 3)", 1, 1);
+    check(graft_trainer_step(good_trainer, some_rows, 2, sized(100000), &error), "graft_trainer_step report = sized(100000)", 1, 1);
+    check(graft_trainer_step(good_trainer, some_rows, 2, sized((size_t)-1), &error), "graft_trainer_step report = sized((size_t)-1)", 1, 1);
+    check(graft_trainer_step(good_trainer, some_rows, 2, longer(sizeof(graft_train_report), 0), &error), "graft_trainer_step report = longer(sizeof(graft_train_report), 0)", 0, 1);
+    check(graft_trainer_step(good_trainer, some_rows, 2, longer(sizeof(graft_train_report), 1), &error), "graft_trainer_step report = longer(sizeof(graft_train_report), 1)", 0, 1);
+    check(graft_trainer_step(good_trainer, some_rows, 2, NULL, &error), "graft_trainer_step report = NULL", 0, 1);
+    check(graft_trainer_step(good_trainer, some_rows, 2, odd, &error), "graft_trainer_step report = odd", 1, 1);
+    check(graft_trainer_step(good_trainer, some_rows, 2, good_graft_train_report(), NULL), "graft_trainer_step error = NULL", 0, 0);
+}
+
+static void test_graft_trainer_run(void) {
+    check(graft_trainer_run(good_trainer, 0, on_train, NULL, good_graft_train_report(), &error), "graft_trainer_run as it should be", 0, 1);
+    check(graft_trainer_run(NULL, 0, on_train, NULL, good_graft_train_report(), &error), "graft_trainer_run trainer = NULL", 1, 1);
+    check(graft_trainer_run(odd, 0, on_train, NULL, good_graft_train_report(), &error), "graft_trainer_run trainer = odd", 1, 1);
+    check(graft_trainer_run(freed_trainer, 0, on_train, NULL, good_graft_train_report(), &error), "graft_trainer_run trainer = freed_trainer", 1, 1);
+    check(graft_trainer_run((void *)good_error, 0, on_train, NULL, good_graft_train_report(), &error), "graft_trainer_run trainer = (void *)good_error", 1, 1);
+    check(graft_trainer_run((void *)good_cancel, 0, on_train, NULL, good_graft_train_report(), &error), "graft_trainer_run trainer = (void *)good_cancel", 1, 1);
+    check(graft_trainer_run((void *)good_team, 0, on_train, NULL, good_graft_train_report(), &error), "graft_trainer_run trainer = (void *)good_team", 1, 1);
+    check(graft_trainer_run((void *)good_model, 0, on_train, NULL, good_graft_train_report(), &error), "graft_trainer_run trainer = (void *)good_model", 1, 1);
+    check(graft_trainer_run((void *)good_adapter, 0, on_train, NULL, good_graft_train_report(), &error), "graft_trainer_run trainer = (void *)good_adapter", 1, 1);
+    check(graft_trainer_run((void *)good_session, 0, on_train, NULL, good_graft_train_report(), &error), "graft_trainer_run trainer = (void *)good_session", 1, 1);
+    check(graft_trainer_run((void *)good_sampler, 0, on_train, NULL, good_graft_train_report(), &error), "graft_trainer_run trainer = (void *)good_sampler", 1, 1);
+    check(graft_trainer_run((void *)good_generation, 0, on_train, NULL, good_graft_train_report(), &error), "graft_trainer_run trainer = (void *)good_generation", 1, 1);
+    check(graft_trainer_run((void *)good_batch, 0, on_train, NULL, good_graft_train_report(), &error), "graft_trainer_run trainer = (void *)good_batch", 1, 1);
+    check(graft_trainer_run(good_trainer, 1, on_train, NULL, good_graft_train_report(), &error), "graft_trainer_run steps = 1", 0, 1);
+    check(graft_trainer_run(good_trainer, 1000000, on_train, NULL, good_graft_train_report(), &error), "graft_trainer_run steps = 1000000", 0, 1);
+    check(graft_trainer_run(good_trainer, 18446744073709551615u, on_train, NULL, good_graft_train_report(), &error), "graft_trainer_run steps = 18446744073709551615u", 0, 1);
+    check(graft_trainer_run(good_trainer, 0, NULL, NULL, good_graft_train_report(), &error), "graft_trainer_run callback = NULL", 0, 1);
+    check(graft_trainer_run(good_trainer, 0, on_train, NULL, sized(0), &error), "graft_trainer_run report = sized(0)", 1, 1);
+    check(graft_trainer_run(good_trainer, 0, on_train, NULL, sized(1), &error), "graft_trainer_run report = sized(1)", 1, 1);
+    check(graft_trainer_run(good_trainer, 0, on_train, NULL, sized(7), &error), "graft_trainer_run report = sized(7)", 1, 1);
+    check(graft_trainer_run(good_trainer, 0, on_train, NULL, sized(sizeof(graft_train_report) - 4), &error), "graft_trainer_run report = sized(sizeof(graft_train_report) - 4)", 1, 1);
+    check(graft_trainer_run(good_trainer, 0, on_train, NULL, sized(sizeof(graft_train_report) + 3), &error), "graft_trainer_run report = sized(sizeof(graft_train_report) + 3)", 1, 1);
+    check(graft_trainer_run(good_trainer, 0, on_train, NULL, sized(100000), &error), "graft_trainer_run report = sized(100000)", 1, 1);
+    check(graft_trainer_run(good_trainer, 0, on_train, NULL, sized((size_t)-1), &error), "graft_trainer_run report = sized((size_t)-1)", 1, 1);
+    check(graft_trainer_run(good_trainer, 0, on_train, NULL, longer(sizeof(graft_train_report), 0), &error), "graft_trainer_run report = longer(sizeof(graft_train_report), 0)", 0, 1);
+    check(graft_trainer_run(good_trainer, 0, on_train, NULL, longer(sizeof(graft_train_report), 1), &error), "graft_trainer_run report = longer(sizeof(graft_train_report), 1)", 0, 1);
+    check(graft_trainer_run(good_trainer, 0, on_train, NULL, NULL, &error), "graft_trainer_run report = NULL", 0, 1);
+    check(graft_trainer_run(good_trainer, 0, on_train, NULL, odd, &error), "graft_trainer_run report = odd", 1, 1);
+    check(graft_trainer_run(good_trainer, 0, on_train, NULL, good_graft_train_report(), NULL), "graft_trainer_run error = NULL", 0, 0);
+}
+
+static void test_graft_trainer_evaluate(void) {
+    check(graft_trainer_evaluate(good_trainer, some_rows, 2, (void *)&results[1], &error), "graft_trainer_evaluate as it should be", 0, 1);
+    check(graft_trainer_evaluate(NULL, some_rows, 2, (void *)&results[1], &error), "graft_trainer_evaluate trainer = NULL", 1, 1);
+    check(graft_trainer_evaluate(odd, some_rows, 2, (void *)&results[1], &error), "graft_trainer_evaluate trainer = odd", 1, 1);
+    check(graft_trainer_evaluate(freed_trainer, some_rows, 2, (void *)&results[1], &error), "graft_trainer_evaluate trainer = freed_trainer", 1, 1);
+    check(graft_trainer_evaluate((void *)good_error, some_rows, 2, (void *)&results[1], &error), "graft_trainer_evaluate trainer = (void *)good_error", 1, 1);
+    check(graft_trainer_evaluate((void *)good_cancel, some_rows, 2, (void *)&results[1], &error), "graft_trainer_evaluate trainer = (void *)good_cancel", 1, 1);
+    check(graft_trainer_evaluate((void *)good_team, some_rows, 2, (void *)&results[1], &error), "graft_trainer_evaluate trainer = (void *)good_team", 1, 1);
+    check(graft_trainer_evaluate((void *)good_model, some_rows, 2, (void *)&results[1], &error), "graft_trainer_evaluate trainer = (void *)good_model", 1, 1);
+    check(graft_trainer_evaluate((void *)good_adapter, some_rows, 2, (void *)&results[1], &error), "graft_trainer_evaluate trainer = (void *)good_adapter", 1, 1);
+    check(graft_trainer_evaluate((void *)good_session, some_rows, 2, (void *)&results[1], &error), "graft_trainer_evaluate trainer = (void *)good_session", 1, 1);
+    check(graft_trainer_evaluate((void *)good_sampler, some_rows, 2, (void *)&results[1], &error), "graft_trainer_evaluate trainer = (void *)good_sampler", 1, 1);
+    check(graft_trainer_evaluate((void *)good_generation, some_rows, 2, (void *)&results[1], &error), "graft_trainer_evaluate trainer = (void *)good_generation", 1, 1);
+    check(graft_trainer_evaluate((void *)good_batch, some_rows, 2, (void *)&results[1], &error), "graft_trainer_evaluate trainer = (void *)good_batch", 1, 1);
+    check(graft_trainer_evaluate(good_trainer, NULL, 2, (void *)&results[1], &error), "graft_trainer_evaluate rows = NULL", 1, 1);
+    check(graft_trainer_evaluate(good_trainer, odd, 2, (void *)&results[1], &error), "graft_trainer_evaluate rows = odd", 1, 1);
+    check(graft_trainer_evaluate(good_trainer, some_rows, 0, (void *)&results[1], &error), "graft_trainer_evaluate n_rows = 0", 0, 1);
+    check(graft_trainer_evaluate(good_trainer, some_rows, 2, NULL, &error), "graft_trainer_evaluate loss = NULL", 1, 1);
+    check(graft_trainer_evaluate(good_trainer, some_rows, 2, odd, &error), "graft_trainer_evaluate loss = odd", 1, 1);
+    check(graft_trainer_evaluate(good_trainer, some_rows, 2, (void *)&results[1], NULL), "graft_trainer_evaluate error = NULL", 0, 0);
+}
+
+static void test_graft_trainer_adapter(void) {
+    check(graft_trainer_adapter(good_trainer, (void *)&results[0], &error), "graft_trainer_adapter as it should be", 0, 1);
+    check(graft_trainer_adapter(NULL, (void *)&results[0], &error), "graft_trainer_adapter trainer = NULL", 1, 1);
+    check(graft_trainer_adapter(odd, (void *)&results[0], &error), "graft_trainer_adapter trainer = odd", 1, 1);
+    check(graft_trainer_adapter(freed_trainer, (void *)&results[0], &error), "graft_trainer_adapter trainer = freed_trainer", 1, 1);
+    check(graft_trainer_adapter((void *)good_error, (void *)&results[0], &error), "graft_trainer_adapter trainer = (void *)good_error", 1, 1);
+    check(graft_trainer_adapter((void *)good_cancel, (void *)&results[0], &error), "graft_trainer_adapter trainer = (void *)good_cancel", 1, 1);
+    check(graft_trainer_adapter((void *)good_team, (void *)&results[0], &error), "graft_trainer_adapter trainer = (void *)good_team", 1, 1);
+    check(graft_trainer_adapter((void *)good_model, (void *)&results[0], &error), "graft_trainer_adapter trainer = (void *)good_model", 1, 1);
+    check(graft_trainer_adapter((void *)good_adapter, (void *)&results[0], &error), "graft_trainer_adapter trainer = (void *)good_adapter", 1, 1);
+    check(graft_trainer_adapter((void *)good_session, (void *)&results[0], &error), "graft_trainer_adapter trainer = (void *)good_session", 1, 1);
+    check(graft_trainer_adapter((void *)good_sampler, (void *)&results[0], &error), "graft_trainer_adapter trainer = (void *)good_sampler", 1, 1);
+    check(graft_trainer_adapter((void *)good_generation, (void *)&results[0], &error), "graft_trainer_adapter trainer = (void *)good_generation", 1, 1);
+    check(graft_trainer_adapter((void *)good_batch, (void *)&results[0], &error), "graft_trainer_adapter trainer = (void *)good_batch", 1, 1);
+    check(graft_trainer_adapter(good_trainer, NULL, &error), "graft_trainer_adapter adapter = NULL", 1, 1);
+    check(graft_trainer_adapter(good_trainer, odd, &error), "graft_trainer_adapter adapter = odd", 1, 1);
+    check(graft_trainer_adapter(good_trainer, (void *)&results[0], NULL), "graft_trainer_adapter error = NULL", 0, 0);
+}
+
+static void test_graft_trainer_save(void) {
+    check(graft_trainer_save(good_trainer, out_path("graft_trainer_save"), GRAFT_NUL, &error), "graft_trainer_save as it should be", 0, 1);
+    check(graft_trainer_save(NULL, out_path("graft_trainer_save"), GRAFT_NUL, &error), "graft_trainer_save trainer = NULL", 1, 1);
+    check(graft_trainer_save(odd, out_path("graft_trainer_save"), GRAFT_NUL, &error), "graft_trainer_save trainer = odd", 1, 1);
+    check(graft_trainer_save(freed_trainer, out_path("graft_trainer_save"), GRAFT_NUL, &error), "graft_trainer_save trainer = freed_trainer", 1, 1);
+    check(graft_trainer_save((void *)good_error, out_path("graft_trainer_save"), GRAFT_NUL, &error), "graft_trainer_save trainer = (void *)good_error", 1, 1);
+    check(graft_trainer_save((void *)good_cancel, out_path("graft_trainer_save"), GRAFT_NUL, &error), "graft_trainer_save trainer = (void *)good_cancel", 1, 1);
+    check(graft_trainer_save((void *)good_team, out_path("graft_trainer_save"), GRAFT_NUL, &error), "graft_trainer_save trainer = (void *)good_team", 1, 1);
+    check(graft_trainer_save((void *)good_model, out_path("graft_trainer_save"), GRAFT_NUL, &error), "graft_trainer_save trainer = (void *)good_model", 1, 1);
+    check(graft_trainer_save((void *)good_adapter, out_path("graft_trainer_save"), GRAFT_NUL, &error), "graft_trainer_save trainer = (void *)good_adapter", 1, 1);
+    check(graft_trainer_save((void *)good_session, out_path("graft_trainer_save"), GRAFT_NUL, &error), "graft_trainer_save trainer = (void *)good_session", 1, 1);
+    check(graft_trainer_save((void *)good_sampler, out_path("graft_trainer_save"), GRAFT_NUL, &error), "graft_trainer_save trainer = (void *)good_sampler", 1, 1);
+    check(graft_trainer_save((void *)good_generation, out_path("graft_trainer_save"), GRAFT_NUL, &error), "graft_trainer_save trainer = (void *)good_generation", 1, 1);
+    check(graft_trainer_save((void *)good_batch, out_path("graft_trainer_save"), GRAFT_NUL, &error), "graft_trainer_save trainer = (void *)good_batch", 1, 1);
+    check(graft_trainer_save(good_trainer, NULL, GRAFT_NUL, &error), "graft_trainer_save path = NULL", 1, 1);
+    check(graft_trainer_save(good_trainer, "\xff\xfe", GRAFT_NUL, &error), "graft_trainer_save path = \"\\xff\\xfe\"", 0, 1);
+    check(graft_trainer_save(good_trainer, "", GRAFT_NUL, &error), "graft_trainer_save path = \"\"", 0, 1);
+    check(graft_trainer_save(good_trainer, out_path("graft_trainer_save"), 0, &error), "graft_trainer_save path_len = 0", 0, 1);
+    check(graft_trainer_save(good_trainer, out_path("graft_trainer_save"), GRAFT_NUL, NULL), "graft_trainer_save error = NULL", 0, 0);
+}
+
+static void test_graft_trainer_checkpoint(void) {
+    check(graft_trainer_checkpoint(good_trainer, out_path("graft_trainer_checkpoint"), GRAFT_NUL, &error), "graft_trainer_checkpoint as it should be", 0, 1);
+    check(graft_trainer_checkpoint(NULL, out_path("graft_trainer_checkpoint"), GRAFT_NUL, &error), "graft_trainer_checkpoint trainer = NULL", 1, 1);
+    check(graft_trainer_checkpoint(odd, out_path("graft_trainer_checkpoint"), GRAFT_NUL, &error), "graft_trainer_checkpoint trainer = odd", 1, 1);
+    check(graft_trainer_checkpoint(freed_trainer, out_path("graft_trainer_checkpoint"), GRAFT_NUL, &error), "graft_trainer_checkpoint trainer = freed_trainer", 1, 1);
+    check(graft_trainer_checkpoint((void *)good_error, out_path("graft_trainer_checkpoint"), GRAFT_NUL, &error), "graft_trainer_checkpoint trainer = (void *)good_error", 1, 1);
+    check(graft_trainer_checkpoint((void *)good_cancel, out_path("graft_trainer_checkpoint"), GRAFT_NUL, &error), "graft_trainer_checkpoint trainer = (void *)good_cancel", 1, 1);
+    check(graft_trainer_checkpoint((void *)good_team, out_path("graft_trainer_checkpoint"), GRAFT_NUL, &error), "graft_trainer_checkpoint trainer = (void *)good_team", 1, 1);
+    check(graft_trainer_checkpoint((void *)good_model, out_path("graft_trainer_checkpoint"), GRAFT_NUL, &error), "graft_trainer_checkpoint trainer = (void *)good_model", 1, 1);
+    check(graft_trainer_checkpoint((void *)good_adapter, out_path("graft_trainer_checkpoint"), GRAFT_NUL, &error), "graft_trainer_checkpoint trainer = (void *)good_adapter", 1, 1);
+    check(graft_trainer_checkpoint((void *)good_session, out_path("graft_trainer_checkpoint"), GRAFT_NUL, &error), "graft_trainer_checkpoint trainer = (void *)good_session", 1, 1);
+    check(graft_trainer_checkpoint((void *)good_sampler, out_path("graft_trainer_checkpoint"), GRAFT_NUL, &error), "graft_trainer_checkpoint trainer = (void *)good_sampler", 1, 1);
+    check(graft_trainer_checkpoint((void *)good_generation, out_path("graft_trainer_checkpoint"), GRAFT_NUL, &error), "graft_trainer_checkpoint trainer = (void *)good_generation", 1, 1);
+    check(graft_trainer_checkpoint((void *)good_batch, out_path("graft_trainer_checkpoint"), GRAFT_NUL, &error), "graft_trainer_checkpoint trainer = (void *)good_batch", 1, 1);
+    check(graft_trainer_checkpoint(good_trainer, NULL, GRAFT_NUL, &error), "graft_trainer_checkpoint path = NULL", 1, 1);
+    check(graft_trainer_checkpoint(good_trainer, "\xff\xfe", GRAFT_NUL, &error), "graft_trainer_checkpoint path = \"\\xff\\xfe\"", 0, 1);
+    check(graft_trainer_checkpoint(good_trainer, "", GRAFT_NUL, &error), "graft_trainer_checkpoint path = \"\"", 0, 1);
+    check(graft_trainer_checkpoint(good_trainer, out_path("graft_trainer_checkpoint"), 0, &error), "graft_trainer_checkpoint path_len = 0", 0, 1);
+    check(graft_trainer_checkpoint(good_trainer, out_path("graft_trainer_checkpoint"), GRAFT_NUL, NULL), "graft_trainer_checkpoint error = NULL", 0, 0);
+}
+
+static void test_graft_trainer_get_info(void) {
+    check(graft_trainer_get_info(good_trainer, good_graft_trainer_info(), &error), "graft_trainer_get_info as it should be", 0, 1);
+    check(graft_trainer_get_info(NULL, good_graft_trainer_info(), &error), "graft_trainer_get_info trainer = NULL", 1, 1);
+    check(graft_trainer_get_info(odd, good_graft_trainer_info(), &error), "graft_trainer_get_info trainer = odd", 1, 1);
+    check(graft_trainer_get_info(freed_trainer, good_graft_trainer_info(), &error), "graft_trainer_get_info trainer = freed_trainer", 1, 1);
+    check(graft_trainer_get_info((void *)good_error, good_graft_trainer_info(), &error), "graft_trainer_get_info trainer = (void *)good_error", 1, 1);
+    check(graft_trainer_get_info((void *)good_cancel, good_graft_trainer_info(), &error), "graft_trainer_get_info trainer = (void *)good_cancel", 1, 1);
+    check(graft_trainer_get_info((void *)good_team, good_graft_trainer_info(), &error), "graft_trainer_get_info trainer = (void *)good_team", 1, 1);
+    check(graft_trainer_get_info((void *)good_model, good_graft_trainer_info(), &error), "graft_trainer_get_info trainer = (void *)good_model", 1, 1);
+    check(graft_trainer_get_info((void *)good_adapter, good_graft_trainer_info(), &error), "graft_trainer_get_info trainer = (void *)good_adapter", 1, 1);
+    check(graft_trainer_get_info((void *)good_session, good_graft_trainer_info(), &error), "graft_trainer_get_info trainer = (void *)good_session", 1, 1);
+    check(graft_trainer_get_info((void *)good_sampler, good_graft_trainer_info(), &error), "graft_trainer_get_info trainer = (void *)good_sampler", 1, 1);
+    check(graft_trainer_get_info((void *)good_generation, good_graft_trainer_info(), &error), "graft_trainer_get_info trainer = (void *)good_generation", 1, 1);
+    check(graft_trainer_get_info((void *)good_batch, good_graft_trainer_info(), &error), "graft_trainer_get_info trainer = (void *)good_batch", 1, 1);
+    check(graft_trainer_get_info(good_trainer, sized(0), &error), "graft_trainer_get_info info = sized(0)", 1, 1);
+    check(graft_trainer_get_info(good_trainer, sized(1), &error), "graft_trainer_get_info info = sized(1)", 1, 1);
+    check(graft_trainer_get_info(good_trainer, sized(7), &error), "graft_trainer_get_info info = sized(7)", 1, 1);
+    check(graft_trainer_get_info(good_trainer, sized(sizeof(graft_trainer_info) - 4), &error), "graft_trainer_get_info info = sized(sizeof(graft_trainer_info) - 4)", 1, 1);
+    check(graft_trainer_get_info(good_trainer, sized(sizeof(graft_trainer_info) + 3), &error), "graft_trainer_get_info info = sized(sizeof(graft_trainer_info) + 3)", 1, 1);
+    check(graft_trainer_get_info(good_trainer, sized(100000), &error), "graft_trainer_get_info info = sized(100000)", 1, 1);
+    check(graft_trainer_get_info(good_trainer, sized((size_t)-1), &error), "graft_trainer_get_info info = sized((size_t)-1)", 1, 1);
+    check(graft_trainer_get_info(good_trainer, longer(sizeof(graft_trainer_info), 0), &error), "graft_trainer_get_info info = longer(sizeof(graft_trainer_info), 0)", 0, 1);
+    check(graft_trainer_get_info(good_trainer, longer(sizeof(graft_trainer_info), 1), &error), "graft_trainer_get_info info = longer(sizeof(graft_trainer_info), 1)", 0, 1);
+    check(graft_trainer_get_info(good_trainer, NULL, &error), "graft_trainer_get_info info = NULL", 1, 1);
+    check(graft_trainer_get_info(good_trainer, odd, &error), "graft_trainer_get_info info = odd", 1, 1);
+    check(graft_trainer_get_info(good_trainer, good_graft_trainer_info(), NULL), "graft_trainer_get_info error = NULL", 0, 0);
 }
 
 static void test_graft_merge_options_init(void) {
@@ -2673,6 +3240,7 @@ static void test_graft_merge(void) {
     check(graft_merge((void *)good_sampler, some_adapters, some_weights, 1, good_graft_merge_options(), (void *)&results[0], &error), "graft_merge model = (void *)good_sampler", 1, 1);
     check(graft_merge((void *)good_generation, some_adapters, some_weights, 1, good_graft_merge_options(), (void *)&results[0], &error), "graft_merge model = (void *)good_generation", 1, 1);
     check(graft_merge((void *)good_batch, some_adapters, some_weights, 1, good_graft_merge_options(), (void *)&results[0], &error), "graft_merge model = (void *)good_batch", 1, 1);
+    check(graft_merge((void *)good_trainer, some_adapters, some_weights, 1, good_graft_merge_options(), (void *)&results[0], &error), "graft_merge model = (void *)good_trainer", 1, 1);
     check(graft_merge(good_model, NULL, some_weights, 1, good_graft_merge_options(), (void *)&results[0], &error), "graft_merge adapters = NULL", 1, 1);
     check(graft_merge(good_model, odd, some_weights, 1, good_graft_merge_options(), (void *)&results[0], &error), "graft_merge adapters = odd", 1, 1);
     check(graft_merge(good_model, some_adapters, NULL, 1, good_graft_merge_options(), (void *)&results[0], &error), "graft_merge weights = NULL", 0, 1);
@@ -2707,6 +3275,7 @@ static void test_graft_merge_to(void) {
     check(graft_merge_to((void *)good_sampler, some_adapters, some_weights, 1, good_graft_merge_options(), out_path("graft_merge_to"), GRAFT_NUL, &error), "graft_merge_to model = (void *)good_sampler", 1, 1);
     check(graft_merge_to((void *)good_generation, some_adapters, some_weights, 1, good_graft_merge_options(), out_path("graft_merge_to"), GRAFT_NUL, &error), "graft_merge_to model = (void *)good_generation", 1, 1);
     check(graft_merge_to((void *)good_batch, some_adapters, some_weights, 1, good_graft_merge_options(), out_path("graft_merge_to"), GRAFT_NUL, &error), "graft_merge_to model = (void *)good_batch", 1, 1);
+    check(graft_merge_to((void *)good_trainer, some_adapters, some_weights, 1, good_graft_merge_options(), out_path("graft_merge_to"), GRAFT_NUL, &error), "graft_merge_to model = (void *)good_trainer", 1, 1);
     check(graft_merge_to(good_model, NULL, some_weights, 1, good_graft_merge_options(), out_path("graft_merge_to"), GRAFT_NUL, &error), "graft_merge_to adapters = NULL", 1, 1);
     check(graft_merge_to(good_model, odd, some_weights, 1, good_graft_merge_options(), out_path("graft_merge_to"), GRAFT_NUL, &error), "graft_merge_to adapters = odd", 1, 1);
     check(graft_merge_to(good_model, some_adapters, NULL, 1, good_graft_merge_options(), out_path("graft_merge_to"), GRAFT_NUL, &error), "graft_merge_to weights = NULL", 0, 1);
@@ -2816,6 +3385,7 @@ static void test_graft_export_lora(void) {
     check(graft_export_lora((void *)good_sampler, adapter_path, GRAFT_NUL, "F16", GRAFT_NUL, out_path("graft_export_lora"), GRAFT_NUL, &error), "graft_export_lora model = (void *)good_sampler", 1, 1);
     check(graft_export_lora((void *)good_generation, adapter_path, GRAFT_NUL, "F16", GRAFT_NUL, out_path("graft_export_lora"), GRAFT_NUL, &error), "graft_export_lora model = (void *)good_generation", 1, 1);
     check(graft_export_lora((void *)good_batch, adapter_path, GRAFT_NUL, "F16", GRAFT_NUL, out_path("graft_export_lora"), GRAFT_NUL, &error), "graft_export_lora model = (void *)good_batch", 1, 1);
+    check(graft_export_lora((void *)good_trainer, adapter_path, GRAFT_NUL, "F16", GRAFT_NUL, out_path("graft_export_lora"), GRAFT_NUL, &error), "graft_export_lora model = (void *)good_trainer", 1, 1);
     check(graft_export_lora(good_model, NULL, GRAFT_NUL, "F16", GRAFT_NUL, out_path("graft_export_lora"), GRAFT_NUL, &error), "graft_export_lora adapter = NULL", 1, 1);
     check(graft_export_lora(good_model, "\xff\xfe", GRAFT_NUL, "F16", GRAFT_NUL, out_path("graft_export_lora"), GRAFT_NUL, &error), "graft_export_lora adapter = \"\\xff\\xfe\"", 0, 1);
     check(graft_export_lora(good_model, "", GRAFT_NUL, "F16", GRAFT_NUL, out_path("graft_export_lora"), GRAFT_NUL, &error), "graft_export_lora adapter = \"\"", 0, 1);
@@ -2844,6 +3414,7 @@ static void test_graft_to_lora(void) {
     check(graft_to_lora((void *)good_sampler, adapter_path, GRAFT_NUL, good_graft_adapter_options(), 0, 0.5, out_path("graft_to_lora"), GRAFT_NUL, &error), "graft_to_lora model = (void *)good_sampler", 1, 1);
     check(graft_to_lora((void *)good_generation, adapter_path, GRAFT_NUL, good_graft_adapter_options(), 0, 0.5, out_path("graft_to_lora"), GRAFT_NUL, &error), "graft_to_lora model = (void *)good_generation", 1, 1);
     check(graft_to_lora((void *)good_batch, adapter_path, GRAFT_NUL, good_graft_adapter_options(), 0, 0.5, out_path("graft_to_lora"), GRAFT_NUL, &error), "graft_to_lora model = (void *)good_batch", 1, 1);
+    check(graft_to_lora((void *)good_trainer, adapter_path, GRAFT_NUL, good_graft_adapter_options(), 0, 0.5, out_path("graft_to_lora"), GRAFT_NUL, &error), "graft_to_lora model = (void *)good_trainer", 1, 1);
     check(graft_to_lora(good_model, NULL, GRAFT_NUL, good_graft_adapter_options(), 0, 0.5, out_path("graft_to_lora"), GRAFT_NUL, &error), "graft_to_lora adapter = NULL", 1, 1);
     check(graft_to_lora(good_model, "\xff\xfe", GRAFT_NUL, good_graft_adapter_options(), 0, 0.5, out_path("graft_to_lora"), GRAFT_NUL, &error), "graft_to_lora adapter = \"\\xff\\xfe\"", 0, 1);
     check(graft_to_lora(good_model, "", GRAFT_NUL, good_graft_adapter_options(), 0, 0.5, out_path("graft_to_lora"), GRAFT_NUL, &error), "graft_to_lora adapter = \"\"", 0, 1);
@@ -2958,6 +3529,21 @@ int main(int argc, char **argv) {
     test_graft_batch_adapter();
     test_graft_batch_line();
     test_graft_batch_run();
+    test_graft_train_options_init();
+    test_graft_trainer_new();
+    test_graft_trainer_open();
+    test_graft_trainer_resume();
+    test_graft_trainer_free();
+    test_graft_trainer_add();
+    test_graft_trainer_pull();
+    test_graft_trainer_clear();
+    test_graft_trainer_step();
+    test_graft_trainer_run();
+    test_graft_trainer_evaluate();
+    test_graft_trainer_adapter();
+    test_graft_trainer_save();
+    test_graft_trainer_checkpoint();
+    test_graft_trainer_get_info();
     test_graft_merge_options_init();
     test_graft_merge();
     test_graft_merge_to();

@@ -182,6 +182,7 @@ int main(int argc, char **argv) {
     run("sessions", test_sessions);
     run("generation", test_generation);
     run("batch", test_batch);
+    run("training", test_training);
     run("threads", test_threads);
     run("callbacks", test_callbacks);
     run("errors", test_errors);

@@ -63,6 +63,7 @@ void test_texts(void);
 void test_sessions(void);
 void test_generation(void);
 void test_batch(void);
+void test_training(void);
 void test_threads(void);
 void test_callbacks(void);
 void test_errors(void);

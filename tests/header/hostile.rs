@@ -52,7 +52,7 @@ fn functions(abi: &[String]) -> Vec<Function<'_>> {
 }
 
 /// The kinds of handles, each with a variable of its name in the program.
-const HANDLES: [&str; 9] = [
+const HANDLES: [&str; 10] = [
     "error",
     "cancel",
     "team",
@@ -62,6 +62,7 @@ const HANDLES: [&str; 9] = [
     "sampler",
     "generation",
     "batch",
+    "trainer",
 ];
 
 impl Parameter<'_> {
@@ -107,7 +108,8 @@ impl Parameter<'_> {
             ("const char *", "key") => "\"general.architecture\"".into(),
             ("const char *", "path") => match function.name {
                 "graft_model_open" | "graft_plan_memory" => "model_path".into(),
-                "graft_adapter_open" => "adapter_path".into(),
+                "graft_adapter_open" | "graft_trainer_open" => "adapter_path".into(),
+                "graft_trainer_resume" => "checkpoint_path".into(),
                 "graft_session_restore" => "state_path".into(),
                 _ => format!("out_path(\"{}\")", function.name),
             },
@@ -133,6 +135,8 @@ impl Parameter<'_> {
             ("const graft_text *", _) => "some_folders".into(),
             ("const float *", _) => "some_weights".into(),
             ("const graft_message *", _) => "some_messages".into(),
+            ("const graft_row *", _) => "some_rows".into(),
+            ("size_t", "n_rows") => "2".into(),
             ("size_t", "n" | "n_messages") => "1".into(),
             ("size_t", "index") | ("uint64_t", _) => "0".into(),
             ("int32_t", "fd") => "model_fd".into(),
@@ -162,7 +166,7 @@ impl Parameter<'_> {
             .is_some_and(|of| of.ends_with("_options") || of.ends_with("_report"))
             || matches!(
                 self.name,
-                "weights" | "text_len" | "json_len" | "record_len" | "token" | "report" | "name"
+                "weights" | "text_len" | "json_len" | "record_len" | "token" | "report" | "name" | "n_rows"
             )
             || matches!(self.handle(), Some("error"));
         if self.name == "error" && self.of.ends_with("**") {

@@ -23,10 +23,10 @@ const HEAD: &str = r#"/* Graft: an embedded runtime for quantized language model
  * Errors      A function that can fail returns a graft_status, and has a last parameter `error`, which may be NULL. `*error` is written by
  *             every call: NULL, or an error to be freed. On failure no other result is written, and what was there is as it was before, unless
  *             the function says otherwise. A crash or a panic never crosses: a defect is GRAFT_ERROR_INTERNAL, and a session, sampler,
- *             generation or batch that it left half done is GRAFT_ERROR_POISONED from then on. (In `check(graft_x(..., &error), error)` C may read
+ *             generation, batch or trainer that it left half done is GRAFT_ERROR_POISONED from then on. (In `check(graft_x(..., &error), error)` C may read
  *             the second argument before it makes the call in the first: hand on `&error`.)
  * Threads     Models, adapters, teams, cancel flags and errors may be used by any threads at the same time. A session, a sampler, a
- *             generation or a batch by one at a time: a second one gets GRAFT_ERROR_BUSY at once. No function waits for another thread's call.
+ *             generation, a batch or a trainer by one at a time: a second one gets GRAFT_ERROR_BUSY at once. No function waits for another thread's call.
  * Callbacks   are called by the thread that made the call, unless they say otherwise, with the `user_data` that was given beside them.
  *             They may call every function; the handles of the call they come from are busy. They must not unwind (longjmp, exceptions).
  * Texts       are UTF-8, a pointer and a length in bytes; as the length GRAFT_NUL says that it ends with a NUL. Paths are UTF-8; on Unix any

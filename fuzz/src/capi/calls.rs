@@ -20,6 +20,7 @@ use graft::capi::session::graft_session_options_init;
 use graft::capi::status::*;
 use graft::capi::team::*;
 use graft::capi::tokens::*;
+use graft::capi::trainer::{graft_train_options, graft_train_options_init};
 
 use super::batch_calls as b;
 use super::data::{JSON, NAMES, ROLES, TEMPLATES, TEXTS};
@@ -27,6 +28,7 @@ use super::pool::Kind;
 use super::session_calls as s;
 use super::slow_calls as slow;
 use super::tally::count;
+use super::train_calls as t;
 use super::world::{Out, Text, World, read_text};
 
 /// A call with an error for its last argument, checked; whether it succeeded.
@@ -134,6 +136,20 @@ pub const SELDOM: &[Call] = &[
     slow::combine,
     slow::export_lora,
     slow::to_lora,
+    t::new,
+    t::open,
+    t::resume,
+    t::add,
+    t::pull,
+    t::clear,
+    t::step,
+    t::run,
+    t::run,
+    t::evaluate,
+    t::adapter,
+    t::save,
+    t::checkpoint,
+    t::info,
 ];
 
 fn names(w: &World) {
@@ -198,6 +214,7 @@ fn free_handle(w: &World) {
         Kind::Session,
         Kind::Generation,
         Kind::Batch,
+        Kind::Trainer,
     ];
     // What takes long to make again seldom.
     let kind = match w.byte() {
@@ -291,7 +308,7 @@ macro_rules! init {
 }
 
 fn inits(w: &World) {
-    match w.below(9) {
+    match w.below(10) {
         0 => init!(w, graft_model_options_init, graft_model_options),
         1 => init!(w, graft_adapter_options_init, graft_adapter_options),
         2 => init!(w, graft_chat_options_init, graft_chat_options),
@@ -307,7 +324,8 @@ fn inits(w: &World) {
         ),
         5 => init!(w, graft_generate_options_init, graft_generate_options),
         6 => init!(w, graft_batch_options_init, graft_batch_options),
-        7 => init!(w, graft_merge_options_init, graft_merge_options),
+        7 => init!(w, graft_train_options_init, graft_train_options),
+        8 => init!(w, graft_merge_options_init, graft_merge_options),
         _ => init!(w, graft_combine_options_init, graft_combine_options),
     }
 }

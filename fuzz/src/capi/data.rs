@@ -108,6 +108,28 @@ pub static LINES: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
     lines
 });
 
+/// Methods, targets, beginnings, schedules and optimizers of a training.
+pub const TRAIN: &[&[&[u8]]] = &[
+    &[b"lora", b"dora", b"ia3", b"ln_tuning", b"rslora"],
+    &[b"all-linear", b"q_proj,v_proj", b".*mlp.*", b"(", b"nothing"],
+    &[b"default", b"gaussian"],
+    &[b"cosine", b"linear", b"constant"],
+    &[b"adamw", b"adamw8bit", b"sgd", b"lion"],
+];
+
+/// Lines to learn from.
+pub const ROWS: &[&[u8]] = &[
+    b"{\"text\": \"Hello\"}",
+    b"{\"prompt\": \"a\", \"completion\": \"b\"}",
+    b"{\"messages\": [{\"role\": \"user\", \"content\": \"a\"}, {\"role\": \"assistant\", \"content\": \"b\"}]}",
+    b"{\"prompt\": \"a\", \"choices\": [\"b\", \"c\"], \"answer\": 0}",
+    b"{\"txt\": 1}",
+    b"{\"text\": \"\"}",
+    b"[[[[",
+    b"",
+    b"\xff",
+];
+
 /// Roles.
 pub const ROLES: &[&[u8]] = &[b"user", b"assistant", b"system", b"tool", b"", b"\xc3"];
 

@@ -11,6 +11,7 @@ mod pool;
 mod session_calls;
 mod slow_calls;
 mod tally;
+mod train_calls;
 mod world;
 
 pub use tally::{Row, histogram};

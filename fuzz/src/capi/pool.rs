@@ -19,6 +19,7 @@ use graft::capi::sampling::graft_sampler_free;
 use graft::capi::session::graft_session_free;
 use graft::capi::status::GRAFT_OK;
 use graft::capi::team::graft_team_free;
+use graft::capi::trainer::graft_trainer_free;
 
 use super::data::tiny;
 use super::tally::count;
@@ -35,6 +36,7 @@ pub enum Kind {
     Sampler,
     Generation,
     Batch,
+    Trainer,
 }
 
 /// A handle that was given out in this sequence, or before it.
@@ -170,6 +172,7 @@ pub fn free(kind: Kind, at: *mut c_void) {
             Kind::Sampler => graft_sampler_free(at.cast()),
             Kind::Generation => graft_generation_free(at.cast()),
             Kind::Batch => graft_batch_free(at.cast()),
+            Kind::Trainer => graft_trainer_free(at.cast()),
         }
     }
     let name = match kind {
@@ -182,6 +185,7 @@ pub fn free(kind: Kind, at: *mut c_void) {
         Kind::Sampler => "graft_sampler_free",
         Kind::Generation => "graft_generation_free",
         Kind::Batch => "graft_batch_free",
+        Kind::Trainer => "graft_trainer_free",
     };
     count(name, GRAFT_OK);
 }

@@ -19,7 +19,7 @@ use crate::train::Example;
 /// `Invalid` for a text without tokens, `Unsupported` for a model without a tokenizer or an end-of-sequence token.
 pub fn text(model: &Model, text: &str) -> Result<Example> {
     let (tokens, learn) = text_parts(model, text, true)?;
-    Ok(cut(tokens, learn, usize::MAX)?.0)
+    Ok(Example::new(tokens, learn)?.cut(usize::MAX)?.0)
 }
 
 /// `completion` and the end-of-sequence token, to be learnt behind `prompt`, which is not.
@@ -28,7 +28,7 @@ pub fn text(model: &Model, text: &str) -> Result<Example> {
 /// As [`text`].
 pub fn completion(model: &Model, prompt: &str, completion: &str) -> Result<Example> {
     let (tokens, learn) = completion_parts(model, prompt, completion)?;
-    Ok(cut(tokens, learn, usize::MAX)?.0)
+    Ok(Example::new(tokens, learn)?.cut(usize::MAX)?.0)
 }
 
 /// What the assistant says in a conversation, each time with what ends its turn, in the model's chat template.
@@ -38,30 +38,7 @@ pub fn completion(model: &Model, prompt: &str, completion: &str) -> Result<Examp
 /// template, and one whose template hides what the assistant says (see `chat.rs`); `Limit` for more than 1024 turns of the assistant.
 pub fn messages(model: &Model, messages: &[Message], tools: Option<&Value>) -> Result<Example> {
     let (tokens, learn) = messages_parts(model, messages, tools, usize::MAX)?;
-    Ok(cut(tokens, learn, usize::MAX)?.0)
-}
-
-/// The first `seq` tokens, up to the last that is learnt; and whether there were more.
-pub(super) fn cut(mut tokens: Vec<u32>, mut learn: Vec<bool>, seq: usize) -> Result<(Example, bool)> {
-    if let Some(first) = learn.first_mut() {
-        *first = false;
-    }
-    let learnt = |learn: &[bool]| learn.iter().rposition(|l| *l).map_or(0, |last| last + 1);
-    let all = learnt(&learn);
-    learn.truncate(seq);
-    let kept = learnt(&learn);
-    let nothing = |what: String| Err(Error::invalid(what));
-    match (all, kept) {
-        (0, _) => nothing("nothing to learn".into()),
-        (_, 0) => nothing(format!(
-            "nothing to learn in the first {seq} tokens: what stands before is too long"
-        )),
-        _ => {
-            tokens.truncate(kept);
-            learn.truncate(kept);
-            Ok((Example::new(tokens, learn)?, all > seq))
-        }
-    }
+    Ok(Example::new(tokens, learn)?.cut(usize::MAX)?.0)
 }
 
 /// The tokens of a text as they stand alone: behind a begin token where the model wants one.
@@ -138,7 +115,8 @@ mod tests {
     fn what_is_too_long_is_cut_and_the_beginning_kept() {
         let cut = |learn: &[u8], seq| {
             let tokens = (0..learn.len() as u32).collect();
-            let made = cut(tokens, learn.iter().map(|l| *l == 1).collect(), seq);
+            let example = Example::new(tokens, learn.iter().map(|l| *l == 1).collect()).unwrap();
+            let made = example.cut(seq);
             made.map(|(e, cut)| (e.tokens().len(), e.targets(), cut))
         };
         assert_eq!(cut(&[1, 1, 1, 1], 9).unwrap(), (4, 3, false));

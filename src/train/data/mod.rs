@@ -10,7 +10,7 @@ pub mod batches;
 mod chat;
 mod learnt;
 mod lines;
-mod order;
+pub(super) mod order;
 pub mod row;
 mod scan;
 mod source;

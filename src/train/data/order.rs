@@ -17,7 +17,7 @@ pub(super) const WINDOW: u64 = 1 << 14;
 const ROUNDS: usize = 8;
 
 /// One number from several, each of which changes all of it.
-pub(super) fn mix(numbers: &[u64]) -> u64 {
+pub(in crate::train) fn mix(numbers: &[u64]) -> u64 {
     numbers.iter().fold(0x6a09_e667_f3bc_c908, |h, n| scramble(h ^ *n))
 }
 
@@ -67,7 +67,7 @@ impl Permutation {
 
 /// The order of the rows of a file in every epoch.
 #[derive(Clone, Debug)]
-pub(super) struct Order {
+pub(in crate::train) struct Order {
     rows: u64,
     /// Rows of a group.
     step: u64,

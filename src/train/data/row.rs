@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::learnt::{completion_parts, cut, messages_parts, text_parts};
+use super::learnt::{completion_parts, messages_parts, text_parts};
 
 use crate::error::{Error, Result};
 use crate::format::lines::LONGEST_LINE;
@@ -112,7 +112,7 @@ impl Row {
             Row::Messages { messages, tools } => messages_parts(model, messages, tools.as_ref(), seq)?,
             Row::Choices { .. } => return Err(only_evaluated()),
         };
-        cut(tokens, learn, seq)
+        Example::new(tokens, learn)?.cut(seq)
     }
 }
 

@@ -1,6 +1,5 @@
 import CGraft
 import Dispatch
-import Foundation
 
 /// Many prompts, one after the other: lines of JSON in, a record of JSON for each out. A file of them goes on where it was stopped.
 ///
@@ -114,38 +113,6 @@ private final class Listener: Sendable {
     static let hear: graft_progress_callback = { share, user in
         Unmanaged<Listener>.fromOpaque(user!).takeUnretainedValue().tell?(share)
         return 0
-    }
-}
-
-/// One call's use of the flag that all calls of a batch have: a task that is cancelled sets it while its own call is under way, and never
-/// ends another's.
-private final class Turn: @unchecked Sendable {
-    private let lock = NSLock()
-    private let flag: CancelFlag
-    private var cancelled = false
-    private var underWay = false
-
-    init(_ flag: CancelFlag) { self.flag = flag }
-
-    func begin() throws {
-        lock.lock()
-        defer { lock.unlock() }
-        if cancelled { throw CancellationError() }
-        underWay = true
-    }
-
-    func end() {
-        lock.lock()
-        defer { lock.unlock() }
-        underWay = false
-        flag.clear()
-    }
-
-    func cancel() {
-        lock.lock()
-        defer { lock.unlock() }
-        cancelled = true
-        if underWay { flag.set() }
     }
 }
 

@@ -28,6 +28,38 @@ final class CancelFlag: Sendable {
     func clear() { graft_cancel_clear(handle.pointer) }
 }
 
+/// One call's use of the flag that all calls of a batch or a trainer have: a task that is cancelled sets it while its own call is under way, and never
+/// ends another's.
+final class Turn: @unchecked Sendable {
+    private let lock = NSLock()
+    private let flag: CancelFlag
+    private var cancelled = false
+    private var underWay = false
+
+    init(_ flag: CancelFlag) { self.flag = flag }
+
+    func begin() throws {
+        lock.lock()
+        defer { lock.unlock() }
+        if cancelled { throw CancellationError() }
+        underWay = true
+    }
+
+    func end() {
+        lock.lock()
+        defer { lock.unlock() }
+        underWay = false
+        flag.clear()
+    }
+
+    func cancel() {
+        lock.lock()
+        defer { lock.unlock() }
+        cancelled = true
+        if underWay { flag.set() }
+    }
+}
+
 /// Tells how far work is and carries the word that it is to end.
 final class Monitor: Sendable {
     private let tell: (@Sendable (Float) -> Void)?

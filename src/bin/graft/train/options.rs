@@ -139,7 +139,7 @@ impl Plan {
     pub fn train(&self, steps: usize) -> TrainOptions {
         TrainOptions {
             steps,
-            warmup: self.warmup.unwrap_or((steps as f64 * 0.03).ceil() as usize),
+            warmup: self.warmup.unwrap_or(TrainOptions::usual_warmup(steps)),
             ..self.train.clone()
         }
     }

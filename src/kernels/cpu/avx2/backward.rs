@@ -157,7 +157,7 @@ pub(super) unsafe fn turn(w: Weight, row: usize, column: usize, columns: usize, 
     // What columns are made of stays in the first-level cache until they are packed.
     const COLUMNS: usize = 128;
     const TOGETHER: usize = 8;
-    const _: () = assert!(COLUMNS % TOGETHER == 0);
+    const _: () = assert!(COLUMNS.is_multiple_of(TOGETHER));
     let bytes = w.row_bytes();
     let step = w.format.info().block_len.max(COLUMNS);
     scratch::with_f32(BLOCK * step, |turned| {

@@ -72,8 +72,8 @@ unsafe fn rows<const T: usize, const V: usize, const S: usize>(
             // SAFETY: this part of y is ours; masked lanes are not read.
             unsafe {
                 let old = p.y.at(p.at.0 + row + t, p.at.1 + column, n).as_ptr();
-                for v in 0..V - 1 {
-                    f[v] = _mm512_loadu_ps(old.add(16 * v));
+                for (v, f) in f.iter_mut().enumerate().take(V - 1) {
+                    *f = _mm512_loadu_ps(old.add(16 * v));
                 }
                 f[V - 1] = _mm512_maskz_loadu_ps(last, old.add(16 * (V - 1)));
             }

@@ -147,7 +147,7 @@ fn spans(template: &str, messages: &[Message]) -> Result<String> {
     let tokenizer = LLAMA.tokenizer()?;
     let template = ChatTemplate::for_tokenizer(template, tokenizer)?;
     let (tokens, learn) = chat::parts(&template, tokenizer, messages, None, 1000)?;
-    Ok(decode(&learnt::cut(tokens, learn, 1000)?.0).1)
+    Ok(decode(&Example::new(tokens, learn)?.cut(1000)?.0).1)
 }
 
 /// What templates in use do, in few words each.
