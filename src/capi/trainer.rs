@@ -208,6 +208,7 @@ unsafe fn train_options(options: *const graft_train_options) -> Outcome<Options>
         seq: input::size(o.seq, "seq")?,
         precision: input::one_of(o.precision, "precision", &precisions)?,
         seed: o.seed,
+        ..TrainOptions::default()
     };
     let rows = Examples::new(o.batch as usize, (o.shuffle != 0).then_some(o.seed))?;
     Ok(Options {

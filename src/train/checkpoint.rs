@@ -119,7 +119,8 @@ impl Trainer {
         file.commit()
     }
 
-    /// Goes on from a checkpoint of the same model with the same options; returns the `data` that was saved too.
+    /// Goes on from a checkpoint of the same model with the same options, but for what is kept in memory; returns the `data` that was saved
+    /// too.
     ///
     /// # Errors
     /// A file that is missing, damaged, of another version, another model or other options, each by name.
@@ -159,6 +160,11 @@ impl Trainer {
         let header: Header = serde_json::from_slice(header).map_err(|e| damaged(&e.to_string()))?;
         if header.fingerprint != model.fingerprint() {
             return Err(Error::mismatch("the checkpoint is of another model"));
+        }
+        let mut options = options;
+        // What is kept in memory is as it was: the numbers depend on it in their last digits.
+        if let Some(keep) = header.options.get("keep_attention").and_then(Value::as_bool) {
+            options.keep_attention = keep;
         }
         for (key, ours) in options.facts() {
             let theirs = header.options.get(&key).unwrap_or(&Value::Null);

@@ -39,7 +39,21 @@ impl Learner {
     /// # Errors
     /// An adapter that does not fit the model, or that Graft does not train; a length beyond the model's context, or one whose cache does
     /// not fit in memory.
-    pub fn new(model: &Model, mut parameters: Parameters, seq: usize, precision: Precision) -> Result<Self> {
+    pub fn new(model: &Model, parameters: Parameters, seq: usize, precision: Precision) -> Result<Self> {
+        Self::with(model, parameters, seq, precision, true)
+    }
+
+    /// The same; attention is kept for the way back or runs again there (see [`TrainOptions::keep_attention`](super::TrainOptions)).
+    ///
+    /// # Errors
+    /// As [`Learner::new`].
+    pub fn with(
+        model: &Model,
+        mut parameters: Parameters,
+        seq: usize,
+        precision: Precision,
+        keep_attention: bool,
+    ) -> Result<Self> {
         let spec = model.spec();
         if seq < 2 || seq > spec.context_length {
             return Err(Error::usage("length of a sequence out of range")
@@ -64,7 +78,7 @@ impl Learner {
                 model.weights(),
                 layers,
                 capacity,
-                true,
+                keep_attention,
                 precision,
             )?,
             longest: capacity - running.before(),

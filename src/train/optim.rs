@@ -73,6 +73,16 @@ impl Optimizer {
     }
 }
 
+impl Optimizer {
+    /// Bytes that it keeps of `n` numbers.
+    pub(super) fn bytes(&self, n: usize) -> usize {
+        match self {
+            Optimizer::AdamW { eight_bits: true, .. } => 2 * (n + 4 * n.div_ceil(BLOCK)),
+            _ => 4 * self.means() * n,
+        }
+    }
+}
+
 /// Numbers of a block of 8-bit means.
 const BLOCK: usize = 256;
 

@@ -16,6 +16,7 @@ mod interrupt;
 mod load;
 mod logits;
 mod machine;
+mod memory;
 mod merge;
 mod names;
 mod output;

@@ -9,6 +9,7 @@ use serde::Serialize;
 use crate::args::RunArgs;
 use crate::interrupt::Catch;
 use crate::load;
+use crate::memory::memory;
 use crate::output::{Done, Fail, print, print_json, say};
 
 #[derive(Serialize)]
@@ -92,7 +93,7 @@ pub fn run(args: &RunArgs, started: Instant) -> Done {
             timings: times(loaded, first.unwrap_or_default(), &made.timings),
             memory: Memory {
                 kv,
-                anonymous: anonymous_memory(),
+                anonymous: memory().map(|m| m.anonymous),
             },
         })?;
     } else {
@@ -143,16 +144,4 @@ fn summary(load: Duration, made: &Generated) -> String {
 
 fn per_second(n: usize, d: Duration) -> f64 {
     if d.is_zero() { 0.0 } else { n as f64 / d.as_secs_f64() }
-}
-
-/// Resident memory that no file backs, in bytes.
-pub fn anonymous_memory() -> Option<usize> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|l| l.strip_prefix("RssAnon:"))?;
-    line.trim()
-        .strip_suffix(" kB")?
-        .trim()
-        .parse::<usize>()
-        .ok()?
-        .checked_mul(1024)
 }

@@ -88,6 +88,12 @@ pub(super) fn q8_block(x: &[f32], half: impl Fn(f32) -> u16, out: &mut [u8]) {
     }
 }
 
+/// Bytes that a thread needs for a moment to lead `m` rows of gradients back through matrices of at most so many rows and columns.
+pub fn matmul_back_bytes(rows: usize, cols: usize, m: usize) -> usize {
+    let turned = BLOCK * rows.div_ceil(BLOCK) * Q8_0_BYTES;
+    turned.min(TURNED) + 128.min(cols) * m * size_of::<f32>()
+}
+
 impl Cpu {
     /// y (`[rows][n]`) = or += x w for w `[depth][n]`, as it lies.
     ///

@@ -37,7 +37,8 @@ use std::sync::Arc;
 pub use acts::{Acts, ActsSize, PARTNERS, Partner, Readers, partner};
 use adapters::Fetched;
 pub use adapters::{Finish, Updates};
-pub use backward::Strided;
+pub use attention::back_scratch_bytes;
+pub use backward::{Strided, matmul_back_bytes};
 pub use panels::Panels;
 pub use types::{Act, Attention, KvBuf, LowRank, Precision, RopeTable, Weight, pairs};
 

@@ -24,7 +24,7 @@ use map::MapWay;
 use prefix::Run;
 
 /// Numbers of logits that are in memory at once.
-const LOGITS: usize = 4 << 20;
+pub const LOGITS: usize = 4 << 20;
 
 /// The buffers of a way back, which grow to the largest example and are reused.
 pub struct Way<B: Backend> {

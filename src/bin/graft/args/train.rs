@@ -15,6 +15,7 @@ Examples:
   graft train -m model.gguf --data train.jsonl -o ./my-lora
   graft train -m model.gguf --data train.jsonl --eval eval.jsonl -o ./my-lora --r 16 --alpha 32 --epochs 3 --lr 1e-4
   graft train -m model.gguf --data notes.txt -o ./notes --targets q_proj,v_proj --steps 200 --seq 256
+  graft train -m model.gguf --data train.jsonl --r 16 --seq 1024 --plan
   graft train --config train.toml -m model.gguf --data train.jsonl -o ./my-lora
 --json prints an object for each step, and one at the end, instead of a progress bar.")]
 pub struct TrainArgs {
@@ -28,14 +29,17 @@ pub struct TrainArgs {
     #[arg(long, value_name = "FILE")]
     pub eval: Option<PathBuf>,
     /// The folder to write
-    #[arg(short, long, value_name = "DIR")]
-    pub output: PathBuf,
+    #[arg(short, long, value_name = "DIR", required_unless_present = "plan")]
+    pub output: Option<PathBuf>,
     /// Options from a TOML file, by the same names; the command line comes first
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Go on from the last checkpoint in the folder
     #[arg(long)]
     pub resume: bool,
+    /// Say what memory the training will take, by part, and end
+    #[arg(long)]
+    pub plan: bool,
     /// Print a JSON object a step, and one at the end
     #[arg(long)]
     pub json: bool,
@@ -136,6 +140,9 @@ pub struct TrainOptionArgs {
     /// fast: integer products where the model's blocks have them; exact: f32 throughout [default: fast]
     #[arg(long, value_name = "HOW")]
     pub precision: Option<String>,
+    /// Take no more memory than this, such as 300M: what can be computed again is not kept, or an error says what is the least
+    #[arg(long, value_name = "BYTES")]
+    pub memory: Option<String>,
     /// For all that is random [default: 42]
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,

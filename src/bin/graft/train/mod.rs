@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use graft::runtime::LoadOptions;
-use graft::train::{BatchOptions, Batches, Data, Parameters, StepReport, Trainer};
+use graft::train::{BatchOptions, Batches, Data, Parameters, StepReport, TrainOptions, TrainPlan, Trainer};
 use graft::{Error, Model, Result};
 use serde::Serialize;
 use serde_json::json;
@@ -16,6 +16,7 @@ use serde_json::json;
 use crate::args::TrainArgs;
 use crate::interrupt::Catch;
 use crate::load;
+use crate::memory::memory;
 use crate::output::{Done, Fail, bytes, print, print_json, say};
 use crate::progress::Progress;
 use folder::{Folder, Logged};
@@ -23,7 +24,10 @@ use options::Plan;
 
 pub fn run(args: &TrainArgs) -> Done {
     let plan = Plan::read(args)?;
-    let mut folder = Folder::at(&args.output, args.resume)?;
+    let mut folder = match &args.output {
+        Some(output) if !args.plan => Some(Folder::at(output, args.resume)?),
+        _ => None,
+    };
     let load = LoadOptions {
         threads: args.threads.map(usize::from),
         ..Default::default()
@@ -40,9 +44,17 @@ pub fn run(args: &TrainArgs) -> Done {
         Some(steps) => steps,
         None => plan.epochs * epoch_steps(&data, &plan)?,
     };
-    let options = plan.train(steps);
+    let mut options = plan.train(steps);
     let every = plan.eval_every.unwrap_or_else(|| steps.div_ceil(10));
 
+    // The program, the tokenizer, the data's index: hardly anything of the model is in memory yet.
+    model.tokenizer()?;
+    let held = memory().map_or(0, |m| m.resident);
+    let Some(folder) = &mut folder else {
+        let parameters = begin(&model, &plan)?;
+        let of = planned(&model, &parameters, &plan, &mut options, held)?;
+        return print_plan(&of, held, args.json);
+    };
     let mut trainer = match folder.checkpoint(&model, &options)? {
         Some((trainer, place)) => {
             let place = serde_json::from_value(place)
@@ -52,23 +64,15 @@ pub fn run(args: &TrainArgs) -> Done {
             trainer
         }
         None => {
-            let parameters = match &plan.init_from {
-                Some(dir) => {
-                    let mut parameters = Parameters::open(dir)?;
-                    if let Some(p) = plan.dropout {
-                        parameters.set_dropout(p)?;
-                    }
-                    parameters
-                }
-                None => Parameters::start(&model, &plan.new_adapter(&model))?,
-            };
+            let parameters = begin(&model, &plan)?;
+            planned(&model, &parameters, &plan, &mut options, held)?;
             Trainer::new(&model, parameters, options)?
         }
     };
     let mut run = Run {
         args,
         plan: &plan,
-        folder: &mut folder,
+        folder,
         eval,
         every,
         best: None,
@@ -99,6 +103,57 @@ pub fn run(args: &TrainArgs) -> Done {
     }
     progress.finish();
     run.end(&trainer, &batches)
+}
+
+/// The adapter as it begins.
+fn begin(model: &Model, plan: &Plan) -> Result<Parameters> {
+    match &plan.init_from {
+        Some(dir) => {
+            let mut parameters = Parameters::open(dir)?;
+            if let Some(p) = plan.dropout {
+                parameters.set_dropout(p)?;
+            }
+            Ok(parameters)
+        }
+        None => Parameters::start(model, &plan.new_adapter(model)),
+    }
+}
+
+/// What memory the training will take beside the `held`; with --memory the options become such that it is enough.
+fn planned(
+    model: &Model,
+    parameters: &Parameters,
+    plan: &Plan,
+    options: &mut TrainOptions,
+    held: usize,
+) -> Result<TrainPlan> {
+    match plan.memory {
+        None => Ok(TrainPlan::of(model, parameters, options)),
+        Some(bytes) => TrainPlan::fit(model, parameters, options, bytes, held),
+    }
+}
+
+fn print_plan(of: &TrainPlan, held: usize, json: bool) -> Done {
+    let all = held + of.total();
+    if json {
+        let mut parts: serde_json::Map<String, serde_json::Value> = of
+            .parts()
+            .into_iter()
+            .map(|(name, n)| (name.into(), n.into()))
+            .collect();
+        parts.insert("program".into(), held.into());
+        parts.insert("total".into(), all.into());
+        return print_json(&json!({"plan": parts}));
+    }
+    let mut text = String::new();
+    for (name, n) in of
+        .parts()
+        .into_iter()
+        .chain([("program, tokenizer, data", held), ("at most", all)])
+    {
+        text += &format!("{name:26} {:>10}\n", bytes(n));
+    }
+    print(&text)
 }
 
 /// Opens a data file and shows how far it is.
@@ -175,6 +230,8 @@ struct Document {
     tokens: usize,
     tokens_per_second: f64,
     skipped_steps: usize,
+    /// The most memory that the process has held, where the system says it.
+    peak_memory: Option<usize>,
     bad_lines: u64,
     folder: String,
 }
@@ -219,7 +276,8 @@ impl Run<'_> {
         };
         self.log(&logged)?;
         let rate = report.tokens as f64 / report.seconds;
-        progress.say(&format!("loss {:.4}, {rate:.0} tokens/s", report.loss));
+        let held = memory().map_or(String::new(), |m| format!(", {}", bytes(m.resident)));
+        progress.say(&format!("loss {:.4}, {rate:.0} tokens/s{held}", report.loss));
         progress.set(report.step as f32 / steps as f32);
         let last = report.step == steps;
         if let Some(eval) = self
@@ -278,6 +336,7 @@ impl Run<'_> {
             tokens: self.tokens,
             tokens_per_second: self.tokens as f64 / seconds,
             skipped_steps: trainer.steps_skipped(),
+            peak_memory: memory().map(|m| m.peak),
             bad_lines,
             folder: self.folder.path().display().to_string(),
         };

@@ -9,6 +9,7 @@ use graft::train::{
 use graft::{Error, Model, Result};
 
 use crate::args::{TrainArgs, TrainOptionArgs};
+use crate::memory::parse_bytes;
 
 /// The options, checked as far as they can be alone.
 pub struct Plan {
@@ -23,9 +24,15 @@ pub struct Plan {
     pub early_stop: Option<usize>,
     pub init_from: Option<PathBuf>,
     pub dropout: Option<f64>,
+    /// Bytes that the process may take.
+    pub memory: Option<usize>,
     new: NewAdapter,
     train: TrainOptions,
     warmup: Option<usize>,
+}
+
+fn bytes_of(text: &str) -> Result<usize> {
+    parse_bytes(text).map_err(|e| Error::usage(e).item("--memory").found(text))
 }
 
 /// What the command line says, or else the file.
@@ -52,7 +59,7 @@ impl Plan {
         let o = first_of!(
             method r alpha targets init dropout modules_to_save num_virtual_tokens prompt_tuning_init_text token_indices oft_block_size
             boft_block_size group_size init_from epochs steps batch accumulate seq lr schedule warmup weight_decay clip lora_plus optimizer
-            precision seed save_every eval_every early_stop; line, file
+            precision memory seed save_every eval_every early_stop; line, file
         );
         if o.epochs.is_some() && o.steps.is_some() {
             return Err(Error::usage("--epochs and --steps cannot both be given"));
@@ -100,6 +107,7 @@ impl Plan {
             early_stop: o.early_stop.map(|n| at_least_one("--early-stop", n)).transpose()?,
             init_from: o.init_from,
             dropout: o.dropout,
+            memory: o.memory.as_deref().map(bytes_of).transpose()?,
             new: NewAdapter {
                 r: o.r.unwrap_or(new.r),
                 alpha: o.alpha.unwrap_or(new.alpha),

@@ -12,6 +12,19 @@ use super::super::{Attention, Cpu, scratch};
 /// Query rows of a block.
 const ROWS: usize = 64;
 
+/// Bytes that the way back of attention of `m` rows needs for a moment: once, and in each thread.
+pub fn back_scratch_bytes(a: &Attention, m: usize) -> (usize, usize) {
+    let n = a.pos + m;
+    let (once, each) = (2 * a.heads * n * a.head_dim, head_scratch(a, n));
+    (once * size_of::<f32>(), each * size_of::<f32>())
+}
+
+/// Numbers of the buffers of a head.
+fn head_scratch(a: &Attention, n: usize) -> usize {
+    let capped = if a.softcap.is_some() { ROWS * n } else { 0 };
+    2 * a.head_dim * ROWS + 4 * n * a.head_dim + 2 * ROWS * n + capped
+}
+
 /// A head's keys or values: as rows, and turned.
 struct Side<'a> {
     rows: &'a mut [f32],
@@ -123,8 +136,7 @@ impl Cpu {
         let kv_head = head / (a.heads / a.kv_heads);
         dk.fill(0.0);
         dv.fill(0.0);
-        let capped = if a.softcap.is_some() { ROWS * n } else { 0 };
-        scratch::with_f32(2 * dim * ROWS + 4 * n * dim + 2 * ROWS * n + capped, |buffer| {
+        scratch::with_f32(head_scratch(a, n), |buffer| {
             let (turned_q, rest) = buffer.split_at_mut(dim * ROWS);
             let (turned_d, rest) = rest.split_at_mut(dim * ROWS);
             let (keys, rest) = rest.split_at_mut(2 * n * dim);

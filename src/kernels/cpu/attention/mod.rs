@@ -1,6 +1,7 @@
 //! Attention: checks, the split into parts, and putting parts together. The parts themselves are the levels' business.
 
 mod back;
+pub use back::back_scratch_bytes;
 // Its loop is of levels with vectors; what it takes in memory is planned everywhere.
 #[cfg_attr(not(any(target_arch = "x86_64", target_arch = "aarch64")), allow(dead_code))]
 pub(in crate::kernels::cpu) mod part;
