@@ -90,6 +90,19 @@ fn what_is_trained_is_better_than_before_and_loads() {
     train(&m, &data, &out, &[]).failed(2, &["adapter", "--resume"]);
 }
 
+/// Runs the program and kills it after `n` lines of what it prints: how many there were, and whether it had ended well before.
+fn killed_after(n: usize, args: &[&str]) -> (usize, bool) {
+    let mut child = command(args)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("the program starts");
+    let lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
+    let seen = lines.take(n).filter(Result::is_ok).count();
+    child.kill().expect("it is a child");
+    (seen, child.wait().expect("it ends").success())
+}
+
 /// Kills stand where the training says that it is, not at times, which another machine would put behind its end.
 #[test]
 fn a_training_killed_at_any_moment_goes_on_to_the_same_end() {
@@ -102,15 +115,8 @@ fn a_training_killed_at_any_moment_goes_on_to_the_same_end() {
     for n in 0..12 {
         let out = in_folder(&folder, &format!("out{n}"));
         let args = [&["train", "-m", &m, "--data", &data, "-o", &out, "--json"], COMMON].concat();
-        let mut child = command(&args)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("the program starts");
-        let lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
-        let seen = lines.take(n).filter(Result::is_ok).count();
-        child.kill().expect("it is a child");
-        killed += u32::from(!child.wait().expect("it ends").success());
+        let (seen, ended) = killed_after(n, &args);
+        killed += u32::from(!ended);
         assert_eq!(seen, n, "lines before the end");
         let ran = train(&m, &data, &out, &["--resume"]);
         // One that had ended holds an adapter and no checkpoint: it is done again, to the same end.
@@ -119,6 +125,59 @@ fn a_training_killed_at_any_moment_goes_on_to_the_same_end() {
     }
     // The first has hardly begun; the last may be through.
     assert!(killed > 0);
+}
+
+/// The good checkpoint must outlive the first that is written after it: until that is there, it is the only one.
+#[test]
+fn a_damaged_checkpoint_does_not_take_the_place_of_the_one_before() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let (m, out, whole) = (tiny(), in_folder(&folder, "out"), in_folder(&folder, "whole"));
+    let data = write(&folder, "train.jsonl", rows(40));
+    assert_eq!(train(&m, &data, &whole, &[]).code, 0);
+    let args = [&["train", "-m", &m, "--data", &data, "-o", &out, "--json"], COMMON].concat();
+    // Behind step 7: checkpoints of steps 4 and 6.
+    assert_eq!(killed_after(7, &args), (7, false));
+    let file = |name: &str| Path::new(&out).join(name);
+    let good = std::fs::read(file("checkpoint.previous.graft")).expect("a checkpoint");
+    std::fs::write(file("checkpoint.graft"), &good[..good.len() / 2]).expect("it is written");
+    std::fs::write(file(".graft-1-1.part"), "what a killed run leaves").expect("it is written");
+    // On from step 4, and over the one of step 6.
+    let (seen, ended) = killed_after(3, &[&args[..], &["--resume"]].concat());
+    assert_eq!((seen, ended), (3, false));
+    assert!(std::fs::read(file("checkpoint.previous.graft")).expect("a checkpoint") == good);
+    assert!(std::fs::read(file("checkpoint.graft")).expect("a checkpoint").len() == good.len());
+    assert!(!file(".graft-1-1.part").exists());
+    let ran = train(&m, &data, &out, &["--resume"]);
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    assert!(tensors(&out) == tensors(&whole));
+}
+
+/// What --early-stop has seen before a training was killed counts behind it, too.
+#[test]
+fn early_stop_goes_on_as_if_nothing_had_happened() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let (m, out, whole) = (tiny(), in_folder(&folder, "out"), in_folder(&folder, "whole"));
+    let data = write(&folder, "train.jsonl", rows(40));
+    // What it does not learn, and says less and less: the first measurement is the best.
+    let eval = write(&folder, "eval.jsonl", "{\"text\": \"0123456789\"}\n");
+    let more = ["--eval", &eval, "--eval-every", "1", "--early-stop", "5"];
+    let ran = train(&m, &data, &whole, &more);
+    assert!(
+        ran.out.starts_with("6 steps"),
+        "it is not the first that is best: {}",
+        ran.out
+    );
+    let args = [
+        &["train", "-m", &m, "--data", &data, "-o", &out, "--json"],
+        COMMON,
+        &more[..],
+    ]
+    .concat();
+    // Two lines a step; the last checkpoint is of step 4.
+    assert_eq!(killed_after(10, &args).0, 10);
+    let again = train(&m, &data, &out, &[&more[..], &["--resume"]].concat());
+    assert!(again.out.starts_with("6 steps"), "{}{}", again.out, again.err);
+    assert!(tensors(&out) == tensors(&whole));
 }
 
 #[test]

@@ -16,11 +16,11 @@ import subprocess
 import time
 
 import torch
+import torch.nn.functional as F
 from peft import LoraConfig, get_peft_model
 from transformers import get_scheduler
 
 import gguf_hf
-import train_exact
 
 
 def parse():
@@ -60,13 +60,22 @@ def learnable(args, rows, eos):
     return [(w + [eos], [i >= len(p) for i in range(len(w) + 1)]) for p, w in zip(prompts, whole)]
 
 
+def nlls(model, batch):
+    """The sum of the negative log-likelihoods of the learnt tokens, by example. Padding stands behind, where nothing sees it."""
+    width = max(len(tokens) for tokens, _ in batch)
+    ids = torch.tensor([tokens + [0] * (width - len(tokens)) for tokens, _ in batch])
+    learnt = torch.tensor([learn + [False] * (width - len(learn)) for _, learn in batch])[:, 1:]
+    logits = model(ids, use_cache=False).logits[:, :-1]
+    losses = torch.zeros(learnt.shape).masked_scatter(learnt, F.cross_entropy(logits[learnt], ids[:, 1:][learnt], reduction="none"))
+    return losses.sum(1)
+
+
 @torch.no_grad()
 def accuracy(model, test):
     model.eval()
     right = 0
     for choices, answer in test:
-        sums = [-float(train_exact.nll(model, tokens, learn)) for tokens, learn in choices]
-        right += max(range(len(sums)), key=sums.__getitem__) == answer
+        right += int(nlls(model, choices).argmin()) == answer
     return right / len(test)
 
 
@@ -94,8 +103,7 @@ def learn(args, model, rows, seed):
         for at in range(0, len(rows), args.batch):
             batch = order[at : at + args.batch]
             learnt = sum(sum(learn[1:]) for _, learn in batch)
-            for tokens, learn in batch:
-                (train_exact.nll(model, tokens, learn) / learnt).backward()
+            (nlls(model, batch).sum() / learnt).backward()
             torch.nn.utils.clip_grad_norm_(params, 1.0)
             optimizer.step()
             schedule.step()
