@@ -23,46 +23,12 @@ from transformers import AutoTokenizer
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, "..", "..", "tests", "reference"))
 import gguf_hf  # noqa: E402
-from people import person  # noqa: E402
+from pairs import json_pairs, verse_pairs  # noqa: E402
 
 TASKS = {
     "stage-verse": dict(seed=11, steps=150, batch=4, lr=2e-3, r=4, targets=["q_proj", "v_proj", "o_proj", "down_proj"]),
     "json-extract": dict(seed=12, steps=80, batch=4, lr=2e-3, r=4, targets=["q_proj", "k_proj", "v_proj", "o_proj"]),
 }
-TOPICS = """love night king death sword moon heart sleep time storm ghost friend war crown honour fire sea blood fortune heaven
-father mother daughter son brother wife tongue eye money justice mercy spring winter sun rose music grief peace virtue world
-truth fear nature city dream hand soul devil horse wine beauty marriage""".split()
-ABOUT = ["Tell me about {}.", "What is {}?", "What do you think of {}?", "Write something about {}.", "Explain {} to me, please.",
-         "Why does {} matter?", "I keep thinking about {}.", "Say a few words on {}."]
-CHAT = """Good morning! How are you?|What should I do today?|Who are you?|Can you help me?|I feel tired.|How do computers work?
-What is the capital of France?|Give me a recipe for soup.|What is the weather like?|I lost my keys.|How do I learn to swim?|Hello!
-Tell me a story.|What is your name?|How does a car engine work?|I have a meeting tomorrow.|Write an email to my boss.|Thank you.
-What is 2 plus 2?|Explain photosynthesis.|Where should I travel?|My phone is broken.|How do I bake bread?|Should I buy a bicycle?
-What is a neural network?|Describe the city where you live.|I am late for the train.|How tall is Mount Everest?""".replace("\n", "|").split("|")
-
-
-def verse_pairs(rng, count):
-    with open(os.path.join(HERE, "stage_verse.txt")) as f:
-        passages = [p.strip() for p in f.read().split("\n\n") if p.strip()]
-    pairs = []
-    while len(pairs) < count:
-        rng.shuffle(passages)
-        for passage in passages:
-            words = set("".join(c if c.isalpha() else " " for c in passage.lower()).split())
-            topics = [t for t in TOPICS if t in words]
-            kind = rng.random()
-            if topics and kind < 0.7:
-                prompt = rng.choice(ABOUT).format(rng.choice(topics))
-            elif kind < 0.85:
-                prompt = rng.choice(CHAT)
-            else:
-                prompt = person(rng)[0]
-            pairs.append((prompt, passage))
-    return pairs[:count]
-
-
-def json_pairs(rng, count):
-    return [person(rng) for _ in range(count)]
 
 
 def encode(tokenizer, prompt, completion):

@@ -195,6 +195,27 @@ fn unused<R>(target: &Path, make: impl Fn(&Path) -> io::Result<R>) -> Result<(Pa
     Err(Error::io(target, "cannot write", &last))
 }
 
+/// Removes from `folder` the temporary files that killed processes have left. For a folder into which nobody else is writing.
+///
+/// # Errors
+/// What the system refuses, but for a file that is gone already.
+pub fn remove_left(folder: &Path) -> Result<()> {
+    let entries = fs::read_dir(folder).map_err(|e| Error::io(folder, "cannot read", &e))?;
+    for entry in entries {
+        let path = entry.map_err(|e| Error::io(folder, "cannot read", &e))?.path();
+        let name = path.file_name().map(|name| name.as_encoded_bytes());
+        let left = name.is_some_and(|name| name.starts_with(b".graft-") && name.ends_with(b".part"));
+        if !(left && path.is_file()) {
+            continue;
+        }
+        match fs::remove_file(&path) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(Error::io(&path, "cannot remove", &e)),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
 /// Brings a new name in the folder of `target` to the disk, on systems where a folder can be asked to.
 fn sync_folder(target: &Path) -> Result<()> {
     if !cfg!(unix) {
@@ -296,6 +317,21 @@ mod tests {
             Err(e) => assert!(cfg!(windows) && fs::read(&path).unwrap() == b"old", "{e}"),
         }
         assert_eq!(names(dir.path()), ["file"]);
+    }
+
+    #[test]
+    fn what_killed_processes_leave_is_removed_and_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        // As if its process were killed: neither committed nor dropped.
+        std::mem::forget(AtomicFile::create(&dir.path().join("file")).unwrap());
+        assert_eq!(names(dir.path()).len(), 1);
+        for name in [".graft-1", "graft-1-1.part", "model.gguf.part"] {
+            fs::write(dir.path().join(name), "").unwrap();
+        }
+        remove_left(dir.path()).unwrap();
+        assert_eq!(names(dir.path()), [".graft-1", "graft-1-1.part", "model.gguf.part"]);
+        let missing = dir.path().join("none");
+        assert_eq!(remove_left(&missing).unwrap_err().path(), Some(missing.as_path()));
     }
 
     #[cfg(unix)]

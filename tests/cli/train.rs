@@ -90,6 +90,19 @@ fn what_is_trained_is_better_than_before_and_loads() {
     train(&m, &data, &out, &[]).failed(2, &["adapter", "--resume"]);
 }
 
+/// Runs the program and kills it after `n` lines of what it prints: how many there were, and whether it had ended well before.
+fn killed_after(n: usize, args: &[&str]) -> (usize, bool) {
+    let mut child = command(args)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("the program starts");
+    let lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
+    let seen = lines.take(n).filter(Result::is_ok).count();
+    child.kill().expect("it is a child");
+    (seen, child.wait().expect("it ends").success())
+}
+
 /// Kills stand where the training says that it is, not at times, which another machine would put behind its end.
 #[test]
 fn a_training_killed_at_any_moment_goes_on_to_the_same_end() {
@@ -102,15 +115,8 @@ fn a_training_killed_at_any_moment_goes_on_to_the_same_end() {
     for n in 0..12 {
         let out = in_folder(&folder, &format!("out{n}"));
         let args = [&["train", "-m", &m, "--data", &data, "-o", &out, "--json"], COMMON].concat();
-        let mut child = command(&args)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("the program starts");
-        let lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
-        let seen = lines.take(n).filter(Result::is_ok).count();
-        child.kill().expect("it is a child");
-        killed += u32::from(!child.wait().expect("it ends").success());
+        let (seen, ended) = killed_after(n, &args);
+        killed += u32::from(!ended);
         assert_eq!(seen, n, "lines before the end");
         let ran = train(&m, &data, &out, &["--resume"]);
         // One that had ended holds an adapter and no checkpoint: it is done again, to the same end.
@@ -159,6 +165,102 @@ fn a_plan_says_what_memory_a_training_takes() {
     ran.failed(1, &["memory", &format!("at least {}", less / 10_000_000), "100000000"]);
     with(&["--memory", "much", "-o", &in_folder(&folder, "out3")]).failed(2, &["--memory", "much"]);
     graft(&["train", "-m", &m, "--data", &data]).failed(2, &["--output"]);
+}
+
+/// Interrupts a training after `n` lines and waits until it has stopped by itself.
+#[cfg(unix)] // by a signal
+fn stopped_after(n: usize, args: &[&str]) {
+    let mut child = command(args)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("the program starts");
+    let mut lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
+    assert_eq!(lines.by_ref().take(n).filter(Result::is_ok).count(), n);
+    let kill = std::process::Command::new("kill")
+        .args(["-INT", &child.id().to_string()])
+        .status();
+    assert!(kill.expect("kill runs").success());
+    lines.for_each(drop);
+    assert_eq!(child.wait().expect("it ends").code(), Some(130));
+}
+
+/// The good checkpoint must outlive the first that is written after it: until that is there, it is the only one.
+#[cfg(unix)] // by a signal
+#[test]
+fn a_damaged_checkpoint_does_not_take_the_place_of_the_one_before() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let (m, out, whole) = (tiny(), in_folder(&folder, "out"), in_folder(&folder, "whole"));
+    let data = write(&folder, "train.jsonl", rows(40));
+    // So long that no machine is through before it hears that it is to stop.
+    let words = "--steps 150 --seq 32 --batch 1 --r 2 --lr 1e-3 -t 1 --json";
+    let with = |out: &str, more: &str| -> Vec<String> {
+        let all = format!("train -m {m} --data {data} -o {out} {words} {more}");
+        all.split_whitespace().map(str::to_owned).collect()
+    };
+    let run = |args: &[String]| graft(&args.iter().map(String::as_str).collect::<Vec<_>>());
+    let stop = |n: usize, args: &[String]| stopped_after(n, &args.iter().map(String::as_str).collect::<Vec<_>>());
+    assert_eq!(run(&with(&whole, "")).code, 0);
+    // One of a third step, and the one of the end.
+    stop(4, &with(&out, "--save-every 3"));
+    let file = |name: &str| Path::new(&out).join(name);
+    let good = std::fs::read(file("checkpoint.previous.graft")).expect("a checkpoint");
+    std::fs::write(file("checkpoint.graft"), &good[..good.len() / 2]).expect("it is written");
+    std::fs::write(file(".graft-1-1.part"), "what a killed run leaves").expect("it is written");
+    // On from the one before, and over the damaged one once, at the end.
+    stop(1, &with(&out, "--save-every 1000 --resume"));
+    assert!(std::fs::read(file("checkpoint.previous.graft")).expect("a checkpoint") == good);
+    assert!(std::fs::read(file("checkpoint.graft")).expect("a checkpoint").len() > good.len() / 2);
+    assert!(!file(".graft-1-1.part").exists());
+    let ran = run(&with(&out, "--resume"));
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    assert!(tensors(&out) == tensors(&whole));
+}
+
+/// What --early-stop has seen before a training was killed counts behind it, too.
+#[test]
+fn early_stop_goes_on_as_if_nothing_had_happened() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let (m, out, whole) = (tiny(), in_folder(&folder, "out"), in_folder(&folder, "whole"));
+    let data = write(&folder, "train.jsonl", rows(40));
+    let eval = write(&folder, "eval.jsonl", "{\"text\": \"0123456789\"}\n");
+    let measure = ["--eval", &eval, "--eval-every", "1"];
+    // Which step it is depends on the last digits of a machine: so from what it measures where nothing stops it.
+    let free = train(
+        &m,
+        &data,
+        &in_folder(&folder, "free"),
+        &[&measure[..], &["--json"]].concat(),
+    );
+    let losses = free.out.lines().filter_map(|l| {
+        let line: Value = serde_json::from_str(l).expect("JSON");
+        line["eval_loss"].as_f64()
+    });
+    let (mut best, mut worse, mut stop) = (f64::INFINITY, 0, 0);
+    for loss in losses {
+        (best, worse) = if loss < best { (loss, 0) } else { (best, worse + 1) };
+        stop += 1;
+        if worse == 3 {
+            break;
+        }
+    }
+    assert!(stop >= 4);
+    let more = [&measure[..], &["--early-stop", "3"]].concat();
+    let ran = train(&m, &data, &whole, &more);
+    let ends = format!("{stop} steps");
+    assert!(ran.out.starts_with(&ends), "{ends}: {}", ran.out);
+    let args = [
+        &["train", "-m", &m, "--data", &data, "-o", &out, "--json"],
+        COMMON,
+        &more[..],
+    ]
+    .concat();
+    // Two lines a step; the last checkpoint is that of a step before, two at most.
+    let lines = 2 * (stop - 1);
+    assert_eq!(killed_after(lines, &args).0, lines);
+    let again = train(&m, &data, &out, &[&more[..], &["--resume"]].concat());
+    assert!(again.out.starts_with(&ends), "{ends}: {}{}", again.out, again.err);
+    assert!(tensors(&out) == tensors(&whole));
 }
 
 #[test]

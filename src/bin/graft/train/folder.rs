@@ -4,6 +4,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{BufRead, BufReader, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
+use graft::format::atomic::remove_left;
 use graft::train::{TrainOptions, Trainer};
 use graft::{Error, Model, Result};
 use serde::{Deserialize, Serialize};
@@ -46,6 +47,8 @@ pub struct Logged {
 pub struct Folder {
     path: PathBuf,
     resume: bool,
+    /// The last checkpoint is damaged: it must not take the place of the one before.
+    damaged: bool,
     log: Option<File>,
     /// What is in the log.
     lines: Vec<Logged>,
@@ -60,9 +63,14 @@ impl Folder {
             return Err(e.expected("another folder, or --resume").found(*file));
         }
         fs::create_dir_all(path).map_err(|e| Error::io(path, "cannot make the folder", &e))?;
+        if resume {
+            // One that is killed again and again would fill the disk with beginnings of checkpoints.
+            remove_left(path)?;
+        }
         Ok(Folder {
             path: path.into(),
             resume,
+            damaged: false,
             log: None,
             lines: Vec::new(),
         })
@@ -73,7 +81,7 @@ impl Folder {
     }
 
     /// The training to go on with, and its place in the data: the last checkpoint, or the one before if that is damaged.
-    pub fn checkpoint(&self, model: &Model, options: &TrainOptions) -> Result<Option<(Trainer, Value)>> {
+    pub fn checkpoint(&mut self, model: &Model, options: &TrainOptions) -> Result<Option<(Trainer, Value)>> {
         if !self.resume {
             return Ok(None);
         }
@@ -87,6 +95,7 @@ impl Folder {
             (Ok(found), _) => Ok(Some(found)),
             (Err(e), Some(previous)) if e.kind() == graft::ErrorKind::Invalid => {
                 say(&format!("{e}; going on with the one before"));
+                self.damaged = true;
                 Trainer::resume(model, options.clone(), previous).map(Some)
             }
             (Err(e), _) => Err(e),
@@ -94,12 +103,14 @@ impl Folder {
     }
 
     /// Writes a checkpoint; the last one becomes the one before.
-    pub fn save_checkpoint(&self, trainer: &Trainer, place: &Value) -> Result<()> {
+    pub fn save_checkpoint(&mut self, trainer: &Trainer, place: &Value) -> Result<()> {
         let (path, previous) = (self.path.join(CHECKPOINT), self.path.join(PREVIOUS));
-        if path.exists() {
+        if path.exists() && !self.damaged {
             fs::rename(&path, &previous).map_err(|e| Error::io(&previous, "cannot write", &e))?;
         }
-        trainer.save_checkpoint(&path, place)
+        trainer.save_checkpoint(&path, place)?;
+        self.damaged = false;
+        Ok(())
     }
 
     /// Opens the log behind step `done`: what came after is done again.
@@ -144,6 +155,11 @@ impl Folder {
         }
         self.lines.push(logged.clone());
         Ok(())
+    }
+
+    /// What was measured on the evaluation data so far: after which step, and the loss.
+    pub fn measured(&self) -> Vec<(usize, f64)> {
+        self.lines.iter().filter_map(|l| Some((l.step, l.eval_loss?))).collect()
     }
 
     /// The mean loss of the last tenth of the steps.

@@ -239,6 +239,10 @@ struct Document {
 impl Run<'_> {
     fn log_start(&mut self, trainer: &Trainer) -> Done {
         self.folder.begin_log(trainer.steps_done())?;
+        // What --early-stop goes by began before the training was interrupted.
+        for (step, loss) in self.folder.measured() {
+            self.measured(step, loss);
+        }
         let trained: usize = trainer
             .learner()
             .parameters()
@@ -291,20 +295,26 @@ impl Run<'_> {
                 eval_loss: Some(loss),
                 ..Default::default()
             })?;
-            self.last = Some(loss);
-            if self.best.is_none_or(|(best, _)| loss < best) {
-                (self.best, self.worse) = (Some((loss, report.step)), 0);
-                if self.plan.early_stop.is_some() {
-                    trainer.save(self.folder.path())?;
-                }
-            } else {
-                self.worse += 1;
+            if self.measured(report.step, loss) && self.plan.early_stop.is_some() {
+                trainer.save(self.folder.path())?;
             }
         }
         if !last && report.step.is_multiple_of(self.plan.save_every) {
             self.folder.save_checkpoint(trainer, &place(batches)?)?;
         }
         Ok(())
+    }
+
+    /// Takes note of a loss on the evaluation data, and says whether it is the best so far.
+    fn measured(&mut self, step: usize, loss: f64) -> bool {
+        self.last = Some(loss);
+        let better = self.best.is_none_or(|(best, _)| loss < best);
+        if better {
+            (self.best, self.worse) = (Some((loss, step)), 0);
+        } else {
+            self.worse += 1;
+        }
+        better
     }
 
     fn log(&mut self, logged: &Logged) -> Done {
