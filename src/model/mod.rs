@@ -22,6 +22,7 @@ pub mod qwen2;
 pub mod qwen3;
 pub mod sites;
 pub mod spec;
+pub mod state;
 pub mod weights;
 
 pub use arch::Arch;

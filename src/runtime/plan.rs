@@ -101,7 +101,7 @@ fn attention(spec: &Spec, context: usize, m: usize) -> (usize, usize) {
     })
 }
 
-/// Bytes of the buffers of [`State`](crate::model::decoder::State) when `m` tokens have run through the layers and one row
+/// Bytes of the buffers of [`State`](crate::model::state::State) when `m` tokens have run through the layers and one row
 /// through the head, and of the session's own logits.
 fn layers(gguf: &Gguf, spec: &Spec, m: usize, precision: Precision) -> Result<usize> {
     let (hidden, q, kv, ffn) = (spec.hidden_size, spec.q_width(), spec.kv_width(), spec.ffn_size);

@@ -8,9 +8,10 @@ use crate::adapter::Active;
 use crate::error::{Error, Result};
 use crate::kernels::{Cpu, Precision};
 use crate::model::cache::ring_capacity;
-use crate::model::decoder::{Pass, State};
+use crate::model::decoder::Pass;
 use crate::model::moments::Moments;
 use crate::model::spec::Spec;
+use crate::model::state::State;
 
 use super::model::{Adapter, Model};
 

@@ -10,8 +10,9 @@ use crate::adapter::trained::Trained;
 use crate::error::{Error, ErrorKind, Result};
 use crate::kernels::{Cpu, Precision};
 use crate::model::backward::Way;
-use crate::model::decoder::{Pass, State};
+use crate::model::decoder::Pass;
 use crate::model::dropout::Dropout;
+use crate::model::state::State;
 use crate::runtime::{Adapter, Cancel, Model};
 
 /// An adapter and the model that it is trained on.

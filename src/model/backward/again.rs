@@ -1,8 +1,9 @@
 //! A layer run again, for what its way back reads.
 
 use crate::model::backprop::Backprop;
-use crate::model::decoder::{LOUD, Pass, State};
+use crate::model::decoder::Pass;
 use crate::model::sites::Part;
+use crate::model::state::{LOUD, State};
 
 use super::Way;
 use super::prefix::Run;

@@ -8,7 +8,8 @@ use crate::adapter::forms::Form;
 use crate::adapter::trained::{Trained, TrainedForm};
 use crate::model::backend::{Backend, Epilogue};
 use crate::model::backprop::Backprop;
-use crate::model::decoder::{Map, Pass, Work};
+use crate::model::decoder::{Map, Pass};
+use crate::model::state::Work;
 use crate::model::weights::Linear;
 
 use super::forms::{Behind, Room, input_back, output_back};

@@ -15,9 +15,10 @@ use crate::kernels::Precision;
 
 use super::backend::Backend;
 use super::backprop::Backprop;
-use super::decoder::{Kept, LOUD, Pass, State, Tape};
+use super::decoder::Pass;
 use super::sites::{Part, Site};
 use super::spec::Spec;
+use super::state::{Kept, LOUD, State, Tape};
 use super::weights::{Layer, Weights};
 
 use map::MapWay;

@@ -3,7 +3,8 @@
 use crate::adapter::attach::PrefixOn;
 use crate::adapter::trained::{Trained, TrainedPrefix};
 use crate::model::backprop::Backprop;
-use crate::model::decoder::{Pass, State};
+use crate::model::decoder::Pass;
+use crate::model::state::State;
 
 use super::Way;
 
