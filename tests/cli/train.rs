@@ -133,21 +133,27 @@ fn a_damaged_checkpoint_does_not_take_the_place_of_the_one_before() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let (m, out, whole) = (tiny(), in_folder(&folder, "out"), in_folder(&folder, "whole"));
     let data = write(&folder, "train.jsonl", rows(40));
-    assert_eq!(train(&m, &data, &whole, &[]).code, 0);
-    let args = [&["train", "-m", &m, "--data", &data, "-o", &out, "--json"], COMMON].concat();
-    // Behind step 7: checkpoints of steps 4 and 6.
+    // So many that none is through before it is killed.
+    let args = [
+        &["train", "-m", &m, "--data", &data, "--steps", "60", "--json"],
+        &COMMON[2..],
+    ]
+    .concat();
+    assert_eq!(graft(&[&args[..], &["-o", &whole]].concat()).code, 0);
+    let args = [&args[..], &["-o", &out]].concat();
+    // Behind step 7: checkpoints of step 4 and 6, or of later steps.
     assert_eq!(killed_after(7, &args), (7, false));
     let file = |name: &str| Path::new(&out).join(name);
     let good = std::fs::read(file("checkpoint.previous.graft")).expect("a checkpoint");
-    std::fs::write(file("checkpoint.graft"), &good[..good.len() / 2]).expect("it is written");
+    let damaged = &good[..good.len() / 2];
+    std::fs::write(file("checkpoint.graft"), damaged).expect("it is written");
     std::fs::write(file(".graft-1-1.part"), "what a killed run leaves").expect("it is written");
-    // On from step 4, and over the one of step 6.
+    // Behind the next one that is written: the good one stayed, or has made room for a newer one.
     let (seen, ended) = killed_after(3, &[&args[..], &["--resume"]].concat());
     assert_eq!((seen, ended), (3, false));
-    assert!(std::fs::read(file("checkpoint.previous.graft")).expect("a checkpoint") == good);
-    assert!(std::fs::read(file("checkpoint.graft")).expect("a checkpoint").len() == good.len());
+    assert!(std::fs::read(file("checkpoint.previous.graft")).expect("a checkpoint") != damaged);
     assert!(!file(".graft-1-1.part").exists());
-    let ran = train(&m, &data, &out, &["--resume"]);
+    let ran = graft(&[&args[..], &["--resume"]].concat());
     assert_eq!(ran.code, 0, "{}", ran.err);
     assert!(tensors(&out) == tensors(&whole));
 }
@@ -157,26 +163,32 @@ fn a_damaged_checkpoint_does_not_take_the_place_of_the_one_before() {
 fn early_stop_goes_on_as_if_nothing_had_happened() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let (m, out, whole) = (tiny(), in_folder(&folder, "out"), in_folder(&folder, "whole"));
-    let data = write(&folder, "train.jsonl", rows(40));
-    // What it does not learn, and says less and less: the first measurement is the best.
-    let eval = write(&folder, "eval.jsonl", "{\"text\": \"0123456789\"}\n");
-    let more = ["--eval", &eval, "--eval-every", "1", "--early-stop", "5"];
-    let ran = train(&m, &data, &whole, &more);
-    assert!(
-        ran.out.starts_with("6 steps"),
-        "it is not the first that is best: {}",
-        ran.out
+    let row = |prompt: &str, completion: &str| format!("{}\n", json!({"prompt": prompt, "completion": completion}));
+    // What the second says becomes likelier at first, by what both have in common, and then less and less likely.
+    let data = write(
+        &folder,
+        "train.jsonl",
+        row("my cat saw ", "the fox and a dog").repeat(8),
     );
-    let args = [
-        &["train", "-m", &m, "--data", &data, "-o", &out, "--json"],
-        COMMON,
-        &more[..],
-    ]
-    .concat();
-    // Two lines a step; the last checkpoint is of step 4.
-    assert_eq!(killed_after(10, &args).0, 10);
-    let again = train(&m, &data, &out, &[&more[..], &["--resume"]].concat());
-    assert!(again.out.starts_with("6 steps"), "{}{}", again.out, again.err);
+    let eval = write(
+        &folder,
+        "eval.jsonl",
+        row("my cat saw the fox and ", "one bird or that fish"),
+    );
+    let files = ["train", "-m", &m, "--data", &data, "--eval", &eval, "--eval-every", "1"];
+    let more = ["--early-stop", "20", "--steps", "60"];
+    let args = [&files[..], &COMMON[2..], &more].concat();
+    let steps = |ran: &Ran| -> usize {
+        let first = ran.out.split(' ').next().unwrap_or_default();
+        first.parse().unwrap_or_else(|_| panic!("{}{}", ran.out, ran.err))
+    };
+    let expected = steps(&graft(&[&args[..], &["-o", &whole]].concat()));
+    // The best came before the kill, and the end would have come after it: 20 behind the best.
+    assert!((21..32).contains(&expected), "{expected} steps");
+    // Two lines a step.
+    assert_eq!(killed_after(26, &[&args[..], &["-o", &out, "--json"]].concat()).0, 26);
+    let again = graft(&[&args[..], &["-o", &out, "--resume"]].concat());
+    assert_eq!(steps(&again), expected, "{}", again.err);
     assert!(tensors(&out) == tensors(&whole));
 }
 
