@@ -57,6 +57,7 @@ impl Options {
             weight_decay: sometimes(0.0),
             clip: sometimes(1.0),
             lora_plus: sometimes(0.0),
+            dropout: sometimes(0.0),
             seq: w.one(&[8, 12, 8, 2, 256, 257, 0, u64::MAX]),
             precision: w.one(&[0, 1, 0, 1, 0, 7]),
             shuffle: i32::from(w.byte() % 2),
