@@ -233,8 +233,9 @@ impl Cpu {
 
     /// [`matmul_back`](Self::matmul_back) in integers where the shape allows it: dy in 16 bits, and w, turned, in Q8_0, made piece by piece,
     /// by the kernel that Q8_0 has for the forward pass. Both have a scale for 32 rows of w, over which the sums run: the error is that of one
-    /// more packing in 8 bits, a hundredth of what a row of gradients is. Gradients in 8 bits, as activations are, would be a fifth faster
-    /// with VNNI, but cost too much where attention's gradients nearly cancel: cosines of 0.992 with those of `Exact` where these have 0.996.
+    /// more packing in 8 bits, a hundredth of what a row of gradients is. Gradients in 8 bits, as activations are, were
+    /// tried with VNNI: a step took a twentieth less, and the least cosine of a tensor's gradients with those of `Exact` was 0.9959 instead of
+    /// 0.9966 on the same text.
     ///
     /// # Panics
     /// If lengths do not belong together.
