@@ -1128,6 +1128,8 @@ typedef struct {
   uint32_t batch;
   // The updates' scale is alpha / r; 16 by default.
   double alpha;
+  // Share of the numbers that inputs of low-rank updates lose while they learn; 0 by default.
+  double dropout;
   // For all that is random: what updates begin with, and the order of the rows; 42 by default.
   uint64_t seed;
   // Steps that the schedule runs over; 100 by default.
@@ -1151,8 +1153,6 @@ typedef struct {
   float clip;
   // B of low-rank updates learns so many times faster (LoRA+; 16 is usual); 0, the default, for as fast as A.
   float lora_plus;
-  // Share of the numbers that inputs of low-rank updates lose while they learn; 0 by default.
-  float dropout;
   // The most tokens of a row, 512 by default: what is longer is cut, and its beginning kept. Memory grows with it.
   uint64_t seq;
   // `GRAFT_PRECISION_FAST` or `GRAFT_PRECISION_EXACT`.

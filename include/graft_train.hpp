@@ -14,9 +14,10 @@ inline namespace results {
 struct TrainOptions {
     std::string method = "lora";        ///< of a new adapter
     std::string targets = "all-linear"; ///< which modules: also names separated by commas, or a regular expression of the whole path
-    std::string init = "default";       ///< how updates begin: also "gaussian"
-    std::uint32_t r = 8;                ///< rank of the updates
+    std::string init = "default";       ///< how updates begin: also "gaussian", "pissa", "olora"
+    std::uint32_t r = 0;                ///< rank of the updates; 0: the method's own, of LoRA 8
     double alpha = 16;                  ///< their scale is alpha / r
+    double dropout = 0;                 ///< share of the numbers that inputs of low-rank updates lose while they learn
     std::uint32_t batch = 4;            ///< rows of a step
     std::uint64_t seed = 42;            ///< for all that is random
     std::uint64_t steps = 100;          ///< what the schedule runs over
@@ -142,7 +143,7 @@ inline graft_train_options c(const TrainOptions &options) {
     c.schedule = options.schedule.data(), c.schedule_len = options.schedule.size();
     c.optimizer = options.optimizer.data(), c.optimizer_len = options.optimizer.size();
     c.r = options.r;
-    c.alpha = options.alpha;
+    c.alpha = options.alpha, c.dropout = options.dropout;
     c.batch = options.batch;
     c.seed = options.seed;
     c.steps = options.steps;

@@ -71,6 +71,8 @@ pub struct graft_train_options {
     pub batch: u32,
     /// The updates' scale is alpha / r; 16 by default.
     pub alpha: f64,
+    /// Share of the numbers that inputs of low-rank updates lose while they learn; 0 by default.
+    pub dropout: f64,
     /// For all that is random: what updates begin with, and the order of the rows; 42 by default.
     pub seed: u64,
     /// Steps that the schedule runs over; 100 by default.
@@ -94,8 +96,6 @@ pub struct graft_train_options {
     pub clip: f32,
     /// B of low-rank updates learns so many times faster (LoRA+; 16 is usual); 0, the default, for as fast as A.
     pub lora_plus: f32,
-    /// Share of the numbers that inputs of low-rank updates lose while they learn; 0 by default.
-    pub dropout: f32,
     /// The most tokens of a row, 512 by default: what is longer is cut, and its beginning kept. Memory grows with it.
     pub seq: u64,
     /// `GRAFT_PRECISION_FAST` or `GRAFT_PRECISION_EXACT`.
@@ -179,7 +179,7 @@ unsafe fn train_options(options: *const graft_train_options) -> Outcome<Options>
         init: init.map_or(Ok(new.init), Init::named)?,
         r: if o.r == 0 { new.r } else { o.r as usize },
         alpha: o.alpha,
-        dropout: f64::from(o.dropout),
+        dropout: o.dropout,
         seed: o.seed,
         ..new
     };

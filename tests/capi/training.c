@@ -202,7 +202,7 @@ static void wrong(const graft_model *model) {
     } while (0)
     REFUSED(method, "lorra", GRAFT_ERROR_USAGE); /* its length is 0: an empty name */
     REFUSED(targets, "q_prj", GRAFT_ERROR_USAGE);
-    REFUSED(r, 0, GRAFT_ERROR_USAGE);
+    REFUSED(dropout, 1.5, GRAFT_ERROR_USAGE);
     REFUSED(r, 1u << 30, GRAFT_ERROR_USAGE);
     REFUSED(batch, 0, GRAFT_ERROR_USAGE);
     REFUSED(steps, 0, GRAFT_ERROR_USAGE);

@@ -45,6 +45,7 @@ impl Options {
             r: w.one(&[1, 2, 1, 4, 0, 1000]),
             batch: w.one(&[1, 2, 1, 3, u32::MAX, 0]),
             alpha: f64::from(sometimes(4.0)),
+            dropout: f64::from(sometimes(0.0)),
             seed: w.number(4),
             // Bounded: a run without a callback goes to its end.
             steps: w.one(&[3, 4, 1, 2, 3, 0]),
@@ -57,7 +58,6 @@ impl Options {
             weight_decay: sometimes(0.0),
             clip: sometimes(1.0),
             lora_plus: sometimes(0.0),
-            dropout: sometimes(0.0),
             seq: w.one(&[8, 12, 8, 2, 256, 257, 0, u64::MAX]),
             precision: w.one(&[0, 1, 0, 1, 0, 7]),
             shuffle: i32::from(w.byte() % 2),

@@ -229,10 +229,12 @@ public struct TrainOptions: Hashable, Sendable {
     public var targets = "all-linear"
     /// How updates begin: `default` or `gaussian`.
     public var initialisation = "default"
-    /// Rank of the updates.
-    public var rank = 8
+    /// Rank of the updates; 0 for the method's own, 8 of LoRA.
+    public var rank = 0
     /// Their scale is alpha / rank.
     public var alpha = 16.0
+    /// Share of the numbers that inputs of low-rank updates lose while they learn.
+    public var dropout = 0.0
     /// Rows of a step.
     public var batch = 4
     /// For all that is random.
@@ -274,6 +276,7 @@ public struct TrainOptions: Hashable, Sendable {
             (options.optimizer, options.optimizer_len) = (texts[4].data, texts[4].len)
             options.r = UInt32(clamping: rank)
             options.alpha = alpha
+            options.dropout = dropout
             options.batch = UInt32(clamping: batch)
             options.seed = seed
             options.steps = UInt64(clamping: steps)
