@@ -78,10 +78,8 @@ pub struct TrainedForm<B: Backend> {
     pub form: Form,
     /// Its tensors.
     pub tensors: Vec<Tensor<B>>,
-    /// A of a low-rank update where it runs, but not on the embedding.
-    pub a: Option<B::Factor>,
-    /// B of it.
-    pub b: Option<B::Factor>,
+    /// A and B of a low-rank update as they run; on the embedding no A.
+    pub factors: (Option<B::Factor>, Option<B::Factor>),
 }
 
 impl<B: Backend> TrainedForm<B> {
@@ -90,8 +88,7 @@ impl<B: Backend> TrainedForm<B> {
         let mut new = TrainedForm {
             form: form.clone(),
             tensors: Vec::new(),
-            a: None,
-            b: None,
+            factors: (None, None),
         };
         match form {
             Form::LowRank(l) | Form::InLowRank(l) => new.low_rank(b, l, wanted),
@@ -153,8 +150,8 @@ impl<B: Backend> TrainedForm<B> {
     /// Takes note of what runs it.
     fn runs_by(&mut self, op: &Op<B>) {
         match op.steps.first().map(|step| &*step.action) {
-            Some(Action::LowRank(l)) => (self.a, self.b) = (Some(l.a.clone()), Some(l.b.clone())),
-            Some(Action::Gather(l)) => self.b = Some(l.b.clone()),
+            Some(Action::LowRank(l)) => self.factors = (Some(l.a.clone()), Some(l.b.clone())),
+            Some(Action::Gather(l)) => self.factors.1 = Some(l.b.clone()),
             _ => {}
         }
     }

@@ -158,11 +158,7 @@ impl<B: Backend> Pass<'_, B> {
             b.rms_norm_inplace(&mut st.q, self.norm(index, Part::QNorm, q_norm), spec.norm_eps);
             b.rms_norm_inplace(&mut st.k, self.norm(index, Part::KNorm, k_norm), spec.norm_eps);
         }
-        let rope = if self.has_local_rope(index) {
-            &st.rope_local
-        } else {
-            &st.rope
-        };
+        let rope = self.rope_of(index, &st.rope, &st.rope_local);
         b.rope(&mut st.q, spec.n_heads, spec.head_dim, rope);
         b.rope(&mut st.k, spec.n_kv_heads, spec.head_dim, rope);
         let kv = &mut st.kv[index];
@@ -198,24 +194,23 @@ impl<B: Backend> Pass<'_, B> {
         }
     }
 
-    /// Whether layer `index` has the rotations of local attention.
-    pub(super) fn has_local_rope(&self, index: usize) -> bool {
-        self.spec.rope_local.is_some() && self.spec.windows[self.active.layers[index]].is_some()
+    /// The rotations of layer `index`: those of all, or those of local attention.
+    pub(super) fn rope_of<'r>(
+        &self,
+        index: usize,
+        rope: &'r B::RopeTable,
+        local: &'r B::RopeTable,
+    ) -> &'r B::RopeTable {
+        match (&self.spec.rope_local, self.spec.windows[self.active.layers[index]]) {
+            (Some(_), Some(_)) => local,
+            _ => rope,
+        }
     }
 
     /// The facts of attention in layer `index`, for queries from `pos` on.
     pub(super) fn attention_facts(&self, index: usize, capacity: usize, pos: usize) -> Attention {
-        let spec = self.spec;
-        Attention {
-            heads: spec.n_heads,
-            kv_heads: spec.n_kv_heads,
-            head_dim: spec.head_dim,
-            scale: spec.attn_scale,
-            softcap: spec.attn_softcap,
-            window: spec.windows[self.active.layers[index]],
-            capacity,
-            pos,
-        }
+        let window = self.spec.windows[self.active.layers[index]];
+        self.spec.attention(window, capacity, pos)
     }
 
     /// x += post_norm(down(act(gate h) * up h)), h = norm(x)

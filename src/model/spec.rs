@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::format::{Gguf, Metadata};
-use crate::kernels::cpu::Act;
+use crate::kernels::cpu::{Act, Attention};
 
 use super::arch::{Arch, Windows};
 
@@ -139,6 +139,20 @@ impl Keys<'_> {
 }
 
 impl Spec {
+    /// The facts of attention with a ring of `capacity` positions, for queries from `pos` on.
+    pub fn attention(&self, window: Option<usize>, capacity: usize, pos: usize) -> Attention {
+        Attention {
+            heads: self.n_heads,
+            kv_heads: self.n_kv_heads,
+            head_dim: self.head_dim,
+            scale: self.attn_scale,
+            softcap: self.attn_softcap,
+            window,
+            capacity,
+            pos,
+        }
+    }
+
     /// Reads the facts of a model of architecture `arch`. `gguf` gives the sizes that only tensors tell
     /// (vocabulary, `rope_freqs`).
     ///

@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 use crate::format::Gguf;
 use crate::kernels::Precision;
-use crate::kernels::cpu::{ActsSize, Attention, KvBuf, Readers};
+use crate::kernels::cpu::{ActsSize, KvBuf, Readers};
 use crate::model::cache::ring_capacity;
 use crate::model::spec::Spec;
 use crate::model::{Part, Site, arch_of};
@@ -86,16 +86,7 @@ fn attention(spec: &Spec, context: usize, m: usize) -> (usize, usize) {
     windows.sort_unstable();
     windows.dedup();
     windows.into_iter().fold((0, 0), |(once, each), window| {
-        let facts = Attention {
-            heads: spec.n_heads,
-            kv_heads: spec.n_kv_heads,
-            head_dim: spec.head_dim,
-            scale: spec.attn_scale,
-            softcap: spec.attn_softcap,
-            window,
-            capacity: ring_capacity(window, context, m),
-            pos: context - m,
-        };
+        let facts = spec.attention(window, ring_capacity(window, context, m), context - m);
         let (more, more_each) = facts.scratch_bytes(m);
         (once.max(more), each.max(more_each))
     })

@@ -121,11 +121,6 @@ impl Learner {
         Ok(())
     }
 
-    /// What runs now.
-    fn running(&mut self) -> Result<&mut Running> {
-        self.running.as_mut().ok_or_else(nothing_runs)
-    }
-
     /// Whether gradients hold those of what AdaLoRA adds to the loss, which keeps the rows of each A and the columns of each B orthonormal.
     /// From the start they do, as in PEFT, with the weight that the config has for it (`orth_reg_weight`); other methods have none.
     pub fn regularise(&mut self, on: bool) {
@@ -204,7 +199,8 @@ impl Learner {
     pub fn gradients(&mut self, examples: &[Example], scale: f32) -> Result<(f64, usize)> {
         examples.iter().try_for_each(|e| self.check(e))?;
         let model = self.model.clone();
-        self.running()?.trained.zero(model.backend());
+        let running = self.running.as_mut().ok_or_else(nothing_runs)?;
+        running.trained.zero(model.backend());
         // What the last pass has left is not needed any more.
         self.parameters.forget_gradients();
         let (mut sum, mut n) = (0.0, 0);
@@ -216,12 +212,8 @@ impl Learner {
             })?;
             n += targets.len();
         }
-        let Learner {
-            running, parameters, ..
-        } = self;
-        if let Some(running) = running {
-            running.pull(&model, parameters)?;
-        }
+        let running = self.running.as_mut().ok_or_else(nothing_runs)?;
+        running.pull(&model, &mut self.parameters)?;
         if self.regulariser != 0.0 {
             regulariser::add(&mut self.parameters, self.regulariser);
         }
@@ -237,21 +229,21 @@ impl Learner {
         if self.cancel.as_ref().is_some_and(Cancel::is_set) {
             return Err(Error::new(ErrorKind::Cancelled, "cancelled"));
         }
-        let model = self.model.clone();
-        let active = self.running()?.active.clone();
+        let Learner {
+            model,
+            state,
+            running,
+            way,
+            ..
+        } = self;
+        let Running { active, trained, .. } = running.as_mut().ok_or_else(nothing_runs)?;
         let gates = active.gates_from(&[], tokens);
         let pass = Pass {
             backend: model.backend(),
             spec: model.spec(),
             weights: model.weights(),
-            active: &active,
+            active,
             gates: &gates,
-        };
-        let Learner {
-            state, running, way, ..
-        } = self;
-        let Some(Running { trained, .. }) = running else {
-            return Err(Error::internal("nothing to run"));
         };
         catch_unwind(AssertUnwindSafe(|| f(&pass, state, trained, way)))
             .map_err(|panic| Error::panicked("training panicked", &*panic))

@@ -4,8 +4,8 @@ use super::parameters::{Parameter, Parameters};
 use super::trainer::TrainOptions;
 use crate::error::{Error, Result};
 use crate::kernels::Precision;
-use crate::kernels::cpu::{ActsSize, Attention, KvBuf, Readers, back_scratch_bytes, matmul_back_bytes};
-use crate::model::backward::LOGITS;
+use crate::kernels::cpu::{ActsSize, KvBuf, Readers, back_scratch_bytes, matmul_back_bytes};
+use crate::model::backward::rows_of_logits;
 use crate::quant::BlockFormat;
 use crate::runtime::Model;
 
@@ -144,7 +144,7 @@ fn workspace(model: &Model, parameters: &Parameters, m: usize, precision: Precis
     let forms = if plain { 0 } else { 3 * widest };
     let a_row = 9 * hidden + 4 * q + 4 * kv + 6 * ffn + norms + raw + forms + 3 * rank.min(widest);
     let vocab = spec.vocab_size;
-    let logits = (LOGITS / vocab.max(1)).clamp(4, 256).min(m) * (vocab + 3 * hidden);
+    let logits = rows_of_logits(vocab).min(m) * (vocab + 3 * hidden);
     let factor = parameters.all().iter().map(|p| p.values.len()).max().unwrap_or(0);
     let floats = m * a_row + logits + factor;
     let formats = [BlockFormat::Q8_0];
@@ -152,16 +152,6 @@ fn workspace(model: &Model, parameters: &Parameters, m: usize, precision: Precis
         Precision::Fast => ActsSize::of(m, widest, Readers::weights(&formats, precision)).bytes() * 2,
         Precision::Exact => 4 * m * widest,
     };
-    let facts = Attention {
-        heads: spec.n_heads,
-        kv_heads: spec.n_kv_heads,
-        head_dim: spec.head_dim,
-        scale: spec.attn_scale,
-        softcap: spec.attn_softcap,
-        window: None,
-        capacity: m,
-        pos: 0,
-    };
-    let (once, each) = back_scratch_bytes(&facts, m);
+    let (once, each) = back_scratch_bytes(&spec.attention(None, m, 0), m);
     4 * floats + acts + once + threads * (each + matmul_back_bytes(vocab, widest, m))
 }

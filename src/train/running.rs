@@ -18,7 +18,7 @@ use crate::runtime::Model;
 
 /// The parameters as they are put on the model.
 pub(super) struct Running {
-    pub active: Arc<Active<Cpu>>,
+    pub active: Active<Cpu>,
     pub trained: Trained<Cpu>,
     /// The forms' sites.
     sites: Vec<Site>,
@@ -76,7 +76,7 @@ impl Running {
             trained.add_prefix(backend, prefix);
         }
         Ok(Running {
-            active: Arc::new(active),
+            active,
             trained,
             sites,
             paths,
@@ -90,9 +90,8 @@ impl Running {
         self.active.prefix().map_or(0, |(n, _)| n)
     }
 
-    /// From the gradients of forms to those of tensors.
+    /// From the gradients of forms to those of tensors, which have none yet.
     pub fn pull(&mut self, model: &Model, parameters: &mut Parameters) -> Result<()> {
-        parameters.forget_gradients();
         // Site by site, so that memory never holds all of them twice; tables that are one together.
         let tied = |site: &Site| model.tied_head() && matches!(site, Site::Embed | Site::Head);
         let (tables, others): (Vec<Site>, Vec<Site>) = self.sites.iter().partition(|site| tied(site));

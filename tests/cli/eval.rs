@@ -312,10 +312,7 @@ fn ctrl_c_ends_with_130() {
         assert!(child.try_wait().expect("a status").is_none(), "it ended before it read");
         std::thread::sleep(std::time::Duration::from_millis(5));
     }
-    let kill = std::process::Command::new("kill")
-        .args(["-INT", &child.id().to_string()])
-        .status();
-    assert!(kill.expect("kill runs").success());
+    interrupt(&child);
     let ran = ran(child.wait_with_output().expect("it ends"));
     assert_eq!((ran.code, ran.out.as_str(), ran.err.as_str()), (130, "", ""));
 }

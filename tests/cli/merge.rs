@@ -130,10 +130,7 @@ fn ctrl_c_ends_a_merge_and_leaves_nothing() {
         assert!(child.try_wait().unwrap().is_none(), "it ended before it wrote");
         std::thread::sleep(std::time::Duration::from_millis(5));
     }
-    let kill = std::process::Command::new("kill")
-        .args(["-INT", &child.id().to_string()])
-        .status();
-    assert!(kill.unwrap().success());
+    interrupt(&child);
     let ran = ran(child.wait_with_output().unwrap());
     assert_eq!((ran.code, ran.out.as_str(), ran.err.as_str()), (130, "", ""));
     assert!(names(&folder).is_empty());

@@ -236,11 +236,7 @@ fn ctrl_c_ends_with_130() {
         .expect("piped")
         .read_exact(&mut first)
         .expect("text streams");
-    let status = Command::new("kill")
-        .args(["-INT", &child.id().to_string()])
-        .status()
-        .expect("kill runs");
-    assert!(status.success());
+    interrupt(&child);
     let output = child.wait_with_output().expect("it ends");
     assert_eq!((output.status.code(), output.stderr.as_slice()), (Some(130), &b""[..]));
     assert_eq!(output.stdout.last(), Some(&b'\n'));

@@ -55,6 +55,13 @@ pub fn command(args: &[&str]) -> Command {
     command
 }
 
+/// What Ctrl-C does.
+#[cfg(unix)]
+pub fn interrupt(child: &std::process::Child) {
+    let kill = Command::new("kill").args(["-INT", &child.id().to_string()]).status();
+    assert!(kill.expect("kill runs").success());
+}
+
 pub fn graft(args: &[&str]) -> Ran {
     graft_with_input(args, b"")
 }

@@ -177,10 +177,7 @@ fn stopped_after(n: usize, args: &[&str]) {
         .expect("the program starts");
     let mut lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
     assert_eq!(lines.by_ref().take(n).filter(Result::is_ok).count(), n);
-    let kill = std::process::Command::new("kill")
-        .args(["-INT", &child.id().to_string()])
-        .status();
-    assert!(kill.expect("kill runs").success());
+    interrupt(&child);
     lines.for_each(drop);
     assert_eq!(child.wait().expect("it ends").code(), Some(130));
 }

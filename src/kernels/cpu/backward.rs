@@ -59,6 +59,8 @@ const FEWEST_ROWS: usize = 96;
 pub(super) const Q8_0_BYTES: usize = 34;
 /// Bytes of turned weights that a thread may have at once.
 const TURNED: usize = 4 << 20;
+/// Columns of a piece of weights at most, where their blocks are not longer.
+const WIDEST: usize = 128;
 /// The same of pieces that are larger than they must be: what the second-level cache keeps.
 const CACHED: usize = 512 << 10;
 /// Multiplies turned weights, so that the scales of small ones keep their digits in f16.
@@ -91,7 +93,7 @@ pub(super) fn q8_block(x: &[f32], half: impl Fn(f32) -> u16, out: &mut [u8]) {
 /// Bytes that a thread needs for a moment to lead `m` rows of gradients back through matrices of at most so many rows and columns.
 pub fn matmul_back_bytes(rows: usize, cols: usize, m: usize) -> usize {
     let turned = BLOCK * rows.div_ceil(BLOCK) * Q8_0_BYTES;
-    turned.min(TURNED) + 128.min(cols) * m * size_of::<f32>()
+    turned.min(TURNED) + WIDEST.min(cols) * m * size_of::<f32>()
 }
 
 impl Cpu {
@@ -250,7 +252,7 @@ impl Cpu {
             wide.is_multiple_of(block) && pieces.is_multiple_of(self.threads()) && bytes_of(*wide) <= CACHED
         };
         let least = block.max(BLOCK).next_multiple_of(block);
-        let wide = [128, 96, 64].into_iter().find(even).unwrap_or(least);
+        let wide = [WIDEST, 96, 64].into_iter().find(even).unwrap_or(least);
         let bytes = bytes_of(wide);
         if !n.is_multiple_of(BLOCK) || !wide.is_multiple_of(BLOCK) || !k.is_multiple_of(BLOCK) || bytes > TURNED {
             return self.matmul_back(w, dy, dx);

@@ -31,11 +31,7 @@ impl<B: Backprop> Pass<'_, B> {
             b.kv_read(k, run.m * spec.kv_width(), &mut tape.k_raw);
             b.rms_norm_inplace(&mut st.q, self.norm(index, Part::QNorm, norm), spec.norm_eps);
         }
-        let rope = if self.has_local_rope(index) {
-            &st.rope_local
-        } else {
-            &st.rope
-        };
+        let rope = self.rope_of(index, &st.rope, &st.rope_local);
         b.rope(&mut st.q, spec.n_heads, spec.head_dim, rope);
         b.kv_read(&kept.attended, run.m * spec.q_width(), &mut st.attended);
         b.kv_read(&kept.attn_out, run.m * spec.hidden_size, &mut st.projected);

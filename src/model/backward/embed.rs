@@ -64,20 +64,15 @@ impl<B: Backprop> Pass<'_, B> {
             });
         }
         for (i, form) in forms.iter_mut().enumerate().rev() {
-            let TrainedForm {
-                form,
-                tensors,
-                b: factor,
-                ..
-            } = form;
+            let TrainedForm { form, tensors, factors } = form;
             match form {
-                Form::LowRank(l) => low_rank_back(b, l, tensors, factor.as_ref(), steps[i], &looked, dx, room),
+                Form::LowRank(l) => low_rank_back(b, l, tensors, factors.1.as_ref(), steps[i], &looked, dx, room),
                 Form::Dora(l, _) => {
                     let magnitude = tensors.iter_mut().find(|t| t.role == Role::Magnitude);
                     if let Some(magnitude) = magnitude {
                         magnitudes_back(b, magnitude, steps[i], &before[i], dx, room);
                     }
-                    low_rank_back(b, l, tensors, factor.as_ref(), steps[i], &looked, dx, room);
+                    low_rank_back(b, l, tensors, factors.1.as_ref(), steps[i], &looked, dx, room);
                 }
                 Form::OutBlocks(blocks) => b.blocks_back(&before[i], blocks, dx, &mut tensors[0].grad),
                 Form::Weight(..) if tensors[0].wanted => {

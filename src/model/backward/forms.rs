@@ -72,13 +72,7 @@ pub(super) fn input_back<B: Backprop>(
     d: &mut B::Buf,
     room: &mut Room<B>,
 ) {
-    let TrainedForm {
-        form,
-        tensors,
-        a,
-        b: factor,
-    } = form;
-    let factors = (a.as_ref(), factor.as_ref());
+    let TrainedForm { form, tensors, factors } = form;
     match form {
         Form::InScale(_) => scale_back(b, tensor(tensors, Role::Factors), x, d),
         Form::InBlocks(blocks) => b.blocks_back(x, blocks, d, &mut tensor(tensors, Role::Blocks).grad),
@@ -103,13 +97,7 @@ pub(super) fn output_back<B: Backprop>(
     dx: &mut B::Buf,
     room: &mut Room<B>,
 ) {
-    let TrainedForm {
-        form,
-        tensors,
-        a,
-        b: factor,
-    } = form;
-    let factors = (a.as_ref(), factor.as_ref());
+    let TrainedForm { form, tensors, factors } = form;
     match form {
         Form::LowRank(l) => low_rank_back(b, l, tensors, factors, at.x, at.m, at.from, at.dropout, dy, dx, room),
         Form::Dora(l, _) => {
@@ -218,7 +206,7 @@ fn low_rank_back<B: Backprop>(
     b: &B,
     l: &LowRank,
     tensors: &mut [Tensor<B>],
-    (factor_a, factor_b): (Option<&B::Factor>, Option<&B::Factor>),
+    factors: &(Option<B::Factor>, Option<B::Factor>),
     x: &B::Buf,
     m: usize,
     from: usize,
@@ -228,7 +216,7 @@ fn low_rank_back<B: Backprop>(
     room: &mut Room<B>,
 ) {
     let (rank, cols) = (l.rank(), l.a.cols());
-    let (Some(factor_a), Some(factor_b)) = (factor_a, factor_b) else {
+    let (Some(factor_a), Some(factor_b)) = factors else {
         unreachable!("an update that does not run")
     };
     let mut dropped = std::mem::take(&mut room.dropped);

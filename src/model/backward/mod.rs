@@ -25,7 +25,12 @@ use map::MapWay;
 use prefix::Run;
 
 /// Numbers of logits that are in memory at once.
-pub const LOGITS: usize = 4 << 20;
+const LOGITS: usize = 4 << 20;
+
+/// Rows of so many logits that are in memory at once.
+pub fn rows_of_logits(vocab: usize) -> usize {
+    (LOGITS / vocab.max(1)).clamp(4, 256)
+}
 
 /// The buffers of a way back, which grow to the largest example and are reused.
 pub struct Way<B: Backend> {
@@ -197,7 +202,7 @@ impl<B: Backprop> Pass<'_, B> {
     ) -> f64 {
         let (b, hidden) = (self.backend, self.spec.hidden_size);
         let mut sum = 0.0;
-        let together = (LOGITS / self.active.vocab.1.max(1)).clamp(4, 256);
+        let together = rows_of_logits(self.active.vocab.1);
         let dropout = st.work.dropout;
         for (i, chunk) in targets.chunks(together).enumerate() {
             // Rows of the head are counted in each chunk.
@@ -373,11 +378,7 @@ impl<B: Backprop> Pass<'_, B> {
             &mut way.dv,
         );
         self.cached_back(run, index, trained, way);
-        let rope = if self.has_local_rope(index) {
-            &st.rope_local
-        } else {
-            &st.rope
-        };
+        let rope = self.rope_of(index, &st.rope, &st.rope_local);
         b.rope_back(&mut way.dq, spec.n_heads, spec.head_dim, rope);
         b.rope_back(&mut way.dk, spec.n_kv_heads, spec.head_dim, rope);
         let norms = [
