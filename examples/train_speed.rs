@@ -1,4 +1,5 @@
-//! How fast training steps are, and where the time goes: `train_speed M.gguf [SEQ [STEPS [exact]]]`. LoRA of rank 16 on all linear maps.
+//! How fast training steps are, and where the time goes: `train_speed M.gguf [SEQ [STEPS [BATCH]]] [exact]`. LoRA of rank 16 on all linear
+//! maps.
 
 use graft::kernels::Precision;
 use graft::train::{Example, NewAdapter, Parameters, TrainOptions, Trainer};
@@ -7,7 +8,7 @@ use graft::{Model, Result};
 fn main() -> Result<()> {
     let args: Vec<String> = std::env::args().collect();
     let number = |i: usize, default: usize| args.get(i).and_then(|a| a.parse().ok()).unwrap_or(default);
-    let (seq, steps) = (number(2, 512), number(3, 3));
+    let (seq, steps, batch) = (number(2, 512), number(3, 3), number(4, 1));
     let model = Model::open(&args[1])?;
     let parameters = Parameters::start(
         &model,
@@ -28,18 +29,19 @@ fn main() -> Result<()> {
     };
     let mut trainer = Trainer::new(&model, parameters, options)?;
     let vocab = model.spec().vocab_size as u32;
-    let example = Example::all((0..seq as u32).map(|i| (i * 7919 + 13) % vocab).collect());
-    trainer.step(std::slice::from_ref(&example))?;
+    let example = |from: u32| Example::all((0..seq as u32).map(|i| ((from + i) * 7919 + 13) % vocab).collect());
+    let examples: Vec<_> = (0..batch as u32).map(|i| example(i * seq as u32)).collect();
+    trainer.step(&examples)?;
     model.backend().times().start();
     let mut seconds = 0.0;
     for _ in 0..steps {
-        let report = trainer.step(std::slice::from_ref(&example))?;
+        let report = trainer.step(&examples)?;
         seconds += report.seconds;
         println!(
             "step {}: loss {:.4}, {:.1} tokens/s",
             report.step,
             report.loss,
-            seq as f64 / report.seconds
+            (batch * seq) as f64 / report.seconds
         );
     }
     let mut sums = std::collections::BTreeMap::<_, (f64, usize)>::new();
@@ -57,7 +59,7 @@ fn main() -> Result<()> {
         println!("{op:16} {:6.1} ms a step, {rate:6.1} GMAC/s", 1e3 * time / steps as f64);
     }
     println!("{:16} {:6.1} ms a step", "the rest", 1e3 * rest / steps as f64);
-    println!("{:.1} tokens/s", (seq * steps) as f64 / seconds);
+    println!("{:.1} tokens/s", (batch * seq * steps) as f64 / seconds);
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let held = status
         .lines()

@@ -148,10 +148,12 @@ fn workspace(model: &Model, parameters: &Parameters, m: usize, precision: Precis
     let factor = parameters.all().iter().map(|p| p.values.len()).max().unwrap_or(0);
     let floats = m * a_row + logits + factor;
     let formats = [BlockFormat::Q8_0];
+    let [of_layer, panels] = matmul_back_bytes(widest, m);
+    let gradients = matmul_back_bytes(vocab, rows_of_logits(vocab).min(m))[0].max(of_layer);
     let acts = match precision {
-        Precision::Fast => ActsSize::of(m, widest, Readers::weights(&formats, precision)).bytes() * 2,
+        Precision::Fast => ActsSize::of(m, widest, Readers::weights(&formats, precision)).bytes() + gradients,
         Precision::Exact => 4 * m * widest,
     };
     let (once, each) = back_scratch_bytes(&spec.attention(None, m, 0), m);
-    4 * floats + acts + once + threads * (each + matmul_back_bytes(vocab, widest, m))
+    4 * floats + acts + once + threads * (each + panels)
 }

@@ -3,11 +3,9 @@
 //! Names: `dy` is the gradient of the loss by y. All in f32; each element of a result is summed by one thread in an order that depends on
 //! shapes alone.
 
-use super::acts::{BLOCK, Readers};
 use super::isa::Product;
-use super::types::{Act, Out, Precision, Weight};
+use super::types::{Act, Out, Weight};
 use super::{Cpu, GRAIN, scratch};
-use crate::quant::BlockFormat;
 
 /// Numbers of a matrix in any order: element c of row t at `t * row + c * col`.
 #[derive(Clone, Copy)]
@@ -54,47 +52,6 @@ const COLUMNS: usize = 64;
 const PIECE: usize = 1 << 14;
 /// Rows of y that share a piece; the fewest that are worth making it for.
 const FEWEST_ROWS: usize = 96;
-
-/// Bytes of a block of Q8_0.
-pub(super) const Q8_0_BYTES: usize = 34;
-/// Bytes of turned weights that a thread may have at once.
-const TURNED: usize = 4 << 20;
-/// Columns of a piece of weights at most, where their blocks are not longer.
-const WIDEST: usize = 128;
-/// The same of pieces that are larger than they must be: what the second-level cache keeps.
-const CACHED: usize = 512 << 10;
-/// Multiplies turned weights, so that the scales of small ones keep their digits in f16.
-pub(super) const LIFT: f32 = 1024.0;
-
-/// 32 numbers times [`LIFT`] as a block of Q8_0; `half` makes f16 bits of a number. The scale is the one that maps the largest to 127.
-#[inline(always)]
-pub(super) fn q8_block(x: &[f32], half: impl Fn(f32) -> u16, out: &mut [u8]) {
-    /// Added to a small number it leaves the nearest whole number in the lowest bits.
-    const NEAREST: f32 = (3 << 22) as f32;
-    let (x, out): (&[f32; BLOCK], &mut [u8; Q8_0_BYTES]) = (
-        x.try_into().expect("a block of numbers"),
-        out.try_into().expect("a block of bytes"),
-    );
-    let mut lanes = [0.0f32; 8];
-    for eight in x.as_chunks::<8>().0 {
-        for (m, v) in lanes.iter_mut().zip(eight) {
-            *m = if v.abs() > *m { v.abs() } else { *m };
-        }
-    }
-    let most = lanes.iter().fold(0.0f32, |m, v| m.max(*v));
-    let steps = if most > 0.0 { 127.0 / most } else { 0.0 };
-    let (d, codes) = out.split_at_mut(2);
-    d.copy_from_slice(&half(most * (LIFT / 127.0)).to_le_bytes());
-    for (code, v) in codes.iter_mut().zip(x) {
-        *code = (v * steps + NEAREST).to_bits() as u8;
-    }
-}
-
-/// Bytes that a thread needs for a moment to lead `m` rows of gradients back through matrices of at most so many rows and columns.
-pub fn matmul_back_bytes(rows: usize, cols: usize, m: usize) -> usize {
-    let turned = BLOCK * rows.div_ceil(BLOCK) * Q8_0_BYTES;
-    turned.min(TURNED) + WIDEST.min(cols) * m * size_of::<f32>()
-}
 
 impl Cpu {
     /// y (`[rows][n]`) = or += x w for w `[depth][n]`, as it lies.
@@ -229,73 +186,6 @@ impl Cpu {
                         unsafe { (self.isa.product)(p) };
                     }
                 }
-            });
-        });
-    }
-
-    /// [`matmul_back`](Self::matmul_back) in integers where the shape allows it: dy in 16 bits, and w, turned, in Q8_0, made piece by piece,
-    /// by the kernel that Q8_0 has for the forward pass. Both have a scale for 32 rows of w, over which the sums run: the error is that of one
-    /// more packing in 8 bits, a hundredth of what a row of gradients is. Gradients in 8 bits, as activations are, were
-    /// tried with VNNI: a step took a twentieth less, and the least cosine of a tensor's gradients with those of `Exact` was 0.9959 instead of
-    /// 0.9966 on the same text.
-    ///
-    /// # Panics
-    /// If lengths do not belong together.
-    pub fn matmul_back_int(&self, w: Weight, dy: &[f32], dx: &mut [f32]) {
-        w.check();
-        let (n, k) = (w.rows, w.cols);
-        let block = w.format.info().block_len;
-        // Several blocks of a row, which share cache lines; as many pieces for each thread.
-        let bytes_of = |wide: usize| wide * (n / BLOCK) * Q8_0_BYTES;
-        let even = |wide: &usize| {
-            let pieces = k.div_ceil(*wide);
-            wide.is_multiple_of(block) && pieces.is_multiple_of(self.threads()) && bytes_of(*wide) <= CACHED
-        };
-        let least = block.max(BLOCK).next_multiple_of(block);
-        let wide = [WIDEST, 96, 64].into_iter().find(even).unwrap_or(least);
-        let bytes = bytes_of(wide);
-        if !n.is_multiple_of(BLOCK) || !wide.is_multiple_of(BLOCK) || !k.is_multiple_of(BLOCK) || bytes > TURNED {
-            return self.matmul_back(w, dy, dx);
-        }
-        assert!(
-            dy.len().is_multiple_of(n) && dx.len() == dy.len() / n * k,
-            "matmul_back: lengths"
-        );
-        let m = dy.len() / n;
-        let dx = Out::new(dx, k);
-        let formats = [BlockFormat::Q8_0];
-        scratch::with_acts(|acts| {
-            self.pack(dy, n, Readers::weights(&formats, Precision::Fast), acts);
-            let acts = &*acts;
-            self.split(k.div_ceil(wide), 1, &|pieces| {
-                scratch::with_f32(bytes.div_ceil(4) + m * wide, |buffer| {
-                    let (turned, y) = buffer.split_at_mut(bytes.div_ceil(4));
-                    // SAFETY: f32 has no padding, u8 has no alignment and no invalid values; same memory, same lifetime.
-                    let turned = unsafe { std::slice::from_raw_parts_mut(turned.as_mut_ptr().cast::<u8>(), bytes) };
-                    for column in pieces.map(|piece| piece * wide) {
-                        let columns = wide.min(k - column);
-                        let stride = n / BLOCK * Q8_0_BYTES;
-                        for (chunk, row) in (0..n).step_by(BLOCK).enumerate() {
-                            let out = &mut turned[chunk * Q8_0_BYTES..];
-                            // SAFETY: the level fits the CPU; whole blocks, and room for all columns.
-                            unsafe { (self.isa.turn)(w, row, column, columns, out, stride) };
-                        }
-                        let weight = Weight {
-                            format: BlockFormat::Q8_0,
-                            rows: columns,
-                            cols: n,
-                            data: &turned[..columns * stride],
-                        };
-                        let y = &mut y[..m * columns];
-                        // SAFETY: the level fits the CPU; y is ours; dy was packed for Q8_0.
-                        unsafe { (self.isa.matmul_int)(weight, acts, Out::new(y, columns), 0..columns) };
-                        for (t, y) in y.chunks_exact(columns).enumerate() {
-                            // SAFETY: these columns belong to this piece.
-                            let dx = unsafe { dx.at(t, column, columns) };
-                            dx.iter_mut().zip(y).for_each(|(dx, y)| *dx += y * (1.0 / LIFT));
-                        }
-                    }
-                });
             });
         });
     }

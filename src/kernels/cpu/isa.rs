@@ -10,6 +10,7 @@ use super::neon;
 use super::panels::{Codes, How, Records};
 use super::scalar;
 use super::types::{Act, Attention, KvBuf, Out, Weight};
+use super::words::{COLUMNS, SPAN};
 #[cfg(target_arch = "x86_64")]
 use super::{avx2, avx512, avxvnni};
 use crate::{Error, Result};
@@ -28,6 +29,17 @@ pub(crate) type PanelOf =
 /// See [`Isa::gated_back`].
 pub(crate) type GatedBack =
     unsafe fn(act: Act, gate: &[f32], up: &[f32], dh: &[f32], d_gate: &mut [f32], d_up: &mut [f32]);
+
+/// Packs rows of w, whole eights and at most [`SPAN`](super::words::SPAN), in columns from `column` on, as many as `scales`, whole blocks of w
+/// and whole panels, for [`Words`]: panels one after the other. `unpacked` has room for all.
+pub(crate) type WordPanels = unsafe fn(
+    w: Weight,
+    rows: Range<usize>,
+    column: usize,
+    unpacked: &mut [f32],
+    panels: &mut [i16],
+    scales: &mut [f32],
+);
 
 /// See [`Isa::codes`].
 pub(crate) type CodesOf = unsafe fn(p: Codes, panels: Range<usize>, x: Records, y: Out, column: usize, how: How);
@@ -78,9 +90,12 @@ pub(crate) struct Isa {
     pub attention: unsafe fn(part: AttentionPart),
     /// A product of two matrices in f32: see [`Product`].
     pub product: unsafe fn(p: Product),
-    /// 32 rows of w from `row` on, turned, in Q8_0: column `column + c` times [`LIFT`](super::backward::LIFT) as the block at `c * stride` of `out`,
-    /// for `columns` columns, whole blocks of w.
-    pub turn: unsafe fn(w: Weight, row: usize, column: usize, columns: usize, out: &mut [u8], stride: usize),
+    /// Codes in 15 bits of a row of gradients, whole sixteens and at most [`SPAN`](super::words::SPAN); returns their scale.
+    pub pack_words: unsafe fn(x: &[f32], out: &mut [i16]) -> f32,
+    /// See [`WordPanels`].
+    pub word_panels: WordPanels,
+    /// y += products of gradients with a panel of weights: see [`Words`].
+    pub word_products: unsafe fn(p: Words),
     /// What [`gated`](Self::gated) makes of gradients: of h = act(gate) * up and dh, `d_gate` and `d_up`. Equal lengths.
     pub gated_back: GatedBack,
     /// x = exp(x - highest); returns the sum.
@@ -127,6 +142,40 @@ impl Product<'_> {
             self.at.0 + self.rows <= self.y.m() && self.at.1 + self.columns <= self.y.n(),
             "product: the result is too small"
         );
+    }
+}
+
+/// Rows of gradients in 15 bits and a panel of weights in 10, [`COLUMNS`](super::words::COLUMNS) wide: row t and column j of y += the sum over
+/// c of x[t][c] panel[c][j], times both scales.
+pub(crate) struct Words<'a> {
+    /// `[depth / 2][COLUMNS][2]`: two rows' codes of a column side by side; depth at most [`SPAN`](super::words::SPAN).
+    pub panel: &'a [i16],
+    /// Of the columns.
+    pub scales: &'a [f32],
+    /// `[rows][SPAN]`, of which depth count.
+    pub x: &'a [i16],
+    /// Of the rows.
+    pub x_scales: &'a [f32],
+    /// As many rows. Nobody else uses these columns.
+    pub y: Out<'a>,
+    /// The first of them.
+    pub column: usize,
+}
+
+impl Words<'_> {
+    /// Rows of the panel. Panics unless all that is read and written is there.
+    pub fn depth(&self) -> usize {
+        let depth = self.panel.len() / COLUMNS;
+        assert!(
+            depth <= SPAN
+                && depth.is_multiple_of(2)
+                && self.scales.len() == COLUMNS
+                && self.x.len() == self.x_scales.len() * SPAN
+                && self.x_scales.len() == self.y.m()
+                && self.column + COLUMNS <= self.y.n(),
+            "words: lengths"
+        );
+        depth
     }
 }
 

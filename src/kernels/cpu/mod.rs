@@ -30,6 +30,7 @@ mod scratch;
 #[cfg(test)]
 mod tests;
 mod types;
+mod words;
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -38,9 +39,10 @@ pub use acts::{Acts, ActsSize, PARTNERS, Partner, Readers, partner};
 use adapters::Fetched;
 pub use adapters::{Finish, Updates};
 pub use attention::back_scratch_bytes;
-pub use backward::{Strided, matmul_back_bytes};
+pub use backward::Strided;
 pub use panels::Panels;
 pub use types::{Act, Attention, KvBuf, LowRank, Precision, RopeTable, Weight, pairs};
+pub use words::matmul_back_bytes;
 
 use super::op_times::OpTimes;
 use crate::Result;

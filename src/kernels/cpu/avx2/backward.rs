@@ -2,13 +2,9 @@
 
 use std::arch::x86_64::*;
 
-use super::dense::eight_rows;
-use super::lanes::{exp, load, store, sum, transpose};
-use crate::kernels::cpu::acts::BLOCK;
-use crate::kernels::cpu::backward::{LIFT, Q8_0_BYTES, q8_block};
+use super::lanes::{exp, load, store, sum};
 use crate::kernels::cpu::isa::Product;
-use crate::kernels::cpu::scratch;
-use crate::kernels::cpu::types::{Act, Weight};
+use crate::kernels::cpu::types::Act;
 
 /// Rows of a tile: 6 x 16 sums, 2 vectors of the right factor and 1 element of the left fill the 16 registers.
 const ROWS: usize = 6;
@@ -148,81 +144,4 @@ pub(super) fn exps(x: &mut [f32], highest: f32) -> f32 {
     store(&mut tail, last);
     rest.copy_from_slice(&tail[..rest.len()]);
     sum(added) + rest.iter().sum::<f32>()
-}
-
-/// # Safety
-/// As [`Isa::turn`](crate::kernels::cpu::isa::Isa::turn).
-#[target_feature(enable = "avx2,fma,f16c")]
-pub(super) unsafe fn turn(w: Weight, row: usize, column: usize, columns: usize, out: &mut [u8], stride: usize) {
-    // What columns are made of stays in the first-level cache until they are packed.
-    const COLUMNS: usize = 128;
-    const TOGETHER: usize = 8;
-    const _: () = assert!(COLUMNS.is_multiple_of(TOGETHER));
-    let bytes = w.row_bytes();
-    let step = w.format.info().block_len.max(COLUMNS);
-    scratch::with_f32(BLOCK * step, |turned| {
-        for from in (0..columns).step_by(step) {
-            let count = step.min(columns - from);
-            for eight in (0..BLOCK).step_by(8) {
-                let blocks = &w.data[(row + eight) * bytes..][..8 * bytes];
-                eight_rows(&w, blocks, column + from, count, &mut turned[eight..], BLOCK);
-            }
-            let mut turned = turned[..count * BLOCK].chunks_exact(TOGETHER * BLOCK);
-            for (i, turned) in turned.by_ref().enumerate() {
-                eight_blocks(turned, &mut out[(from + i * TOGETHER) * stride..], stride);
-            }
-            let done = count / TOGETHER * TOGETHER;
-            for (c, turned) in turned.remainder().chunks_exact(BLOCK).enumerate() {
-                let half = |v: f32| {
-                    let half = _mm_cvtps_ph(_mm_set_ss(v), _MM_FROUND_TO_NEAREST_INT);
-                    _mm_extract_epi16(half, 0) as u16
-                };
-                q8_block(turned, half, &mut out[(from + done + c) * stride..][..Q8_0_BYTES]);
-            }
-        }
-    });
-}
-
-/// [`q8_block`] of eight blocks of numbers, `stride` bytes from one to the next.
-#[inline]
-#[target_feature(enable = "avx2,fma,f16c")]
-fn eight_blocks(x: &[f32], out: &mut [u8], stride: usize) {
-    assert!(x.len() == 8 * BLOCK && out.len() >= 7 * stride + Q8_0_BYTES);
-    let sign = _mm256_set1_ps(-0.0);
-    let mut most = [_mm256_setzero_ps(); 8];
-    for (most, x) in most.iter_mut().zip(x.chunks_exact(BLOCK)) {
-        for x in x.chunks_exact(8) {
-            // In this order a NaN is passed over.
-            *most = _mm256_max_ps(_mm256_andnot_ps(sign, load(x)), *most);
-        }
-    }
-    let most = transpose(most)
-        .into_iter()
-        .reduce(|a, b| _mm256_max_ps(a, b))
-        .unwrap_or(sign);
-    let some = _mm256_cmp_ps::<_CMP_GT_OQ>(most, _mm256_setzero_ps());
-    let mut steps = [0.0; 8];
-    store(
-        &mut steps,
-        _mm256_and_ps(some, _mm256_div_ps(_mm256_set1_ps(127.0), most)),
-    );
-    let d = _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(_mm256_mul_ps(most, _mm256_set1_ps(LIFT / 127.0)));
-    let mut halves = [0u8; 16];
-    // SAFETY: 16 bytes.
-    unsafe { _mm_storeu_si128(halves.as_mut_ptr().cast(), d) };
-    // Packing works within halves of a vector: its dwords come out as 0 2 4 6 1 3 5 7.
-    let order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
-    for (i, x) in x.chunks_exact(BLOCK).enumerate() {
-        let step = _mm256_set1_ps(steps[i]);
-        let code = |i: usize| _mm256_cvtps_epi32(_mm256_mul_ps(load(&x[8 * i..]), step));
-        let (low, high) = (
-            _mm256_packs_epi32(code(0), code(1)),
-            _mm256_packs_epi32(code(2), code(3)),
-        );
-        let codes = _mm256_permutevar8x32_epi32(_mm256_packs_epi16(low, high), order);
-        let block = &mut out[i * stride..][..Q8_0_BYTES];
-        block[..2].copy_from_slice(&halves[2 * i..][..2]);
-        // SAFETY: 32 bytes behind the scale.
-        unsafe { _mm256_storeu_si256(block[2..].as_mut_ptr().cast(), codes) };
-    }
 }

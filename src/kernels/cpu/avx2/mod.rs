@@ -17,6 +17,7 @@ pub(super) mod panels;
 pub(super) mod prefill;
 mod rope;
 pub(super) mod unpack;
+mod words;
 
 use super::isa::Isa;
 
@@ -39,7 +40,9 @@ pub(crate) static ISA: Isa = Isa {
     fetch: panels::fetch,
     attention: attention::attention,
     product: backward::product,
-    turn: backward::turn,
+    pack_words: words::pack_words,
+    word_panels: words::word_panels,
+    word_products: words::word_products,
     gated_back: backward::gated_back,
     exps: backward::exps,
 };

@@ -8,9 +8,7 @@ use std::ops::Range;
 
 use crate::kernels::cpu::acts::Acts;
 use crate::kernels::cpu::avx2::decode::{Dot, by_eight_rows};
-use crate::kernels::cpu::avx2::panels::products;
 use crate::kernels::cpu::avx2::unpack::{Unpack, plain_operations};
-use crate::kernels::cpu::panels::{Codes, How, Records};
 use crate::kernels::cpu::types::{Out, Weight};
 
 /// T tokens.
@@ -21,14 +19,6 @@ use crate::kernels::cpu::types::{Out, Weight};
 pub(super) unsafe fn blocks<F: Unpack, const T: usize>(w: Weight, acts: &Acts, y: Out, rows: Range<usize>) {
     // SAFETY: the caller's promise.
     unsafe { by_eight_rows::<F, Vnni, T>(w, acts, y, rows) }
-}
-
-/// # Safety
-/// As [`Isa::codes`](crate::kernels::cpu::isa::Isa::codes).
-#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vnni")]
-pub(super) unsafe fn codes(p: Codes, panels: Range<usize>, x: Records, y: Out, column: usize, how: How) {
-    // SAFETY: the caller's promise.
-    unsafe { products::<Vnni, 4, 2, 2>(p, panels, x, y, column, how) }
 }
 
 /// Products of bytes in fours, added in 32 bits: no bound is near.

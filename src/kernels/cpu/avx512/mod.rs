@@ -7,8 +7,10 @@ mod attention;
 mod backward;
 mod decode;
 mod matmul;
+mod panels;
 mod prefill;
 mod rows;
+mod words;
 
 #[cfg(test)]
 pub(super) use decode::Vnni;
@@ -21,9 +23,11 @@ pub(crate) static ISA: Isa = Isa {
     available,
     panel_rows: prefill::ROWS,
     matmul_int: matmul::matmul_int,
-    codes: decode::codes,
+    codes: panels::codes,
     attention: attention::attention,
     product: backward::product,
+    pack_words: words::pack_words,
+    word_products: words::word_products,
     exps: backward::exps,
     ..avx2::ISA
 };

@@ -4,7 +4,6 @@ use std::arch::aarch64::*;
 
 use super::lanes::{exp, load, store};
 use crate::kernels::cpu::isa::Product;
-pub(super) use crate::kernels::cpu::scalar::turn;
 use crate::kernels::cpu::types::Act;
 
 /// Rows of a tile: 6 x 16 sums, 4 vectors of the right factor and 1 element of the left of the 32 registers.

@@ -21,6 +21,7 @@ mod panels;
 mod prefill;
 mod rope;
 mod unpack;
+mod words;
 
 use std::arch::is_aarch64_feature_detected;
 
@@ -68,7 +69,9 @@ const fn isa(name: &'static str, available: fn() -> bool, matmul_int: MatmulInt,
         fetch: lanes::fetch,
         attention: attention::attention,
         product: backward::product,
-        turn: backward::turn,
+        pack_words: words::pack_words,
+        word_panels: words::word_panels,
+        word_products: words::word_products,
         gated_back: backward::gated_back,
         exps: backward::exps,
     }

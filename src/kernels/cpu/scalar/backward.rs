@@ -1,10 +1,7 @@
 //! What gradients need: products whose right factor lies as it is summed, the gate's derivative, exponentials.
 
-use crate::kernels::cpu::acts::BLOCK;
-use crate::kernels::cpu::backward::{Q8_0_BYTES, q8_block};
 use crate::kernels::cpu::isa::Product;
-use crate::kernels::cpu::scratch;
-use crate::kernels::cpu::types::{Act, Weight};
+use crate::kernels::cpu::types::Act;
 
 /// # Safety
 /// As [`Isa::product`](crate::kernels::cpu::isa::Isa::product).
@@ -50,19 +47,4 @@ pub(crate) fn exps(x: &mut [f32], highest: f32) -> f32 {
         sum += *x;
     }
     sum
-}
-
-pub(crate) fn turn(w: Weight, row: usize, column: usize, columns: usize, out: &mut [u8], stride: usize) {
-    let bytes = |columns: usize| w.format.bytes_for(columns).unwrap_or(0);
-    scratch::with_f32(BLOCK * columns, |piece| {
-        for (r, piece) in piece.chunks_exact_mut(columns).enumerate() {
-            let blocks = &w.row(row + r)[bytes(column)..][..bytes(columns)];
-            w.format.dequantize(blocks, piece);
-        }
-        for c in 0..columns {
-            let turned: [f32; BLOCK] = std::array::from_fn(|r| piece[r * columns + c]);
-            let half = |v| half::f16::from_f32(v).to_bits();
-            q8_block(&turned, half, &mut out[c * stride..][..Q8_0_BYTES]);
-        }
-    });
 }

@@ -7,13 +7,14 @@ mod matmul;
 mod norm;
 mod pack;
 mod rope;
+mod words;
 
 use super::isa::Isa;
 use super::panels;
-#[cfg(target_arch = "aarch64")]
-pub(super) use backward::turn;
 #[cfg(test)]
 pub(super) use matmul::unpack;
+#[cfg(target_arch = "aarch64")]
+pub(super) use words::word_panels;
 
 pub(crate) static ISA: Isa = Isa {
     name: "scalar",
@@ -34,7 +35,9 @@ pub(crate) static ISA: Isa = Isa {
     fetch: |_, _| (),
     attention: attention::attention,
     product: backward::product,
-    turn: backward::turn,
+    pack_words: words::pack_words,
+    word_panels: words::word_panels,
+    word_products: words::word_products,
     gated_back: backward::gated_back,
     exps: backward::exps,
 };
