@@ -17,7 +17,7 @@ pub(super) mod panels;
 pub(super) mod prefill;
 mod rope;
 pub(super) mod unpack;
-mod words;
+pub(super) mod words;
 
 use super::isa::Isa;
 

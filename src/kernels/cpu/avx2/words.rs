@@ -3,6 +3,7 @@
 use std::arch::x86_64::*;
 use std::ops::Range;
 
+use super::decode::{Dot, Maddubs};
 use super::dense::eight_rows;
 use super::lanes::{load, store, transpose};
 use crate::kernels::cpu::isa::Words;
@@ -106,15 +107,25 @@ pub(super) fn word_panels(
 /// As [`Isa::word_products`](crate::kernels::cpu::isa::Isa::word_products).
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(super) unsafe fn word_products(p: Words) {
+    // SAFETY: the caller's promise.
+    unsafe { products::<Maddubs>(p) }
+}
+
+/// [`word_products`] with D's arithmetic.
+///
+/// # Safety
+/// As `word_products`, and what [`Dot`] asks for.
+#[inline(always)]
+pub(in crate::kernels::cpu) unsafe fn products<D: Dot>(p: Words) {
     let depth = p.depth();
     let mut row = 0;
     while row < p.x_scales.len() {
         // SAFETY: the caller's promise.
         row += unsafe {
             match p.x_scales.len() - row {
-                ROWS.. => tile::<ROWS>(&p, depth, row),
-                3.. => tile::<3>(&p, depth, row),
-                _ => tile::<1>(&p, depth, row),
+                ROWS.. => tile::<D, ROWS>(&p, depth, row),
+                3.. => tile::<D, 3>(&p, depth, row),
+                _ => tile::<D, 1>(&p, depth, row),
             }
         };
     }
@@ -123,15 +134,14 @@ pub(super) unsafe fn word_products(p: Words) {
 /// Rows `row .. row + T`. Returns T.
 ///
 /// # Safety
-/// As [`word_products`], which has checked `p`; the rows exist.
-#[inline]
-#[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn tile<const T: usize>(p: &Words, depth: usize, row: usize) -> usize {
+/// As [`products`], which has checked `p`; the rows exist.
+#[inline(always)]
+unsafe fn tile<D: Dot, const T: usize>(p: &Words, depth: usize, row: usize) -> usize {
     let x = p.x[row * SPAN..][..T * SPAN].as_ptr();
     for column in (0..COLUMNS).step_by(16) {
-        let mut sums = [[_mm256_setzero_si256(); 2]; T];
         // SAFETY: `depth` rows of the panel and T of x.
-        unsafe {
+        let sums = unsafe {
+            let mut sums = [[_mm256_setzero_si256(); 2]; T];
             let mut panel = p.panel.as_ptr().add(2 * column);
             for c in (0..depth).step_by(2) {
                 let codes = [
@@ -141,19 +151,27 @@ unsafe fn tile<const T: usize>(p: &Words, depth: usize, row: usize) -> usize {
                 for (t, sums) in sums.iter_mut().enumerate() {
                     let x = _mm256_set1_epi32(x.add(t * SPAN + c).cast::<i32>().read_unaligned());
                     for (sum, codes) in sums.iter_mut().zip(codes) {
-                        *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(codes, x));
+                        *sum = D::step_words(*sum, codes, x);
                     }
                 }
                 panel = panel.add(2 * COLUMNS);
             }
-        }
+            sums
+        };
         for (t, sums) in sums.iter().enumerate() {
-            let x_scale = _mm256_set1_ps(p.x_scales[row + t]);
             // SAFETY: these columns are ours.
-            let y = unsafe { p.y.at(row + t, p.column + column, 16) };
+            let (x_scale, y) = unsafe {
+                (
+                    _mm256_set1_ps(p.x_scales[row + t]),
+                    p.y.at(row + t, p.column + column, 16),
+                )
+            };
             for (v, (sum, y)) in sums.iter().zip(y.chunks_exact_mut(8)).enumerate() {
-                let scale = _mm256_mul_ps(load(&p.scales[column + 8 * v..][..8]), x_scale);
-                store(y, _mm256_fmadd_ps(_mm256_cvtepi32_ps(*sum), scale, load(y)));
+                // SAFETY: the level's instructions, which D asks for too.
+                unsafe {
+                    let scale = _mm256_mul_ps(load(&p.scales[column + 8 * v..][..8]), x_scale);
+                    store(y, _mm256_fmadd_ps(_mm256_cvtepi32_ps(*sum), scale, load(y)));
+                }
             }
         }
     }

@@ -17,6 +17,7 @@ pub(crate) static ISA: Isa = Isa {
     available: || (avx2::ISA.available)() && std::arch::is_x86_feature_detected!("avxvnni"),
     matmul_int: level::matmul_int,
     codes: level::codes,
+    word_products: level::word_products,
     ..avx2::ISA
 };
 
@@ -49,6 +50,7 @@ macro_rules! level {
         use crate::kernels::cpu::avx2;
         use crate::kernels::cpu::avx2::matmul::{Kernels, kernels, q8_0};
         use crate::kernels::cpu::avx2::unpack::{self, Unpack};
+        use crate::kernels::cpu::isa::Words;
         use crate::kernels::cpu::panels::{Codes, How, Records};
         use crate::kernels::cpu::scratch;
         use crate::kernels::cpu::types::{Out, Weight};
@@ -105,6 +107,14 @@ macro_rules! level {
             // SAFETY: the caller's promise.
             unsafe { avx2::panels::products::<$dot, 4, 1, 1>(p, panels, x, y, column, how) }
         }
+
+        /// # Safety
+        /// As [`Isa::word_products`](crate::kernels::cpu::isa::Isa::word_products).
+        #[target_feature(enable = $features)]
+        pub(in crate::kernels::cpu) unsafe fn word_products(p: Words) {
+            // SAFETY: the caller's promise.
+            unsafe { avx2::words::products::<$dot>(p) }
+        }
     };
 }
 
@@ -125,6 +135,7 @@ pub(super) mod twin {
         available: crate::kernels::cpu::avx512::ISA.available,
         matmul_int,
         codes,
+        word_products,
         ..avx2::ISA
     };
 }
