@@ -11,6 +11,7 @@ use common::data;
 use graft::capi::error::{graft_error, graft_error_message};
 use graft::capi::model::*;
 use graft::capi::status::GRAFT_OK;
+use graft::capi::train_options::*;
 use graft::capi::trainer::*;
 use graft::capi::training::*;
 
