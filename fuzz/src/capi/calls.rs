@@ -136,6 +136,7 @@ pub const SELDOM: &[Call] = &[
     slow::combine,
     slow::export_lora,
     slow::to_lora,
+    t::plan,
     t::new,
     t::open,
     t::resume,
