@@ -96,8 +96,8 @@ struct Piece {
 };
 
 /// A generation under way, a token at a time: a range of pieces. Its session and sampler must outlive it. It goes on from what the session holds when
-/// the next piece is asked for: of two generations of one session, or a generation and anything else that is done with it in between, each reads what
-/// the other has written. For answers side by side make a session each.
+/// the next piece is asked for: of two generations of one session, or one and what else is done with the session, each reads what the other has
+/// written. For answers side by side make a session each.
 class Generation : public detail::Owned<graft_generation, graft_generation_free> {
 public:
     using Owned::Owned;
@@ -532,8 +532,8 @@ public:
             return graft_batch_new(get(), &batching.c, batch, e);
         });
     }
-    /// What a trainer with these options would take of memory: that of a new adapter, or of the adapter in a folder. `Status::limit` where it does not
-    /// fit into the options' `memory`.
+    /// What a trainer with these options would take of memory: of a new adapter, or of the adapter in a folder. `Status::limit` where it does
+    /// not fit into the options' `memory`.
     Result<TrainPlan> plan_training(const TrainOptions &options = {}, std::string_view folder = {}) const {
         const graft_train_options o = detail::c(options);
         const char *start = folder.empty() ? nullptr : folder.data();

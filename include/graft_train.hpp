@@ -33,8 +33,8 @@ struct TrainOptions {
     Precision precision = Precision::fast;
     bool shuffle = true;               ///< in every epoch the rows come in another order
     std::optional<Cancel> cancel = {}; ///< ends calls, now and later, until it is cleared
-    std::uint64_t memory = 0;          ///< the most bytes, of those that `plan_training` counts: attention then runs again where it must; 0: as many as it takes
-    std::string modules_to_save = {};  ///< norms and tables ("embed_tokens", "lm_head") that are trained whole beside the adapter, separated by commas
+    std::uint64_t memory = 0;          ///< the most bytes, of those that `plan_training` counts: attention runs again where it must; 0: no limit
+    std::string modules_to_save = {};  ///< norms and tables ("embed_tokens", "lm_head"), trained whole beside the adapter, separated by commas
     std::string prompt_tuning_init_text = {}; ///< of "prompt_tuning": it begins with the tokens of this text; else random ones
     std::vector<Token> token_indices = {};    ///< of "trainable_tokens": which
     std::uint32_t num_virtual_tokens = 0;     ///< of "prompt_tuning", "prefix_tuning": positions before the text; 0: 20

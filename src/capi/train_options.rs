@@ -45,7 +45,8 @@ pub struct graft_train_options {
     pub batch: u32,
     /// The updates' scale is alpha / r; 16 by default.
     pub alpha: f64,
-    /// Share of the numbers that inputs of low-rank updates lose while they learn; 0 by default. `graft_trainer_open`: 0 for what the adapter has, -1 for 0.
+    /// Share of the numbers that inputs of low-rank updates lose while they learn; 0 by default. For an adapter that is opened, 0 is what it has, and
+    /// -1 is 0.
     pub dropout: f64,
     /// For all that is random: what updates begin with, and the order of the rows; 42 by default.
     pub seed: u64,

@@ -427,6 +427,12 @@ void test_exceptions_in_callables(const graft::Model &tiny) {
 }
 
 void test_lives() {
+    // Memory, before anything is loaded.
+    const graft::MemoryPlan small = graft::Model::plan_memory(tiny_path(), {32}), large = graft::Model::plan_memory(tiny_path());
+    CHECK(small.weights == graft::Model::open(tiny_path()).info().weight_bytes && small.kv < large.kv && small.activations > 0);
+    CHECK(thrown([] { (void)graft::Model::plan_memory("/no/such/file"); }) == Status::io);
+    CHECK(thrown([] { (void)graft::Model::plan_memory(tiny_path(), {1u << 30}); }) != Status::ok);
+
     // Moved-from objects.
     std::optional<graft::Model> model = graft::Model::open(tiny_path());
     graft::Session a = model->make_session();
