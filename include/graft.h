@@ -723,7 +723,8 @@ typedef int32_t graft_pooling;
 #define GRAFT_POOLING_FIRST 2
 
 // Writes what the session holds (tokens, cache and the last logits, not adapters) to a file, whole or not at all, so that a conversation goes on
-// after the app was ended, in any process and on any model opened from the same file. It can be read like any file of the user's.
+// after the app was ended, in any process and on any model opened from the same file. On Unix a new file can be read by its owner alone; one that is
+// replaced hands on its permissions.
 graft_status graft_session_save(graft_session *session,
                                 const char *path,
                                 size_t path_len,
@@ -1096,21 +1097,15 @@ graft_status graft_batch_run(graft_batch *batch,
                              graft_error **error);
 
 /* ------------------------------------------------------------------------
- * Trainers: a new adapter for a model, and the rows that it learns from. The model stays as it is, and may be used meanwhile.
- *
- * A trainer is made (`graft_trainer_new`), given rows (`graft_trainer_add`), and run (`graft_trainer_run`); what it has learnt is there at once, for
- * sessions of the same model (`graft_trainer_adapter`), and as the folder that PEFT loads (`graft_trainer_save`). Options have the names
- * and defaults of `graft train`.
+ * What a trainer trains, and how: options with the names and defaults of `graft train`. And what memory that will take, known before it begins.
  */
-
-// An adapter that is being trained. One thread at a time. It keeps what it needs of its model, which may be freed before it.
-typedef struct graft_trainer graft_trainer;
 
 // What is trained, and how. A text that is NULL is its default.
 typedef struct {
   // `sizeof(graft_train_options)`.
   size_t struct_size;
-  // "lora", "rslora", "dora", "ia3", "vera", ...: see `graft train --help`; NULL for "lora".
+  // "lora", "rslora", "dora", "adalora", "loha", "lokr", "vera", "miss", "ia3", "oft", "boft", "hra", "road", "ln_tuning", "trainable_tokens",
+  // "prompt_tuning" or "prefix_tuning"; NULL for "lora". An option that only other methods read must be left at its default.
   const char *method;
   // Its length.
   size_t method_len;
@@ -1118,17 +1113,18 @@ typedef struct {
   const char *targets;
   // Its length.
   size_t targets_len;
-  // How updates begin: "default", "gaussian", "pissa" or "olora"; NULL for "default".
+  // How updates of LoRA begin: "default", "gaussian", "pissa" or "olora"; NULL for "default".
   const char *init;
   // Its length.
   size_t init_len;
-  // Rank of the updates; 0, the default, for the method's own: 8 of LoRA.
+  // Rank of the updates; 0, the default, for the method's own: 8, of VeRA 256, of MiSS 64.
   uint32_t r;
   // Rows of a step; 4 by default. They run one after the other: more of them take longer, not more memory.
   uint32_t batch;
   // The updates' scale is alpha / r; 16 by default.
   double alpha;
-  // Share of the numbers that inputs of low-rank updates lose while they learn; 0 by default.
+  // Share of the numbers that inputs of low-rank updates lose while they learn; 0 by default. For an adapter that is opened, 0 is what it has, and
+  // -1 is 0.
   double dropout;
   // For all that is random: what updates begin with, and the order of the rows; 42 by default.
   uint64_t seed;
@@ -1161,7 +1157,78 @@ typedef struct {
   int32_t shuffle;
   // Ends calls, now and later, until it is cleared; or NULL. It is looked at before each row of a step, which then changes nothing.
   const graft_cancel *cancel;
+  // The most bytes that the training may take, of those that `graft_plan_training` counts; 0, the default: as many as it takes. Where that is
+  // not enough, attention runs again on the way back instead of being kept, which takes a tenth longer; where that is not either,
+  // `GRAFT_ERROR_LIMIT` says how many are.
+  uint64_t memory;
+  // Norms and tables ("embed_tokens", "lm_head") that are trained whole beside the adapter: names separated by commas; NULL for none.
+  const char *modules_to_save;
+  // Its length.
+  size_t modules_to_save_len;
+  // Of "prompt_tuning": it begins with the tokens of this text, over and over; NULL for random ones.
+  const char *prompt_tuning_init_text;
+  // Its length.
+  size_t prompt_tuning_init_text_len;
+  // Of "trainable_tokens": which.
+  const uint32_t *token_indices;
+  // How many.
+  size_t n_token_indices;
+  // Of "prompt_tuning" and "prefix_tuning": positions before the text; 0, the default, for 20.
+  uint32_t num_virtual_tokens;
+  // Of "oft": inputs of a block; 0, the default, for 32. Where that does not divide a module's inputs, the nearest size that does.
+  uint32_t oft_block_size;
+  // Of "boft": inputs of a block; 0, the default, for 4.
+  uint32_t boft_block_size;
+  // Of "road": outputs of a group; 0, the default, for 64.
+  uint32_t group_size;
 } graft_train_options;
+
+// Bytes that a training takes at its most, by part. What is not in it: the tokenizer, the rows, and the app itself.
+typedef struct {
+  // `sizeof(graft_train_plan)`, set by the caller.
+  size_t struct_size;
+  // The tensors in the model's file: mapped, they are there without the training too, and the system may drop and read them again.
+  uint64_t weights;
+  // The adapter's numbers, and the adapter as it runs.
+  uint64_t adapter;
+  // The gradients of these numbers.
+  uint64_t gradients;
+  // What the optimizer keeps of each number.
+  uint64_t optimizer;
+  // What is kept of `seq` tokens in each layer for the way back.
+  uint64_t activations;
+  // Buffers of the layer that is under way, and of the head.
+  uint64_t workspace;
+  // All of it together.
+  uint64_t total;
+  // 0: attention runs again on the way back instead of being kept, for the sake of the options' `memory`.
+  int32_t keeps_attention;
+  // 0.
+  uint32_t reserved;
+} graft_train_plan;
+
+// Sets the defaults; `struct_size` is `sizeof(graft_train_options)`.
+void graft_train_options_init(graft_train_options *options, size_t struct_size);
+
+// Writes to `*plan`, whose `struct_size` is set, what a trainer with these options would take: of a new adapter (`graft_trainer_new`) where
+// `folder` is NULL, else of the adapter in that folder (`graft_trainer_open`). The adapter is made for that and goes again; nothing is trained,
+// and the model may be in use meanwhile. Fails as these two do: `GRAFT_ERROR_LIMIT` where it does not fit into the options' `memory`. Any thread.
+graft_status graft_plan_training(const graft_model *model,
+                                 const char *folder,
+                                 size_t folder_len,
+                                 const graft_train_options *options,
+                                 graft_train_plan *plan,
+                                 graft_error **error);
+
+/* ------------------------------------------------------------------------
+ * Trainers: a new adapter for a model, and the rows that it learns from. The model stays as it is, and may be used meanwhile.
+ *
+ * A trainer is made (`graft_trainer_new`), given rows (`graft_trainer_add`), and run (`graft_trainer_run`); what it has learnt is there at once, for
+ * sessions of the same model (`graft_trainer_adapter`), and as the folder that PEFT loads (`graft_trainer_save`).
+ */
+
+// An adapter that is being trained. One thread at a time. It keeps what it needs of its model, which may be freed before it.
+typedef struct graft_trainer graft_trainer;
 
 // What is learnt together: one of `tokens`, `text`, `completion`, `messages` and `line`; all else is 0. This struct never changes.
 typedef struct {
@@ -1201,17 +1268,16 @@ typedef struct {
 // points to stays until the next call of the callback, or the end of that which calls it.
 typedef int32_t (*graft_row_callback)(graft_row *row, void *user_data);
 
-// Sets the defaults; `struct_size` is `sizeof(graft_train_options)`.
-void graft_train_options_init(graft_train_options *options, size_t struct_size);
-
-// Begins a new adapter of `model`. `GRAFT_ERROR_USAGE` for options that are out of range or targets that match nothing.
+// Begins a new adapter of `model`. `GRAFT_ERROR_USAGE` for options that are out of range, that the method does not have, and targets that match
+// nothing; `GRAFT_ERROR_LIMIT` where it does not fit into the options' `memory`.
 graft_status graft_trainer_new(const graft_model *model,
                                const graft_train_options *options,
                                graft_trainer **trainer,
                                graft_error **error);
 
 // Goes on with the adapter in a folder that PEFT or `graft_trainer_save` wrote, of any method whose gradients Graft knows: its numbers, and nothing
-// of the training that made them. Method, targets, init, r and alpha are the adapter's; those of the options are not looked at.
+// of the training that made them. Method, targets, init, r, alpha and what else only a beginning needs are the adapter's; those of the options are
+// not looked at. `GRAFT_ERROR_LIMIT` where it does not fit into the options' `memory`.
 graft_status graft_trainer_open(const graft_model *model,
                                 const char *path,
                                 size_t path_len,
@@ -1221,7 +1287,8 @@ graft_status graft_trainer_open(const graft_model *model,
 
 // Goes on with a training that `graft_trainer_checkpoint` wrote, bit for bit as if it had not been stopped (on the same kind of machine), once the
 // same rows are added in the same order; before other rows, `graft_trainer_clear` begins anew with them. The options are those it was made
-// with: `GRAFT_ERROR_MISMATCH`, by name, for others and for another model; method, targets, init, r and alpha are the adapter's.
+// with: `GRAFT_ERROR_MISMATCH`, by name, for others and for another model; method, targets, init, r, alpha, dropout and what else only a beginning
+// needs are the adapter's. Attention is kept or runs again as it did: `GRAFT_ERROR_LIMIT` where that does not fit into the options' `memory`.
 // `GRAFT_ERROR_INVALID` for a damaged file.
 graft_status graft_trainer_resume(const graft_model *model,
                                   const char *path,

@@ -16,6 +16,7 @@
 #define GRAFT_HPP
 
 #include <atomic>
+#include <initializer_list>
 #include <iterator>
 
 #include "graft_train.hpp"
@@ -50,7 +51,7 @@ inline void set_log(LogLevel most, LogCallback callback) noexcept {
 
 /// What to go on from: a text or tokens, which are appended to what the session holds (no tokens: goes on from the logits that are there),
 /// or a whole conversation, through the model's chat template, of which the session keeps what it has already. Only an argument: it does
-/// not own what it is made from.
+/// not own what it is made from, but messages that are written where it is made: `session.answer({{"user", "Hello"}})`.
 class Prompt {
 public:
     Prompt(std::string_view text) : text_(text) {}
@@ -60,6 +61,8 @@ public:
     Prompt(const std::vector<Token> &tokens) : Prompt(span<const Token>(tokens)) {}
     Prompt(const std::vector<Message> &messages) : kind_(Kind::messages), messages_(&messages) {}
     Prompt(const std::vector<Message> &messages, const ChatOptions &chat) : kind_(Kind::messages), messages_(&messages), chat_(&chat) {}
+    Prompt(std::initializer_list<Message> messages) : kind_(Kind::messages), own_(messages) {}
+    Prompt(std::initializer_list<Message> messages, const ChatOptions &chat) : kind_(Kind::messages), own_(messages), chat_(&chat) {}
 
 private:
     friend class Session;
@@ -70,7 +73,7 @@ private:
     graft_status call(graft_session *session, OfText text, OfTokens tokens, OfMessages messages, Rest... rest) const {
         if (kind_ == Kind::text) return text(session, text_.data(), text_.size(), rest...);
         if (kind_ == Kind::tokens) return tokens(session, tokens_, n_tokens_, rest...);
-        const std::vector<graft_message> list = detail::c(*messages_);
+        const std::vector<graft_message> list = detail::c(messages_ ? *messages_ : own_);
         const ChatOptions none; // not a temporary: C reads its texts
         const graft_chat_options chat = detail::c(chat_ ? *chat_ : none);
         return messages(session, list.data(), list.size(), &chat, rest...);
@@ -81,6 +84,7 @@ private:
     const Token *tokens_ = nullptr;
     std::size_t n_tokens_ = 0;
     const std::vector<Message> *messages_ = nullptr;
+    std::vector<Message> own_; // where there are no others: a list in braces is gone before the prompt is
     const ChatOptions *chat_ = nullptr;
 };
 
@@ -91,7 +95,9 @@ struct Piece {
     operator std::string_view() const noexcept { return text; }
 };
 
-/// A generation under way, a token at a time: a range of pieces. Its session and sampler must outlive it.
+/// A generation under way, a token at a time: a range of pieces. Its session and sampler must outlive it. It goes on from what the session holds when
+/// the next piece is asked for: of two generations of one session, or one and what else is done with the session, each reads what the other has
+/// written. For answers side by side make a session each.
 class Generation : public detail::Owned<graft_generation, graft_generation_free> {
 public:
     using Owned::Owned;
@@ -225,7 +231,8 @@ public:
         return generated(prompt, options, add, [&](const Report &report) { return Answer{std::move(text), report}; });
     }
 
-    /// Generates from a prompt a piece at a time: `for (std::string_view piece : session.stream("Once"))`. Nothing is evaluated yet.
+    /// Generates from a prompt a piece at a time: `for (std::string_view piece : session.stream("Once"))`. Nothing is evaluated yet. One at a time: the
+    /// next is begun when this one is at its end or given up.
     Result<Generation> stream(const Prompt &prompt, const GenerateOptions &options = {}) {
         std::vector<graft_text> stop;
         const graft_generate_options o = detail::c(options, stop);
@@ -416,6 +423,13 @@ public:
         });
     }
 
+    /// What the model in the GGUF file at a path and a session with these options would take of memory. Only the file's directory is read.
+    static Result<MemoryPlan> plan_memory(std::string_view path, const SessionOptions &options = {}) {
+        const graft_session_options o = detail::c(options);
+        return detail::facts<MemoryPlan, graft_memory_plan>(
+            [&](auto *plan, auto **e) { return graft_plan_memory(path.data(), path.size(), &o, plan, e); });
+    }
+
     /// Facts about it.
     Result<ModelInfo> info() const {
         return detail::facts<ModelInfo, graft_model_info>([&](auto *info, auto **e) { return graft_model_get_info(get(), info, e); });
@@ -518,12 +532,21 @@ public:
             return graft_batch_new(get(), &batching.c, batch, e);
         });
     }
+    /// What a trainer with these options would take of memory: of a new adapter, or of the adapter in a folder. `Status::limit` where it does
+    /// not fit into the options' `memory`.
+    Result<TrainPlan> plan_training(const TrainOptions &options = {}, std::string_view folder = {}) const {
+        const graft_train_options o = detail::c(options);
+        const char *start = folder.empty() ? nullptr : folder.data();
+        return detail::facts<TrainPlan, graft_train_plan>(
+            [&](auto *plan, auto **e) { return graft_plan_training(get(), start, folder.size(), &o, plan, e); });
+    }
     /// Begins a new adapter of this model.
     Result<Trainer> make_trainer(const TrainOptions &options = {}) const {
         const graft_train_options o = detail::c(options);
         return detail::make<Trainer>([&](auto **trainer, auto **e) { return graft_trainer_new(get(), &o, trainer, e); });
     }
-    /// Goes on with the adapter in a folder, of any method whose gradients Graft knows; method, targets, init, r and alpha are its own.
+    /// Goes on with the adapter in a folder, of any method whose gradients Graft knows; method, targets, init, r, alpha and what else only a beginning
+    /// needs are its own.
     Result<Trainer> open_trainer(std::string_view path, const TrainOptions &options = {}) const {
         const graft_train_options o = detail::c(options);
         return detail::make<Trainer>(

@@ -167,6 +167,18 @@ struct SessionInfo {
         : position(c.position), context(c.context), vocab_size(c.vocab_size), precision(static_cast<Precision>(c.precision)) {}
 };
 
+/// Bytes that a model and a session will take. Adapters and the tokenizer come on top.
+struct MemoryPlan {
+    std::uint64_t weights;     ///< the tensors in the file: mapped, they are shared by processes, and the system may drop and read them again
+    std::uint64_t vectors;     ///< norms and biases, of which the model has a copy
+    std::uint64_t kv;          ///< the cache of the session, when its context is full
+    std::uint64_t activations; ///< what the session needs for its largest chunk of a prompt
+    std::uint64_t per_thread;  ///< what each thread of the model needs
+
+    explicit MemoryPlan(const graft_memory_plan &c)
+        : weights(c.weights), vectors(c.vectors), kv(c.kv), activations(c.activations), per_thread(c.per_thread) {}
+};
+
 /// Is added to the logit of a token; -INFINITY bans it.
 using LogitBias = graft_logit_bias;
 

@@ -12,12 +12,13 @@ inline namespace results {
 
 /// What is trained, and how.
 struct TrainOptions {
-    std::string method = "lora";        ///< of a new adapter
+    std::string method = "lora";        ///< of a new adapter: graft_train_options in graft.h lists them
     std::string targets = "all-linear"; ///< which modules: also names separated by commas, or a regular expression of the whole path
     std::string init = "default";       ///< how updates begin: also "gaussian", "pissa", "olora"
     std::uint32_t r = 0;                ///< rank of the updates; 0: the method's own, of LoRA 8
     double alpha = 16;                  ///< their scale is alpha / r
-    double dropout = 0;                 ///< share of the numbers that inputs of low-rank updates lose while they learn
+    double dropout = 0;                 ///< share of the numbers that inputs of low-rank updates lose while they learn; open_trainer: 0 for what
+                                        ///< the adapter has, -1 for 0
     std::uint32_t batch = 4;            ///< rows of a step
     std::uint64_t seed = 42;            ///< for all that is random
     std::uint64_t steps = 100;          ///< what the schedule runs over
@@ -32,6 +33,30 @@ struct TrainOptions {
     Precision precision = Precision::fast;
     bool shuffle = true;               ///< in every epoch the rows come in another order
     std::optional<Cancel> cancel = {}; ///< ends calls, now and later, until it is cleared
+    std::uint64_t memory = 0;          ///< the most bytes, of those that `plan_training` counts: attention runs again where it must; 0: no limit
+    std::string modules_to_save = {};  ///< norms and tables ("embed_tokens", "lm_head"), trained whole beside the adapter, separated by commas
+    std::string prompt_tuning_init_text = {}; ///< of "prompt_tuning": it begins with the tokens of this text; else random ones
+    std::vector<Token> token_indices = {};    ///< of "trainable_tokens": which
+    std::uint32_t num_virtual_tokens = 0;     ///< of "prompt_tuning", "prefix_tuning": positions before the text; 0: 20
+    std::uint32_t oft_block_size = 0;         ///< of "oft": inputs of a block; 0: 32
+    std::uint32_t boft_block_size = 0;        ///< of "boft": inputs of a block; 0: 4
+    std::uint32_t group_size = 0;             ///< of "road": outputs of a group; 0: 64
+};
+
+/// Bytes that a training takes at its most, by part. The tokenizer, the rows, and the app itself come on top.
+struct TrainPlan {
+    std::uint64_t weights;     ///< the tensors in the model's file, which are mapped without the training too
+    std::uint64_t adapter;     ///< its numbers, and the adapter as it runs
+    std::uint64_t gradients;   ///< of these numbers
+    std::uint64_t optimizer;   ///< what it keeps of each number
+    std::uint64_t activations; ///< what is kept of `seq` tokens in each layer for the way back
+    std::uint64_t workspace;   ///< buffers of the layer that is under way, and of the head
+    std::uint64_t total;       ///< all of it together
+    bool keeps_attention;      ///< false: it runs again on the way back, for the sake of the options' `memory`
+
+    explicit TrainPlan(const graft_train_plan &c)
+        : weights(c.weights), adapter(c.adapter), gradients(c.gradients), optimizer(c.optimizer), activations(c.activations),
+          workspace(c.workspace), total(c.total), keeps_attention(c.keeps_attention != 0) {}
 };
 
 /// What is learnt together: a text, a completion behind its prompt, what the assistant says in a conversation, or tokens. Only an argument: it
@@ -156,6 +181,15 @@ inline graft_train_options c(const TrainOptions &options) {
     c.precision = static_cast<graft_precision>(options.precision);
     c.shuffle = options.shuffle;
     c.cancel = options.cancel ? options.cancel->get() : nullptr;
+    c.memory = options.memory;
+    c.modules_to_save = none_if_empty(options.modules_to_save), c.modules_to_save_len = options.modules_to_save.size();
+    c.prompt_tuning_init_text = none_if_empty(options.prompt_tuning_init_text);
+    c.prompt_tuning_init_text_len = options.prompt_tuning_init_text.size();
+    c.token_indices = options.token_indices.data(), c.n_token_indices = options.token_indices.size();
+    c.num_virtual_tokens = options.num_virtual_tokens;
+    c.oft_block_size = options.oft_block_size;
+    c.boft_block_size = options.boft_block_size;
+    c.group_size = options.group_size;
     return c;
 }
 

@@ -5,12 +5,13 @@ mod common;
 use std::ffi::{CStr, c_char};
 use std::path::Path;
 use std::process::Command;
-use std::ptr::null_mut;
+use std::ptr::{null, null_mut};
 
 use common::data;
 use graft::capi::error::{graft_error, graft_error_message};
 use graft::capi::model::*;
 use graft::capi::status::GRAFT_OK;
+use graft::capi::train_options::*;
 use graft::capi::trainer::*;
 use graft::capi::training::*;
 
@@ -48,44 +49,78 @@ fn by_program(model: &Path, folder: &Path, options: &[(&str, &str)]) -> Vec<u8> 
     std::fs::read(out.join("adapter_model.safetensors")).unwrap()
 }
 
-fn by_c(model_path: &Path, folder: &Path, options: &[(&str, &str)]) -> Vec<u8> {
-    let path = |p: &Path| p.to_str().unwrap().to_owned();
-    let (model_path, out) = (path(model_path), folder.join("by-c"));
-    let out_path = path(&out);
-    let at = |text: &str| (text.as_ptr().cast::<c_char>(), text.len());
+/// What the options point to that is no text of theirs.
+type Ids = Vec<u32>;
+
+/// The options of these names and values, which point into them and into `ids`.
+fn options_of(options: &[(&str, &str)], ids: &mut Ids) -> graft_train_options {
+    // SAFETY: numbers and pointers, and as many bytes as are said.
+    let mut o = unsafe {
+        let mut o = std::mem::zeroed::<graft_train_options>();
+        graft_train_options_init(&raw mut o, size_of::<graft_train_options>());
+        o
+    };
+    for (name, value) in options {
+        let (text, len) = at(value);
+        let number = || value.parse::<f64>().unwrap();
+        match *name {
+            "method" => (o.method, o.method_len) = (text, len),
+            "targets" => (o.targets, o.targets_len) = (text, len),
+            "init" => (o.init, o.init_len) = (text, len),
+            "schedule" => (o.schedule, o.schedule_len) = (text, len),
+            "optimizer" => (o.optimizer, o.optimizer_len) = (text, len),
+            "r" => o.r = number() as u32,
+            "alpha" => o.alpha = number(),
+            "dropout" => o.dropout = number(),
+            "seed" => o.seed = number() as u64,
+            "steps" => o.steps = number() as u64,
+            "warmup" => o.warmup = number() as i64,
+            "lr" => o.lr = value.parse().unwrap(),
+            "weight_decay" => o.weight_decay = value.parse().unwrap(),
+            "clip" => o.clip = value.parse().unwrap(),
+            "lora_plus" => o.lora_plus = value.parse().unwrap(),
+            "seq" => o.seq = number() as u64,
+            "precision" => o.precision = i32::from(*value == "exact"),
+            "modules_to_save" => (o.modules_to_save, o.modules_to_save_len) = (text, len),
+            "prompt_tuning_init_text" => (o.prompt_tuning_init_text, o.prompt_tuning_init_text_len) = (text, len),
+            "token_indices" => {
+                *ids = value.split(',').map(|id| id.parse().unwrap()).collect();
+                (o.token_indices, o.n_token_indices) = (ids.as_ptr(), ids.len());
+            }
+            "num_virtual_tokens" => o.num_virtual_tokens = number() as u32,
+            "oft_block_size" => o.oft_block_size = number() as u32,
+            "boft_block_size" => o.boft_block_size = number() as u32,
+            "group_size" => o.group_size = number() as u32,
+            other => panic!("{other}"),
+        }
+    }
+    o
+}
+
+fn at(text: &str) -> (*const c_char, usize) {
+    (text.as_ptr().cast(), text.len())
+}
+
+/// A model of one thread.
+fn open(path: &Path) -> *mut graft_model {
+    let mut model = null_mut();
     // SAFETY: all arguments are as the header asks.
     unsafe {
         let mut how = std::mem::zeroed::<graft_model_options>();
         graft_model_options_init(&raw mut how, size_of::<graft_model_options>());
         how.threads = 1;
-        let mut model = null_mut();
-        let (start, len) = at(&model_path);
+        let (start, len) = at(path.to_str().unwrap());
         ok(|e| graft_model_open(start, len, &raw const how, &raw mut model, e));
-        let mut o = std::mem::zeroed::<graft_train_options>();
-        graft_train_options_init(&raw mut o, size_of::<graft_train_options>());
-        for (name, value) in options {
-            let (text, len) = at(value);
-            let number = || value.parse::<f64>().unwrap();
-            match *name {
-                "method" => (o.method, o.method_len) = (text, len),
-                "targets" => (o.targets, o.targets_len) = (text, len),
-                "init" => (o.init, o.init_len) = (text, len),
-                "schedule" => (o.schedule, o.schedule_len) = (text, len),
-                "optimizer" => (o.optimizer, o.optimizer_len) = (text, len),
-                "r" => o.r = number() as u32,
-                "alpha" => o.alpha = number(),
-                "seed" => o.seed = number() as u64,
-                "steps" => o.steps = number() as u64,
-                "warmup" => o.warmup = number() as i64,
-                "lr" => o.lr = value.parse().unwrap(),
-                "weight_decay" => o.weight_decay = value.parse().unwrap(),
-                "clip" => o.clip = value.parse().unwrap(),
-                "lora_plus" => o.lora_plus = value.parse().unwrap(),
-                "seq" => o.seq = number() as u64,
-                "precision" => o.precision = i32::from(*value == "exact"),
-                other => panic!("{other}"),
-            }
-        }
+    }
+    model
+}
+
+fn by_c(model_path: &Path, folder: &Path, options: &[(&str, &str)]) -> Vec<u8> {
+    let (model, out) = (open(model_path), folder.join("by-c"));
+    let mut ids = Ids::new();
+    let o = options_of(options, &mut ids);
+    // SAFETY: all arguments are as the header asks.
+    unsafe {
         let mut trainer = null_mut();
         ok(|e| graft_trainer_new(model, &raw const o, &raw mut trainer, e));
         let rows = ROWS.map(|line| {
@@ -99,7 +134,7 @@ fn by_c(model_path: &Path, folder: &Path, options: &[(&str, &str)]) -> Vec<u8> {
             ok(|e| graft_trainer_step(trainer, rows.as_ptr(), rows.len(), &raw mut report, e));
             assert_eq!((report.step, report.skipped), (step as u64, 0));
         }
-        let (start, len) = at(&out_path);
+        let (start, len) = at(out.to_str().unwrap());
         ok(|e| graft_trainer_save(trainer, start, len, e));
         graft_trainer_free(trainer);
         graft_model_free(model);
@@ -110,7 +145,7 @@ fn by_c(model_path: &Path, folder: &Path, options: &[(&str, &str)]) -> Vec<u8> {
 #[test]
 fn it_trains_what_the_program_trains() {
     let steps = ("steps", "5");
-    let cases: [(&str, &[(&str, &str)]); 4] = [
+    let cases: [(&str, &[(&str, &str)]); 10] = [
         // The defaults of both are the same.
         ("llama-tied", &[steps]),
         (
@@ -154,6 +189,31 @@ fn it_trains_what_the_program_trains() {
                 ("seq", "64"),
             ],
         ),
+        (
+            "llama-tied",
+            &[
+                steps,
+                ("dropout", "0.25"),
+                ("targets", "q_proj"),
+                ("modules_to_save", "embed_tokens,norm"),
+            ],
+        ),
+        (
+            "llama-tied",
+            &[
+                steps,
+                ("method", "prompt_tuning"),
+                ("num_virtual_tokens", "6"),
+                ("prompt_tuning_init_text", "the fox ran"),
+            ],
+        ),
+        (
+            "llama-tied",
+            &[steps, ("method", "trainable_tokens"), ("token_indices", "9,5,44")],
+        ),
+        ("llama-tied", &[steps, ("method", "oft"), ("oft_block_size", "8")]),
+        ("llama-tied", &[steps, ("method", "boft"), ("boft_block_size", "8")]),
+        ("llama-tied", &[steps, ("method", "road"), ("group_size", "16")]),
     ];
     for (name, options) in cases {
         let folder = tempfile::tempdir().unwrap();
@@ -169,4 +229,69 @@ fn it_trains_what_the_program_trains() {
         );
         assert!(program == c, "{name} {options:?}");
     }
+}
+
+/// Oracle: `graft train --plan` with the same options.
+#[test]
+fn it_plans_what_the_program_plans() {
+    let model_path = data().join("tiny/llama-tied/model.gguf");
+    let folder = tempfile::tempdir().unwrap();
+    let rows = folder.path().join("rows.jsonl");
+    std::fs::write(&rows, ROWS.join("\n")).unwrap();
+    let model = open(&model_path);
+    let cases: [&[(&str, &str)]; 3] = [
+        &[("seq", "128")],
+        &[
+            ("seq", "64"),
+            ("r", "4"),
+            ("optimizer", "adamw8bit"),
+            ("precision", "exact"),
+        ],
+        &[
+            ("seq", "64"),
+            ("method", "prefix_tuning"),
+            ("num_virtual_tokens", "7"),
+            ("optimizer", "sgd"),
+        ],
+    ];
+    for options in cases {
+        let mut program = Command::new(env!("CARGO_BIN_EXE_graft"));
+        program
+            .args(["train", "-t", "1", "--plan", "--json", "-m"])
+            .arg(&model_path);
+        program.arg("--data").arg(&rows);
+        for (name, value) in options {
+            program.arg(format!("--{}", name.replace('_', "-"))).arg(value);
+        }
+        let ran = program.output().unwrap();
+        assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+        let parts: serde_json::Value = serde_json::from_slice(&ran.stdout).unwrap();
+        let part = |name: &str| parts["plan"][name].as_u64().unwrap();
+
+        let mut ids = Ids::new();
+        let o = options_of(options, &mut ids);
+        // SAFETY: all arguments are as the header asks.
+        let plan = unsafe {
+            let mut plan = std::mem::zeroed::<graft_train_plan>();
+            plan.struct_size = size_of::<graft_train_plan>();
+            ok(|e| graft_plan_training(model, null(), 0, &raw const o, &raw mut plan, e));
+            plan
+        };
+        let all = [
+            ("weights", plan.weights),
+            ("adapter", plan.adapter),
+            ("gradients", plan.gradients),
+            ("optimizer", plan.optimizer),
+            ("activations", plan.activations),
+            ("workspace", plan.workspace),
+        ];
+        for (name, bytes) in all {
+            assert_eq!(bytes, part(name), "{name} {options:?}");
+        }
+        assert_eq!(plan.total, part("total") - part("program"), "{options:?}");
+        assert_eq!(plan.total, all.iter().map(|p| p.1).sum::<u64>(), "{options:?}");
+        assert_eq!(plan.keeps_attention, 1);
+    }
+    // SAFETY: it is there.
+    unsafe { graft_model_free(model) };
 }

@@ -33,6 +33,7 @@ pub mod state;
 pub mod status;
 pub mod team;
 pub mod tokens;
+pub mod train_options;
 pub mod trainer;
 pub mod training;
 
@@ -62,6 +63,7 @@ pub const HEADER: &[&str] = &[
     "generate",
     "generation",
     "batch",
+    "train_options",
     "trainer",
     "training",
     "mix",

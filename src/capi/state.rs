@@ -13,7 +13,8 @@ use crate::error::Error;
 use crate::runtime::Pooling;
 
 /// Writes what the session holds (tokens, cache and the last logits, not adapters) to a file, whole or not at all, so that a conversation goes on
-/// after the app was ended, in any process and on any model opened from the same file. It can be read like any file of the user's.
+/// after the app was ended, in any process and on any model opened from the same file. On Unix a new file can be read by its owner alone; one that is
+/// replaced hands on its permissions.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn graft_session_save(
     session: *mut graft_session,

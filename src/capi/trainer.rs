@@ -1,30 +1,25 @@
 //! Trainers: a new adapter for a model, and the rows that it learns from. The model stays as it is, and may be used meanwhile.
 //!
 //! A trainer is made (`graft_trainer_new`), given rows (`graft_trainer_add`), and run (`graft_trainer_run`); what it has learnt is there at once, for
-//! sessions of the same model (`graft_trainer_adapter`), and as the folder that PEFT loads (`graft_trainer_save`). Options have the names
-//! and defaults of `graft train`.
+//! sessions of the same model (`graft_trainer_adapter`), and as the folder that PEFT loads (`graft_trainer_save`).
 
 use std::ffi::{c_char, c_void};
 use std::path::PathBuf;
 use std::ptr::null;
 
-use super::cancel::{flag, graft_cancel};
 use super::chat::{self, graft_message};
 use super::error::graft_error;
 use super::handle::{self, Handle};
-use super::input::{self, Extensible, out};
+use super::input::{self, out};
 use super::model::graft_model;
-use super::session::{GRAFT_PRECISION_EXACT, GRAFT_PRECISION_FAST, graft_precision};
 use super::status::graft_status;
+use super::train_options::{Options, graft_train_options, train_options};
 use super::{Fault, Outcome, call, quiet};
 use crate::Model;
 use crate::error::{Error, ErrorKind};
-use crate::kernels::Precision;
 use crate::runtime::Cancel;
 use crate::train::data::Row;
-use crate::train::{
-    Example, Examples, Init, NewAdapter, Optimizer, Parameters, Schedule, Targets, TrainOptions, Trainer,
-};
+use crate::train::{Example, Examples, Parameters, Trainer};
 
 /// An adapter that is being trained. One thread at a time. It keeps what it needs of its model, which may be freed before it.
 pub struct graft_trainer {
@@ -45,178 +40,6 @@ impl Handle for graft_trainer {
     type Own = Training;
     const KIND: u8 = 10;
     const NAME: &'static str = "graft_trainer";
-}
-
-/// What is trained, and how. A text that is NULL is its default.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub struct graft_train_options {
-    /// `sizeof(graft_train_options)`.
-    pub struct_size: usize,
-    /// "lora", "rslora", "dora", "ia3", "vera", ...: see `graft train --help`; NULL for "lora".
-    pub method: *const c_char,
-    /// Its length.
-    pub method_len: usize,
-    /// Which modules: "all-linear", names separated by commas, or a regular expression of the whole path; NULL for "all-linear".
-    pub targets: *const c_char,
-    /// Its length.
-    pub targets_len: usize,
-    /// How updates begin: "default", "gaussian", "pissa" or "olora"; NULL for "default".
-    pub init: *const c_char,
-    /// Its length.
-    pub init_len: usize,
-    /// Rank of the updates; 0, the default, for the method's own: 8 of LoRA.
-    pub r: u32,
-    /// Rows of a step; 4 by default. They run one after the other: more of them take longer, not more memory.
-    pub batch: u32,
-    /// The updates' scale is alpha / r; 16 by default.
-    pub alpha: f64,
-    /// Share of the numbers that inputs of low-rank updates lose while they learn; 0 by default.
-    pub dropout: f64,
-    /// For all that is random: what updates begin with, and the order of the rows; 42 by default.
-    pub seed: u64,
-    /// Steps that the schedule runs over; 100 by default.
-    pub steps: u64,
-    /// Steps that lead up to the learning rate; -1, the default, for 3 in 100.
-    pub warmup: i64,
-    /// How the learning rate goes: "cosine" or "linear" down to 0 in the last step, which then is the last, or "constant", which has no end; NULL
-    /// for "cosine".
-    pub schedule: *const c_char,
-    /// Its length.
-    pub schedule_len: usize,
-    /// "adamw", "adamw8bit", "sgd" or "lion"; NULL for "adamw".
-    pub optimizer: *const c_char,
-    /// Its length.
-    pub optimizer_len: usize,
-    /// The learning rate; 2e-4 by default.
-    pub lr: f32,
-    /// Share of itself that a number loses in a step of learning rate 1; 0 by default.
-    pub weight_decay: f32,
-    /// The most that the norm of the gradients may be, 1 by default; 0: whatever it is.
-    pub clip: f32,
-    /// B of low-rank updates learns so many times faster (LoRA+; 16 is usual); 0, the default, for as fast as A.
-    pub lora_plus: f32,
-    /// The most tokens of a row, 512 by default: what is longer is cut, and its beginning kept. Memory grows with it.
-    pub seq: u64,
-    /// `GRAFT_PRECISION_FAST` or `GRAFT_PRECISION_EXACT`.
-    pub precision: graft_precision,
-    /// Not 0, the default: in every epoch the rows come in another order. 0: as they were added.
-    pub shuffle: i32,
-    /// Ends calls, now and later, until it is cleared; or NULL. It is looked at before each row of a step, which then changes nothing.
-    pub cancel: *const graft_cancel,
-}
-
-// SAFETY: numbers and pointers; `struct_size` is first.
-unsafe impl Extensible for graft_train_options {
-    const NAME: &'static str = "graft_train_options";
-    const FIRST: usize = size_of::<Self>();
-
-    fn defaults() -> Self {
-        let (new, train) = (NewAdapter::default(), TrainOptions::default());
-        graft_train_options {
-            struct_size: size_of::<Self>(),
-            method: null(),
-            method_len: 0,
-            targets: null(),
-            targets_len: 0,
-            init: null(),
-            init_len: 0,
-            r: 0,
-            batch: 4,
-            alpha: new.alpha,
-            seed: new.seed,
-            steps: train.steps as u64,
-            warmup: -1,
-            schedule: null(),
-            schedule_len: 0,
-            optimizer: null(),
-            optimizer_len: 0,
-            lr: train.lr,
-            weight_decay: train.weight_decay,
-            clip: train.clip.unwrap_or(0.0),
-            lora_plus: train.lora_plus.unwrap_or(0.0),
-            dropout: 0.0,
-            seq: train.seq as u64,
-            precision: GRAFT_PRECISION_FAST,
-            shuffle: 1,
-            cancel: null(),
-        }
-    }
-}
-
-/// Sets the defaults; `struct_size` is `sizeof(graft_train_options)`.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn graft_train_options_init(options: *mut graft_train_options, struct_size: usize) {
-    // SAFETY: as the caller promises.
-    unsafe { input::init(options, struct_size) };
-}
-
-/// The options, read.
-struct Options {
-    new: NewAdapter,
-    train: TrainOptions,
-    rows: Examples,
-    cancel: Option<Cancel>,
-}
-
-unsafe fn train_options(options: *const graft_train_options) -> Outcome<Options> {
-    // SAFETY: as the caller promises.
-    let (o, method, targets, init, schedule, optimizer, cancel) = unsafe {
-        let o = input::options(options)?;
-        (
-            o,
-            input::maybe_text(o.method, o.method_len, "method")?,
-            input::maybe_text(o.targets, o.targets_len, "targets")?,
-            input::maybe_text(o.init, o.init_len, "init")?,
-            input::maybe_text(o.schedule, o.schedule_len, "schedule")?,
-            input::maybe_text(o.optimizer, o.optimizer_len, "optimizer")?,
-            flag(o.cancel)?,
-        )
-    };
-    let new = NewAdapter::of(method.unwrap_or("lora"))?;
-    let new = NewAdapter {
-        targets: targets.map_or(new.targets.clone(), Targets::parse),
-        init: init.map_or(Ok(new.init), Init::named)?,
-        r: if o.r == 0 { new.r } else { o.r as usize },
-        alpha: o.alpha,
-        dropout: o.dropout,
-        seed: o.seed,
-        ..new
-    };
-    let steps = input::size(o.steps, "steps")?;
-    let precisions = [
-        (GRAFT_PRECISION_FAST, Precision::Fast),
-        (GRAFT_PRECISION_EXACT, Precision::Exact),
-    ];
-    // 0 is "none" where the library wants a number above it.
-    let above_0 = |value: f32| (value != 0.0).then_some(value);
-    let train = TrainOptions {
-        steps,
-        lr: o.lr,
-        schedule: schedule.map_or(Ok(Schedule::default()), Schedule::named)?,
-        warmup: match o.warmup {
-            -1 => TrainOptions::usual_warmup(steps),
-            n => usize::try_from(n).map_err(|_| {
-                let e = Error::usage("number out of range").item("warmup");
-                e.expected("0 or more, or -1").found(n)
-            })?,
-        },
-        optimizer: optimizer.map_or(Ok(Optimizer::ADAMW), Optimizer::named)?,
-        weight_decay: o.weight_decay,
-        clip: above_0(o.clip),
-        lora_plus: above_0(o.lora_plus),
-        seq: input::size(o.seq, "seq")?,
-        precision: input::one_of(o.precision, "precision", &precisions)?,
-        seed: o.seed,
-        ..TrainOptions::default()
-    };
-    let rows = Examples::new(o.batch as usize, (o.shuffle != 0).then_some(o.seed))?;
-    Ok(Options {
-        new,
-        train,
-        rows,
-        cancel,
-    })
 }
 
 /// Makes a trainer of what `begin` makes of a model and options.
@@ -247,7 +70,14 @@ unsafe fn make(
     Ok(())
 }
 
-/// Begins a new adapter of `model`. `GRAFT_ERROR_USAGE` for options that are out of range or targets that match nothing.
+/// A trainer of these tensors, within the options' `memory`.
+fn trainer_of(model: &Model, parameters: Parameters, options: &mut Options) -> crate::Result<Trainer> {
+    options.plan(model, &parameters)?;
+    Trainer::new(model, parameters, options.train.clone())
+}
+
+/// Begins a new adapter of `model`. `GRAFT_ERROR_USAGE` for options that are out of range, that the method does not have, and targets that match
+/// nothing; `GRAFT_ERROR_LIMIT` where it does not fit into the options' `memory`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn graft_trainer_new(
     model: *const graft_model,
@@ -259,19 +89,16 @@ pub unsafe extern "C" fn graft_trainer_new(
     unsafe {
         call(error, || {
             make(model, options, trainer, |model, options| {
-                let name = model.gguf().metadata().str("general.name")?;
-                let new = NewAdapter {
-                    base_model: name.map(str::to_owned),
-                    ..options.new.clone()
-                };
-                Trainer::new(model, Parameters::start(model, &new)?, options.train.clone())
+                let parameters = options.begin(model)?;
+                trainer_of(model, parameters, options)
             })
         })
     }
 }
 
 /// Goes on with the adapter in a folder that PEFT or `graft_trainer_save` wrote, of any method whose gradients Graft knows: its numbers, and nothing
-/// of the training that made them. Method, targets, init, r and alpha are the adapter's; those of the options are not looked at.
+/// of the training that made them. Method, targets, init, r, alpha and what else only a beginning needs are the adapter's; those of the options are
+/// not looked at. `GRAFT_ERROR_LIMIT` where it does not fit into the options' `memory`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn graft_trainer_open(
     model: *const graft_model,
@@ -286,7 +113,8 @@ pub unsafe extern "C" fn graft_trainer_open(
         call(error, || {
             let path: PathBuf = input::path(path, path_len, "path")?;
             make(model, options, trainer, |model, options| {
-                Trainer::new(model, Parameters::open(&path)?, options.train.clone())
+                let parameters = options.open(&path)?;
+                trainer_of(model, parameters, options)
             })
         })
     }
@@ -294,7 +122,8 @@ pub unsafe extern "C" fn graft_trainer_open(
 
 /// Goes on with a training that `graft_trainer_checkpoint` wrote, bit for bit as if it had not been stopped (on the same kind of machine), once the
 /// same rows are added in the same order; before other rows, `graft_trainer_clear` begins anew with them. The options are those it was made
-/// with: `GRAFT_ERROR_MISMATCH`, by name, for others and for another model; method, targets, init, r and alpha are the adapter's.
+/// with: `GRAFT_ERROR_MISMATCH`, by name, for others and for another model; method, targets, init, r, alpha, dropout and what else only a beginning
+/// needs are the adapter's. Attention is kept or runs again as it did: `GRAFT_ERROR_LIMIT` where that does not fit into the options' `memory`.
 /// `GRAFT_ERROR_INVALID` for a damaged file.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn graft_trainer_resume(
@@ -311,6 +140,7 @@ pub unsafe extern "C" fn graft_trainer_resume(
             let path: PathBuf = input::path(path, path_len, "path")?;
             make(model, options, trainer, |model, options| {
                 let (trainer, place) = Trainer::resume(model, options.train.clone(), &path)?;
+                options.check_plan(&trainer)?;
                 options.rows.resume(&place).map_err(|e| e.file(&path))?;
                 Ok(trainer)
             })

@@ -30,6 +30,20 @@ impl AtomicFile {
     /// Starts to write what is to be `target`. Its folder must be there. Where `target` is a symbolic link, the file
     /// behind it is replaced; a file that is replaced hands on its permissions. A target that is no file is an error.
     pub fn create(target: &Path) -> Result<Self> {
+        Self::create_by(target, OpenOptions::new())
+    }
+
+    /// As [`create`](Self::create), of a file that is the user's own affair: on Unix nobody else can read it, unless they could
+    /// read the one that it replaces.
+    pub fn create_private(target: &Path) -> Result<Self> {
+        #[allow(unused_mut, reason = "there are no modes but on Unix")]
+        let mut options = OpenOptions::new();
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        Self::create_by(target, options)
+    }
+
+    fn create_by(target: &Path, mut options: OpenOptions) -> Result<Self> {
         if target.file_name().is_none() {
             return Err(Error::usage("not the name of a file").file(target));
         }
@@ -40,9 +54,8 @@ impl AtomicFile {
             let e = Error::usage("cannot be replaced by a file").file(target);
             return Err(e.expected("a file, or nothing").found("a folder, pipe or device"));
         }
-        let (temporary, file) = unused(&target, |path| {
-            OpenOptions::new().write(true).create_new(true).open(path)
-        })?;
+        options.write(true).create_new(true);
+        let (temporary, file) = unused(&target, |path| options.open(path))?;
         let new = AtomicFile {
             target,
             temporary,
@@ -349,6 +362,23 @@ mod tests {
         assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
         assert_eq!(fs::read(&path).unwrap(), b"new");
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn what_is_private_only_its_owner_reads() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        let file = AtomicFile::create_private(&path).unwrap();
+        assert_eq!(mode(&file.temporary), 0o600);
+        file.commit().unwrap();
+        assert_eq!(mode(&path), 0o600);
+        // Whoever opened it to others keeps it so.
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+        AtomicFile::create_private(&path).unwrap().commit().unwrap();
+        assert_eq!(mode(&path), 0o640);
     }
 
     #[test]

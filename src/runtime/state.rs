@@ -49,12 +49,13 @@ impl Session {
             .map_err(|e| Error::new(ErrorKind::Io, format!("cannot write the state of the session: {e}")))
     }
 
-    /// The same to the file `path`, which is there whole or not at all.
+    /// The same to the file `path`, which is there whole or not at all. A conversation is its user's own affair: on Unix nobody else can read a
+    /// new file (see [`AtomicFile::create_private`]).
     ///
     /// # Errors
     /// What the system says.
     pub fn save_state_to(&self, path: impl AsRef<Path>) -> Result<()> {
-        let mut file = AtomicFile::create(path.as_ref())?;
+        let mut file = AtomicFile::create_private(path.as_ref())?;
         self.write_state(&mut file).map_err(|e| file.error(&e))?;
         file.commit()
     }

@@ -56,12 +56,7 @@ impl Learner {
         keep_attention: bool,
     ) -> Result<Self> {
         let spec = model.spec();
-        if seq < 2 || seq > spec.context_length {
-            return Err(Error::usage("length of a sequence out of range")
-                .item("seq")
-                .expected(format!("2 to {}, the model's context length", spec.context_length))
-                .found(seq));
-        }
+        seq_in_range(model, seq)?;
         parameters.check_dropout()?;
         let running = Running::new(model, &mut parameters)?;
         let capacity = (seq + running.before()).min(spec.context_length);
@@ -248,6 +243,18 @@ impl Learner {
         catch_unwind(AssertUnwindSafe(|| f(&pass, state, trained, way)))
             .map_err(|panic| Error::panicked("training panicked", &*panic))
     }
+}
+
+/// That a sequence can be so long on `model`.
+pub(super) fn seq_in_range(model: &Model, seq: usize) -> Result<()> {
+    let most = model.spec().context_length;
+    if (2..=most).contains(&seq) {
+        return Ok(());
+    }
+    let e = Error::usage("length of a sequence out of range").item("seq");
+    Err(e
+        .expected(format!("2 to {most}, the model's context length"))
+        .found(seq))
 }
 
 fn nothing_runs() -> Error {

@@ -83,14 +83,25 @@ impl TrainPlan {
         bytes: usize,
         beside: usize,
     ) -> Result<Self> {
-        let mut least = 0;
-        for keep_attention in [true, false] {
-            options.keep_attention = keep_attention;
-            let plan = Self::of(model, parameters, options);
-            least = plan.total().saturating_add(beside);
-            if least <= bytes {
-                return Ok(plan);
-            }
+        options.keep_attention = true;
+        let kept = Self::of(model, parameters, options);
+        if kept.total().saturating_add(beside) <= bytes {
+            return Ok(kept);
+        }
+        options.keep_attention = false;
+        let plan = Self::of(model, parameters, options);
+        plan.within(bytes, beside)?;
+        Ok(plan)
+    }
+
+    /// That all takes at most `bytes` together with `beside`, what the process holds for other things.
+    ///
+    /// # Errors
+    /// `Limit` where that is not enough, with the least that is.
+    pub fn within(&self, bytes: usize, beside: usize) -> Result<()> {
+        let least = self.total().saturating_add(beside);
+        if least <= bytes {
+            return Ok(());
         }
         let advice = "a shorter seq, a lower rank, fewer targets or adamw8bit take less";
         let e = Error::limit(format!("the training does not fit in its memory: {advice}"));

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 use super::Example;
 use super::examples::Examples;
-use super::learner::Learner;
+use super::learner::{Learner, seq_in_range};
 use super::optim::{Kept, Optimizer, Rates, norm};
 use super::parameters::{Parameter, Parameters};
 use super::schedule::Schedule;
@@ -71,7 +71,11 @@ impl TrainOptions {
         steps.saturating_mul(3).div_ceil(100)
     }
 
-    fn check(&self) -> Result<()> {
+    /// That the options make sense for `model`.
+    ///
+    /// # Errors
+    /// `Usage` for a number that is out of range.
+    pub(crate) fn check(&self, model: &Model) -> Result<()> {
         let fault = |item: &str, expected: &str, found: f32| {
             let e = Error::usage("number out of range").item(item);
             Err(e.expected(expected).found(found))
@@ -89,7 +93,7 @@ impl TrainOptions {
                 return fault(item, "a number above 0", value);
             }
         }
-        Ok(())
+        seq_in_range(model, self.seq)
     }
 
     /// All that a resumed training must have alike.
@@ -175,7 +179,7 @@ impl Trainer {
     /// # Errors
     /// Options out of range; what [`Learner::new`] says.
     pub fn new(model: &Model, parameters: Parameters, options: TrainOptions) -> Result<Self> {
-        options.check()?;
+        options.check(model)?;
         let learner = Learner::with(
             model,
             parameters,

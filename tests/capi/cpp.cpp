@@ -120,6 +120,13 @@ void test_generate(const graft::Model &model) {
     const std::vector<graft::Message> asked{{"user", "?"}};
     CHECK(model.make_session({512}).answer(graft::Prompt(asked, chat), {12}).text == answer.text);
 
+    // A conversation that is written where it is asked for.
+    const graft::Prompt written({{"user", "?"}}, chat), copied = written;
+    CHECK(model.make_session({512}).answer(copied, {12}).text == answer.text);
+    const std::vector<graft::Message> talk{{"user", "Hello"}, {"assistant", "Hi."}, {"user", "And now?"}};
+    CHECK(model.make_session({512}).answer({{"user", "Hello"}, {"assistant", "Hi."}, {"user", "And now?"}}, {12}).text ==
+          model.make_session({512}).answer(talk, {12}).text);
+
     // Every form of prompt, callable and loop gives the same text.
     const auto again = [&](auto &&generate) {
         session.reset();
@@ -420,6 +427,12 @@ void test_exceptions_in_callables(const graft::Model &tiny) {
 }
 
 void test_lives() {
+    // Memory, before anything is loaded.
+    const graft::MemoryPlan small = graft::Model::plan_memory(tiny_path(), {32}), large = graft::Model::plan_memory(tiny_path());
+    CHECK(small.weights == graft::Model::open(tiny_path()).info().weight_bytes && small.kv < large.kv && small.activations > 0);
+    CHECK(thrown([] { (void)graft::Model::plan_memory("/no/such/file"); }) == Status::io);
+    CHECK(thrown([] { (void)graft::Model::plan_memory(tiny_path(), {1u << 30}); }) != Status::ok);
+
     // Moved-from objects.
     std::optional<graft::Model> model = graft::Model::open(tiny_path());
     graft::Session a = model->make_session();
@@ -445,6 +458,14 @@ void test_lives() {
     // What goes first.
     { const graft::Sampler gone = std::move(taken); }
     CHECK(thrown([&] { moved.next(); }) == Status::handle);
+
+    // Two of one session: the second goes on behind what the first has written.
+    graft::Session shared = copy.make_session();
+    graft::Generation one = shared.stream("Hi", {4}), two = shared.stream("Ho", {4});
+    CHECK(one.next());
+    const std::uint64_t before = shared.info().position;
+    CHECK(before > 0 && two.next() && shared.info().position > before);
+
     graft::Generation orphan = a.stream("Hi", {4});
     { const graft::Session gone = std::move(a); }
     CHECK(thrown([&] { orphan.next(); }) == Status::handle);

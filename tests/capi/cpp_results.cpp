@@ -53,6 +53,8 @@ void test_results(const std::string &tiny, const std::string &adapter) {
     if (!CHECK(!trainer && trainer.error().item() == "seq")) return; // the tiny model has less room
     graft::TrainOptions small;
     small.seq = 32;
+    CHECK(graft::Model::plan_memory(tiny)->kv > 0 && graft::Model::plan_memory("/no/such/file").error().status() == Status::io);
+    CHECK(model->plan_training(small)->total > 0 && model->plan_training(small, "/no/such/folder").error().status() == Status::io);
     trainer = model->make_trainer(small);
     if (!CHECK(trainer)) return;
     CHECK(trainer->add(graft::Row::text("Hi")) && trainer->run(2)->step == 2 && trainer->adapter());

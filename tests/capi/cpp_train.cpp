@@ -9,6 +9,46 @@ using graft::Status, graft::Token;
 
 void test_trainer(const graft::Model &tiny, const std::string &folder);
 
+static void test_options(const graft::Model &tiny, const std::string &adapter, graft::TrainOptions options) {
+    std::optional<graft::Error> error;
+    // The plan of a new adapter and of one in a folder; what does not fit is refused, with what would.
+    const graft::TrainPlan plan = tiny.plan_training(options), of_folder = tiny.plan_training(options, adapter);
+    CHECK(plan.keeps_attention && plan.total == of_folder.total && plan.activations > 0 &&
+          plan.total == plan.weights + plan.adapter + plan.gradients + plan.optimizer + plan.activations + plan.workspace);
+    options.memory = plan.total - 1;
+    const graft::TrainPlan least = tiny.plan_training(options);
+    CHECK(!least.keeps_attention && least.activations < plan.activations && tiny.make_trainer(options).info().seq == 64);
+    options.memory = least.total - 1;
+    for (const std::string_view folder : {std::string_view(), std::string_view(adapter)})
+        CHECK(thrown([&] { (void)tiny.plan_training(options, folder); }, &error) == Status::limit && error->item() == "memory" &&
+              error->message().find(std::to_string(least.total)) != std::string::npos);
+    CHECK(thrown([&] { (void)tiny.make_trainer(options); }) == Status::limit);
+    options.memory = 0;
+
+    // Options that only some methods read, by the numbers that are trained: none of the model's own sizes is known here.
+    const auto parameters = [&](auto &&set) {
+        graft::TrainOptions of;
+        of.seq = 32;
+        set(of);
+        return tiny.make_trainer(of).info().parameters;
+    };
+    const auto tokens_of = [&](const std::vector<Token> &ids) {
+        return parameters([&](auto &o) { o.method = "trainable_tokens", o.token_indices = ids; });
+    };
+    CHECK(tokens_of({5, 7, 9}) == 3 * tokens_of({5}));
+    const auto prompt_of = [&](std::uint32_t n) {
+        return parameters([&](auto &o) { o.method = "prompt_tuning", o.num_virtual_tokens = n, o.prompt_tuning_init_text = "the fox"; });
+    };
+    CHECK(prompt_of(3) == 3 * prompt_of(1) && prompt_of(0) == prompt_of(20));
+    CHECK(parameters([](auto &o) { o.modules_to_save = "norm"; }) > parameters([](auto &) {}));
+    const auto blocks_of = [&](std::uint32_t n) { return parameters([&](auto &o) { o.method = "boft", o.boft_block_size = n; }); };
+    CHECK(blocks_of(8) > blocks_of(2) && blocks_of(0) == blocks_of(4));
+    CHECK(parameters([](auto &o) { o.method = "oft", o.oft_block_size = 8; }) > parameters([](auto &o) { o.method = "oft", o.oft_block_size = 4; }));
+    CHECK(parameters([](auto &o) { o.method = "road", o.group_size = 8; }) > 0);
+    options.oft_block_size = 8; // not LoRA's
+    CHECK(thrown([&] { (void)tiny.make_trainer(options); }, &error) == Status::usage && error->item() == "oft_block_size");
+}
+
 void test_trainer(const graft::Model &tiny, const std::string &folder) {
     graft::TrainOptions options;
     options.r = 4, options.batch = 2, options.steps = 6, options.lr = 1e-2f, options.seq = 64;
@@ -83,6 +123,8 @@ void test_trainer(const graft::Model &tiny, const std::string &folder) {
     moved.save(b);
     CHECK(adapted != plain && adapted == with(tiny.open_adapter(b)) && moved.adapter().info().method == "LORA");
     CHECK(thrown([&] { opened.run(1); }) == Status::handle);
+
+    test_options(tiny, a, options);
 
     std::optional<graft::Error> error;
     const std::vector<std::uint8_t> few = {1};

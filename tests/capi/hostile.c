@@ -231,6 +231,7 @@ FACTS(graft_report)
 FACTS(graft_batch_report)
 FACTS(graft_train_report)
 FACTS(graft_trainer_info)
+FACTS(graft_train_plan)
 
 /* Every test begins with a session that holds two tokens. */
 static void begin(void) {
@@ -2808,6 +2809,49 @@ static void test_graft_train_options_init(void) {
     survived("graft_train_options_init struct_size = 8");
 }
 
+static void test_graft_plan_training(void) {
+    check(graft_plan_training(good_model, adapter_path, GRAFT_NUL, good_graft_train_options(), good_graft_train_plan(), &error), "graft_plan_training as it should be", 0, 1);
+    check(graft_plan_training(NULL, adapter_path, GRAFT_NUL, good_graft_train_options(), good_graft_train_plan(), &error), "graft_plan_training model = NULL", 1, 1);
+    check(graft_plan_training(odd, adapter_path, GRAFT_NUL, good_graft_train_options(), good_graft_train_plan(), &error), "graft_plan_training model = odd", 1, 1);
+    check(graft_plan_training(freed_model, adapter_path, GRAFT_NUL, good_graft_train_options(), good_graft_train_plan(), &error), "graft_plan_training model = freed_model", 1, 1);
+    check(graft_plan_training((void *)good_error, adapter_path, GRAFT_NUL, good_graft_train_options(), good_graft_train_plan(), &error), "graft_plan_training model = (void *)good_error", 1, 1);
+    check(graft_plan_training((void *)good_cancel, adapter_path, GRAFT_NUL, good_graft_train_options(), good_graft_train_plan(), &error), "graft_plan_training model = (void *)good_cancel", 1, 1);
+    check(graft_plan_training((void *)good_team, adapter_path, GRAFT_NUL, good_graft_train_options(), good_graft_train_plan(), &error), "graft_plan_training model = (void *)good_team", 1, 1);
+    check(graft_plan_training((void *)good_adapter, adapter_path, GRAFT_NUL, good_graft_train_options(), good_graft_train_plan(), &error), "graft_plan_training model = (void *)good_adapter", 1, 1);
+    check(graft_plan_training((void *)good_session, adapter_path, GRAFT_NUL, good_graft_train_options(), good_graft_train_plan(), &error), "graft_plan_training model = (void *)good_session", 1, 1);
+    check(graft_plan_training((void *)good_sampler, adapter_path, GRAFT_NUL, good_graft_train_options(), good_graft_train_plan(), &error), "graft_plan_training model = (void *)good_sampler", 1, 1);
+    check(graft_plan_training((void *)good_generation, adapter_path, GRAFT_NUL, good_graft_train_options(), good_graft_train_plan(), &error), "graft_plan_training model = (void *)good_generation", 1, 1);
+    check(graft_plan_training((void *)good_batch, adapter_path, GRAFT_NUL, good_graft_train_options(), good_graft_train_plan(), &error), "graft_plan_training model = (void *)good_batch", 1, 1);
+    check(graft_plan_training((void *)good_trainer, adapter_path, GRAFT_NUL, good_graft_train_options(), good_graft_train_plan(), &error), "graft_plan_training model = (void *)good_trainer", 1, 1);
+    check(graft_plan_training(good_model, NULL, GRAFT_NUL, good_graft_train_options(), good_graft_train_plan(), &error), "graft_plan_training folder = NULL", 0, 1);
+    check(graft_plan_training(good_model, "\xff\xfe", GRAFT_NUL, good_graft_train_options(), good_graft_train_plan(), &error), "graft_plan_training folder = \"\\xff\\xfe\"", 0, 1);
+    check(graft_plan_training(good_model, "", GRAFT_NUL, good_graft_train_options(), good_graft_train_plan(), &error), "graft_plan_training folder = \"\"", 0, 1);
+    check(graft_plan_training(good_model, adapter_path, 0, good_graft_train_options(), good_graft_train_plan(), &error), "graft_plan_training folder_len = 0", 0, 1);
+    check(graft_plan_training(good_model, adapter_path, GRAFT_NUL, sized(0), good_graft_train_plan(), &error), "graft_plan_training options = sized(0)", 1, 1);
+    check(graft_plan_training(good_model, adapter_path, GRAFT_NUL, sized(1), good_graft_train_plan(), &error), "graft_plan_training options = sized(1)", 1, 1);
+    check(graft_plan_training(good_model, adapter_path, GRAFT_NUL, sized(7), good_graft_train_plan(), &error), "graft_plan_training options = sized(7)", 1, 1);
+    check(graft_plan_training(good_model, adapter_path, GRAFT_NUL, sized(sizeof(graft_train_options) - 4), good_graft_train_plan(), &error), "graft_plan_training options = sized(sizeof(graft_train_options) - 4)", 1, 1);
+    check(graft_plan_training(good_model, adapter_path, GRAFT_NUL, sized(sizeof(graft_train_options) + 3), good_graft_train_plan(), &error), "graft_plan_training options = sized(sizeof(graft_train_options) + 3)", 1, 1);
+    check(graft_plan_training(good_model, adapter_path, GRAFT_NUL, sized(100000), good_graft_train_plan(), &error), "graft_plan_training options = sized(100000)", 1, 1);
+    check(graft_plan_training(good_model, adapter_path, GRAFT_NUL, sized((size_t)-1), good_graft_train_plan(), &error), "graft_plan_training options = sized((size_t)-1)", 1, 1);
+    check(graft_plan_training(good_model, adapter_path, GRAFT_NUL, longer(sizeof(graft_train_options), 0), good_graft_train_plan(), &error), "graft_plan_training options = longer(sizeof(graft_train_options), 0)", 0, 1);
+    check(graft_plan_training(good_model, adapter_path, GRAFT_NUL, longer(sizeof(graft_train_options), 1), good_graft_train_plan(), &error), "graft_plan_training options = longer(sizeof(graft_train_options), 1)", 1, 1);
+    check(graft_plan_training(good_model, adapter_path, GRAFT_NUL, NULL, good_graft_train_plan(), &error), "graft_plan_training options = NULL", 0, 1);
+    check(graft_plan_training(good_model, adapter_path, GRAFT_NUL, odd, good_graft_train_plan(), &error), "graft_plan_training options = odd", 1, 1);
+    check(graft_plan_training(good_model, adapter_path, GRAFT_NUL, good_graft_train_options(), sized(0), &error), "graft_plan_training plan = sized(0)", 1, 1);
+    check(graft_plan_training(good_model, adapter_path, GRAFT_NUL, good_graft_train_options(), sized(1), &error), "graft_plan_training plan = sized(1)", 1, 1);
+    check(graft_plan_training(good_model, adapter_path, GRAFT_NUL, good_graft_train_options(), sized(7), &error), "graft_plan_training plan = sized(7)", 1, 1);
+    check(graft_plan_training(good_model, adapter_path, GRAFT_NUL, good_graft_train_options(), sized(sizeof(graft_train_plan) - 4), &error), "graft_plan_training plan = sized(sizeof(graft_train_plan) - 4)", 1, 1);
+    check(graft_plan_training(good_model, adapter_path, GRAFT_NUL, good_graft_train_options(), sized(sizeof(graft_train_plan) + 3), &error), "graft_plan_training plan = sized(sizeof(graft_train_plan) + 3)", 1, 1);
+    check(graft_plan_training(good_model, adapter_path, GRAFT_NUL, good_graft_train_options(), sized(100000), &error), "graft_plan_training plan = sized(100000)", 1, 1);
+    check(graft_plan_training(good_model, adapter_path, GRAFT_NUL, good_graft_train_options(), sized((size_t)-1), &error), "graft_plan_training plan = sized((size_t)-1)", 1, 1);
+    check(graft_plan_training(good_model, adapter_path, GRAFT_NUL, good_graft_train_options(), longer(sizeof(graft_train_plan), 0), &error), "graft_plan_training plan = longer(sizeof(graft_train_plan), 0)", 0, 1);
+    check(graft_plan_training(good_model, adapter_path, GRAFT_NUL, good_graft_train_options(), longer(sizeof(graft_train_plan), 1), &error), "graft_plan_training plan = longer(sizeof(graft_train_plan), 1)", 0, 1);
+    check(graft_plan_training(good_model, adapter_path, GRAFT_NUL, good_graft_train_options(), NULL, &error), "graft_plan_training plan = NULL", 1, 1);
+    check(graft_plan_training(good_model, adapter_path, GRAFT_NUL, good_graft_train_options(), odd, &error), "graft_plan_training plan = odd", 1, 1);
+    check(graft_plan_training(good_model, adapter_path, GRAFT_NUL, good_graft_train_options(), good_graft_train_plan(), NULL), "graft_plan_training error = NULL", 0, 0);
+}
+
 static void test_graft_trainer_new(void) {
     check(graft_trainer_new(good_model, good_graft_train_options(), (void *)&results[0], &error), "graft_trainer_new as it should be", 0, 1);
     check(graft_trainer_new(NULL, good_graft_train_options(), (void *)&results[0], &error), "graft_trainer_new model = NULL", 1, 1);
@@ -3530,6 +3574,7 @@ int main(int argc, char **argv) {
     test_graft_batch_line();
     test_graft_batch_run();
     test_graft_train_options_init();
+    test_graft_plan_training();
     test_graft_trainer_new();
     test_graft_trainer_open();
     test_graft_trainer_resume();

@@ -2,6 +2,7 @@
 #define _POSIX_C_SOURCE 200809L
 #include "outside.h"
 #include <pthread.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -212,6 +213,24 @@ static void wrong(const graft_model *model) {
     REFUSED(seq, 1, GRAFT_ERROR_USAGE);
     REFUSED(seq, 1u << 30, GRAFT_ERROR_USAGE);
     REFUSED(precision, 9, GRAFT_ERROR_USAGE);
+    REFUSED(memory, 1, GRAFT_ERROR_LIMIT);
+    REFUSED(modules_to_save, "norm", GRAFT_ERROR_USAGE); /* an empty name */
+    /* What only other methods have. */
+    REFUSED(prompt_tuning_init_text, "the fox", GRAFT_ERROR_USAGE);
+    REFUSED(num_virtual_tokens, 3, GRAFT_ERROR_USAGE);
+    REFUSED(oft_block_size, 8, GRAFT_ERROR_USAGE);
+    REFUSED(boft_block_size, 8, GRAFT_ERROR_USAGE);
+    REFUSED(group_size, 8, GRAFT_ERROR_USAGE);
+    REFUSED(n_token_indices, 1, GRAFT_ERROR_USAGE); /* of none */
+    o = options();
+    o.token_indices = by_heart;
+    o.n_token_indices = N;
+    FAILS(GRAFT_ERROR_USAGE, graft_trainer_new(model, &o, &none, &error));
+    o.method = "trainable_tokens";
+    o.method_len = GRAFT_NUL;
+    OK(graft_trainer_new(model, &o, &trainer, &error));
+    CHECK(info_of(trainer).parameters % N == 0);
+    graft_trainer_free(trainer);
     o = options();
     o.method = "adamw";
     o.method_len = GRAFT_NUL;
@@ -452,6 +471,104 @@ static void in_use_at_once(graft_model *model) {
     rmdir("learnt");
 }
 
+static uint64_t planned(const graft_model *model, const char *folder, const graft_train_options *o, int keeps_attention) {
+    graft_train_plan p = {.struct_size = sizeof p};
+    OK(graft_plan_training(model, folder, GRAFT_NUL, o, &p, &error));
+    CHECK(p.keeps_attention == keeps_attention && p.adapter && p.activations && p.workspace);
+    CHECK(p.total == p.weights + p.adapter + p.gradients + p.optimizer + p.activations + p.workspace);
+    return p.total;
+}
+
+static int saves_dropout(graft_trainer *trainer, const char *field) {
+    char config[4096] = "";
+    FILE *file;
+    OK(graft_trainer_save(trainer, "planned", GRAFT_NUL, &error));
+    file = fopen("planned/adapter_config.json", "r");
+    if (!file) return 0;
+    CHECK(fread(config, 1, sizeof config - 1, file) > 0);
+    fclose(file);
+    return strstr(config, field) != NULL;
+}
+
+/* What is planned is the least that is enough. Oracle: the plan's own total, one byte below it, and a training that has all that it wants. */
+static void held_to_memory(const graft_model *model) {
+    graft_train_options o = options();
+    const uint64_t most = planned(model, NULL, &o, 1);
+    uint64_t least;
+    graft_train_plan plan = {.struct_size = sizeof plan};
+    graft_trainer *trainer = new_trainer(model, &o), *other;
+    double all, less;
+    char *tensors;
+    size_t len;
+
+    OK(graft_trainer_step(trainer, rows, ROWS, NULL, &error));
+    all = loss_of(trainer, rows, ROWS);
+    OK(graft_trainer_save(trainer, "planned", GRAFT_NUL, &error));
+    CHECK(planned(model, "planned", &o, 1) == most);
+    graft_trainer_free(trainer);
+    o.memory = most;
+    CHECK(planned(model, NULL, &o, 1) == most);
+    o.memory = most - 1;
+    least = planned(model, NULL, &o, 0);
+    CHECK(least < most);
+    o.memory = least;
+    CHECK(planned(model, "planned", &o, 0) == least);
+    trainer = new_trainer(model, &o);
+    OK(graft_trainer_step(trainer, rows, ROWS, NULL, &error));
+    less = loss_of(trainer, rows, ROWS);
+    CHECK(less - all < 1e-4 && all - less < 1e-4);
+    OK(graft_trainer_checkpoint(trainer, "checkpoint", GRAFT_NUL, &error));
+    OK(graft_trainer_step(trainer, rows, ROWS, NULL, &error));
+    tensors = tensors_of(trainer, &len);
+    graft_trainer_free(trainer);
+
+    other = NULL;
+    o.memory = least - 1;
+    FAILS(GRAFT_ERROR_LIMIT, graft_plan_training(model, NULL, 0, &o, &plan, &error));
+    FAILS(GRAFT_ERROR_LIMIT, graft_plan_training(model, "planned", GRAFT_NUL, &o, &plan, &error));
+    FAILS(GRAFT_ERROR_LIMIT, graft_trainer_new(model, &o, &other, &error));
+    FAILS(GRAFT_ERROR_LIMIT, graft_trainer_open(model, "planned", GRAFT_NUL, &o, &other, &error));
+    FAILS(GRAFT_ERROR_LIMIT, graft_trainer_resume(model, "checkpoint", GRAFT_NUL, &o, &other, &error));
+    FAILS(GRAFT_ERROR_IO, graft_plan_training(model, "no such folder", GRAFT_NUL, NULL, &plan, &error));
+    FAILS(GRAFT_ERROR_USAGE, graft_plan_training(model, "", 0, NULL, &plan, &error));
+    CHECK(!other && !plan.total);
+    /* A resumed training keeps what it kept, whatever there is room for now. */
+    o.memory = most;
+    OK(graft_trainer_resume(model, "checkpoint", GRAFT_NUL, &o, &trainer, &error));
+    OK(graft_trainer_step(trainer, rows, ROWS, NULL, &error));
+    CHECK(same_tensors(trainer, tensors, len));
+    graft_trainer_free(trainer);
+    unlink("checkpoint");
+    free(tensors);
+
+    /* The dropout of an adapter that is opened: its own, another one, none. */
+    o.dropout = 0.25;
+    OK(graft_trainer_open(model, "planned", GRAFT_NUL, &o, &trainer, &error));
+    CHECK(saves_dropout(trainer, "\"lora_dropout\": 0.25"));
+    graft_trainer_free(trainer);
+    o.dropout = 0;
+    OK(graft_trainer_open(model, "planned", GRAFT_NUL, &o, &trainer, &error));
+    CHECK(saves_dropout(trainer, "\"lora_dropout\": 0.25"));
+    graft_trainer_free(trainer);
+    o.dropout = -1;
+    OK(graft_trainer_open(model, "planned", GRAFT_NUL, &o, &trainer, &error));
+    CHECK(saves_dropout(trainer, "\"lora_dropout\": 0.0"));
+    graft_trainer_free(trainer);
+    FAILS(GRAFT_ERROR_USAGE, graft_trainer_new(model, &o, &other, &error));
+    unlink("planned/adapter_model.safetensors");
+    unlink("planned/adapter_config.json");
+    rmdir("planned");
+
+    /* A program of before: what it does not know of is not read. */
+    o = options();
+    o.memory = 1;
+    o.struct_size = offsetof(graft_train_options, memory);
+    graft_trainer_free(new_trainer(model, &o));
+    o.struct_size -= sizeof o.cancel;
+    FAILS(GRAFT_ERROR_USAGE, graft_trainer_new(model, &o, &other, &error));
+    CHECK(!other);
+}
+
 typedef struct {
     graft_trainer *trainer;
     graft_cancel *cancel;
@@ -511,6 +628,7 @@ void test_training(void) {
     wrong(model);
     runs(model);
     in_use_at_once(model);
+    held_to_memory(model);
     two_threads(model);
     graft_model_free(model);
 }

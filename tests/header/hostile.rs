@@ -104,7 +104,7 @@ impl Parameter<'_> {
         match (self.of, self.name) {
             ("graft_error **", "error") => "&error".into(),
             ("const char *", "format") => "\"F16\"".into(),
-            ("const char *", "adapter") => "adapter_path".into(),
+            ("const char *", "adapter" | "folder") => "adapter_path".into(),
             ("const char *", "key") => "\"general.architecture\"".into(),
             ("const char *", "path") => match function.name {
                 "graft_model_open" | "graft_plan_memory" => "model_path".into(),
@@ -166,7 +166,7 @@ impl Parameter<'_> {
             .is_some_and(|of| of.ends_with("_options") || of.ends_with("_report"))
             || matches!(
                 self.name,
-                "weights" | "text_len" | "json_len" | "record_len" | "token" | "report" | "name" | "n_rows"
+                "weights" | "text_len" | "json_len" | "record_len" | "token" | "report" | "name" | "n_rows" | "folder"
             )
             || matches!(self.handle(), Some("error"));
         if self.name == "error" && self.of.ends_with("**") {

@@ -20,7 +20,7 @@ use graft::capi::session::graft_session_options_init;
 use graft::capi::status::*;
 use graft::capi::team::*;
 use graft::capi::tokens::*;
-use graft::capi::trainer::{graft_train_options, graft_train_options_init};
+use graft::capi::train_options::{graft_train_options, graft_train_options_init};
 
 use super::batch_calls as b;
 use super::data::{JSON, NAMES, ROLES, TEMPLATES, TEXTS};
@@ -136,6 +136,7 @@ pub const SELDOM: &[Call] = &[
     slow::combine,
     slow::export_lora,
     slow::to_lora,
+    t::plan,
     t::new,
     t::open,
     t::resume,

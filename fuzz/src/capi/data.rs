@@ -108,13 +108,24 @@ pub static LINES: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
     lines
 });
 
-/// Methods, targets, beginnings, schedules and optimizers of a training.
+/// Methods, targets, beginnings, schedules, optimizers, whole modules and the text of a prompt of a training.
 pub const TRAIN: &[&[&[u8]]] = &[
-    &[b"lora", b"dora", b"ia3", b"ln_tuning", b"rslora"],
+    &[
+        b"lora",
+        b"dora",
+        b"ia3",
+        b"ln_tuning",
+        b"rslora",
+        b"oft",
+        b"trainable_tokens",
+        b"prompt_tuning",
+    ],
     &[b"all-linear", b"q_proj,v_proj", b".*mlp.*", b"(", b"nothing"],
     &[b"default", b"gaussian"],
     &[b"cosine", b"linear", b"constant"],
     &[b"adamw", b"adamw8bit", b"sgd", b"lion"],
+    &[b"norm", b"embed_tokens,lm_head", b",", b"q_proj"],
+    &[b"Hello", b""],
 ];
 
 /// Lines to learn from.

@@ -5,6 +5,7 @@ use std::ptr::{null, null_mut};
 
 use graft::capi::chat::graft_message;
 use graft::capi::model::graft_model;
+use graft::capi::train_options::*;
 use graft::capi::trainer::*;
 use graft::capi::training::*;
 
@@ -16,15 +17,20 @@ use super::world::{Out, Sized, Text, World};
 
 /// Options, and the texts that they point to.
 struct Options {
-    texts: [Text; 5],
+    texts: [Text; 7],
+    tokens: Vec<u32>,
     given: u8,
+    more: u8,
 }
 
 impl Options {
     fn new(w: &World) -> Self {
         Options {
             texts: std::array::from_fn(|i| w.text(&[TRAIN[i], TRAIN[i], TRAIN[w.below(TRAIN.len())]].concat())),
+            tokens: w.tokens(),
             given: w.byte(),
+            // What only some methods have: seldom, as it is refused by all others.
+            more: w.byte() & w.byte() & w.byte(),
         }
     }
 
@@ -33,8 +39,17 @@ impl Options {
             0 => null(),
             _ => self.texts[i].at(),
         };
+        let more = |i: usize| self.more >> i & 1 == 1;
+        let text = |i: usize| if more(i) { self.texts[i].at() } else { null() };
+        let size = |i: usize| {
+            if more(i) {
+                w.one(&[1, 2, 4, 3, 1000, u32::MAX])
+            } else {
+                0
+            }
+        };
         let sometimes = |usual: f32| if w.below(8) < 7 { usual } else { w.float() };
-        w.options(graft_train_options {
+        let options = graft_train_options {
             struct_size: 0,
             method: at(0),
             method_len: self.texts[0].len,
@@ -62,7 +77,19 @@ impl Options {
             precision: w.one(&[0, 1, 0, 1, 0, 7]),
             shuffle: i32::from(w.byte() % 2),
             cancel: w.maybe(Kind::Cancel),
-        })
+            memory: w.one(&[0, 0, 0, 1 << 20, 1 << 30, 1, u64::MAX, 0]),
+            modules_to_save: text(5),
+            modules_to_save_len: self.texts[5].len,
+            prompt_tuning_init_text: text(6),
+            prompt_tuning_init_text_len: self.texts[6].len,
+            token_indices: self.tokens.as_ptr(),
+            n_token_indices: if more(0) { self.tokens.len() } else { 0 },
+            num_virtual_tokens: size(1),
+            oft_block_size: size(2),
+            boft_block_size: size(3),
+            group_size: size(4),
+        };
+        w.options_since(options, std::mem::offset_of!(graft_train_options, memory))
     }
 }
 
@@ -74,6 +101,19 @@ pub fn new(w: &World) {
     let mut trainer = Out::new(null_mut());
     let ok = call!(w, graft_trainer_new(model, options, trainer.at(w)));
     made(w, Kind::Trainer, trainer.get(ok), Vec::new());
+}
+
+pub fn plan(w: &World) {
+    let model = w.handle::<graft_model>(Kind::Model);
+    let paths: Vec<&[u8]> = PATHS.iter().map(Vec::as_slice).collect();
+    let (folder, how) = (w.text(&paths), Options::new(w));
+    let at = if w.below(2) == 0 { null() } else { folder.at() };
+    let mut options = how.options(w);
+    let options = options.options_at(w);
+    let mut plan = w.facts(zeroed::<graft_train_plan>());
+    let ok = call!(w, graft_plan_training(model, at, folder.len, options, plan.at(w)));
+    let plan = plan.value();
+    assert!(ok == (plan.total > 0) && plan.weights <= plan.total && plan.reserved == 0);
 }
 
 pub fn open(w: &World) {
@@ -101,7 +141,7 @@ pub fn resume(w: &World) {
     let (path, how) = (scratch(w, "changed"), Options::new(w));
     let mut options = match w.below(4) {
         0 => how.options(w),
-        _ => w.options(small()),
+        _ => w.options_since(small(), std::mem::offset_of!(graft_train_options, memory)),
     };
     let options = options.options_at(w);
     let mut trainer = Out::new(null_mut());

@@ -233,7 +233,12 @@ impl<'a> World<'a> {
 
     /// A struct of options; rarely a later version's, with a field that is set.
     pub fn options<T: Copy>(&self, value: T) -> Sized<T> {
-        let mut made = self.facts(value);
+        self.options_since(value, size_of::<T>())
+    }
+
+    /// The same, of a struct that once had only the first `first` bytes.
+    pub fn options_since<T: Copy>(&self, value: T, first: usize) -> Sized<T> {
+        let mut made = self.facts_since(value, first);
         // SAFETY: all of them begin with their size.
         let size = unsafe { (&raw const made.value).cast::<usize>().read() };
         if size > size_of::<T>() && size <= 4096 && self.byte() % 4 == 3 {
@@ -245,6 +250,10 @@ impl<'a> World<'a> {
 
     /// A struct with its size, which is rarely wrong.
     pub fn facts<T: Copy>(&self, value: T) -> Sized<T> {
+        self.facts_since(value, size_of::<T>())
+    }
+
+    fn facts_since<T: Copy>(&self, value: T, first: usize) -> Sized<T> {
         let known = size_of::<T>();
         let size = match self.byte() {
             0..232 => known,
@@ -252,7 +261,7 @@ impl<'a> World<'a> {
             236..240 => 4096,
             n => [0, 1, known - 8, known - 1, known + 1, 4104, usize::MAX, 8][n as usize % 8],
         };
-        if size < known || size > 4096 || !size.is_multiple_of(8) {
+        if size < first || size > 4096 || !size.is_multiple_of(8) {
             self.must_fail();
         }
         let mut made = Sized { value, tail: [0; 4096] };

@@ -14,6 +14,26 @@ extension Model {
             }
         }
     }
+
+    /// Memory that a trainer with these options will take, known before it begins: one of a new adapter, or of the adapter in a folder. The
+    /// adapter is made for that and goes again.
+    ///
+    /// - Throws: `GraftError` as ``makeTrainer(options:)`` and ``openTrainer(path:options:)`` do, of status `limit` where it does not fit into
+    ///   the options' ``TrainOptions/memory``.
+    public func trainingPlan(folder: String? = nil, options: TrainOptions = TrainOptions()) async throws -> TrainPlan {
+        try await workQueue.result { [handle] in
+            let cancel = try CancelFlag()
+            return try withText(folder ?? "") { path in
+                try options.withC(cancel) { options in
+                    var plan = graft_train_plan()
+                    plan.struct_size = MemoryLayout<graft_train_plan>.stride
+                    let at = folder == nil ? nil : path.data
+                    try check { graft_plan_training(handle.pointer, at, path.len, options, &plan, $0) }
+                    return TrainPlan(plan)
+                }
+            }
+        }
+    }
 }
 
 /// Bytes that a model and a session take. Adapters and the tokenizer come on top.
@@ -35,5 +55,36 @@ public struct MemoryPlan: Hashable, Sendable {
         cache = plan.kv
         activations = plan.activations
         perThread = plan.per_thread
+    }
+}
+
+/// Bytes that a training takes at its most, by part. The tokenizer, the rows and the app itself come on top.
+public struct TrainPlan: Hashable, Sendable {
+    /// The tensors in the file. Mapped, they are there without the training too.
+    public let weights: UInt64
+    /// The adapter's numbers, and the adapter as it runs.
+    public let adapter: UInt64
+    /// The gradients of these numbers.
+    public let gradients: UInt64
+    /// What the optimizer keeps of each number.
+    public let optimizer: UInt64
+    /// What is kept of the longest row in each layer for the way back.
+    public let activations: UInt64
+    /// Buffers of the layer that is under way, and of the head.
+    public let workspace: UInt64
+    /// All of it together.
+    public let total: UInt64
+    /// Attention is kept for the way back; `false`: it runs again there, for the sake of the options' ``TrainOptions/memory``.
+    public let keepsAttention: Bool
+
+    init(_ plan: graft_train_plan) {
+        weights = plan.weights
+        adapter = plan.adapter
+        gradients = plan.gradients
+        optimizer = plan.optimizer
+        activations = plan.activations
+        workspace = plan.workspace
+        total = plan.total
+        keepsAttention = plan.keeps_attention != 0
     }
 }

@@ -223,17 +223,18 @@ extension Model {
 
 /// What is trained, and how.
 public struct TrainOptions: Hashable, Sendable {
-    /// Of a new adapter: `lora`, `rslora`, `dora`, `ia3`, …
+    /// Of a new adapter: `lora`, `rslora`, `dora`, `adalora`, `loha`, `lokr`, `vera`, `miss`, `ia3`, `oft`, `boft`, `hra`, `road`, `ln_tuning`,
+    /// `trainable_tokens`, `prompt_tuning` or `prefix_tuning`. An option that only other methods read stays as it is.
     public var method = "lora"
     /// Which modules: `all-linear`, names separated by commas, or a regular expression of the whole path.
     public var targets = "all-linear"
-    /// How updates begin: `default` or `gaussian`.
+    /// How updates of LoRA begin: `default`, `gaussian`, `pissa` or `olora`.
     public var initialisation = "default"
     /// Rank of the updates; 0 for the method's own, 8 of LoRA.
     public var rank = 0
     /// Their scale is alpha / rank.
     public var alpha = 16.0
-    /// Share of the numbers that inputs of low-rank updates lose while they learn.
+    /// Share of the numbers that inputs of low-rank updates lose while they learn. Of an adapter that is opened, 0 is what it has, -1 is 0.
     public var dropout = 0.0
     /// Rows of a step.
     public var batch = 4
@@ -261,12 +262,30 @@ public struct TrainOptions: Hashable, Sendable {
     public var precision = SessionOptions.Precision.fast
     /// In every epoch the rows come in another order.
     public var shuffles = true
+    /// The most bytes that the training may take, of those that ``Model/trainingPlan(folder:options:)`` counts; `nil`: as many as it takes. Where
+    /// that is not enough, attention runs again on the way back instead of being kept.
+    public var memory: UInt64?
+    /// Norms and tables (`embed_tokens`, `lm_head`) that are trained whole beside the adapter.
+    public var modulesToSave: [String] = []
+    /// Of `prompt_tuning`: it begins with the tokens of this text, over and over; `nil` for random ones.
+    public var promptText: String?
+    /// Of `trainable_tokens`: which.
+    public var tokens: [UInt32] = []
+    /// Of `prompt_tuning` and `prefix_tuning`: positions before the text; 0 for 20.
+    public var virtualTokens = 0
+    /// Of `oft`: inputs of a block; 0 for 32.
+    public var oftBlockSize = 0
+    /// Of `boft`: inputs of a block; 0 for 4.
+    public var boftBlockSize = 0
+    /// Of `road`: outputs of a group; 0 for 64.
+    public var groupSize = 0
 
     /// A LoRA of all linear maps.
     public init() {}
 
     func withC<Result>(_ cancel: CancelFlag, _ body: (UnsafePointer<graft_train_options>) throws -> Result) rethrows -> Result {
-        try withTexts([method, targets, initialisation, schedule, optimizer]) { texts in
+        let modules = modulesToSave.joined(separator: ",")
+        return try withTexts([method, targets, initialisation, schedule, optimizer, modules, promptText ?? ""]) { texts in
             var options = graft_train_options()
             graft_train_options_init(&options, MemoryLayout<graft_train_options>.stride)
             (options.method, options.method_len) = (texts[0].data, texts[0].len)
@@ -289,7 +308,21 @@ public struct TrainOptions: Hashable, Sendable {
             options.precision = precision == .fast ? GRAFT_PRECISION_FAST : GRAFT_PRECISION_EXACT
             options.shuffle = shuffles ? 1 : 0
             options.cancel = cancel.handle.pointer
-            return try body(&options)
+            if let memory { options.memory = max(memory, 1) } // 0 is as many as it takes
+            if !modulesToSave.isEmpty {
+                (options.modules_to_save, options.modules_to_save_len) = (texts[5].data, texts[5].len)
+            }
+            if promptText != nil {
+                (options.prompt_tuning_init_text, options.prompt_tuning_init_text_len) = (texts[6].data, texts[6].len)
+            }
+            options.num_virtual_tokens = UInt32(clamping: virtualTokens)
+            options.oft_block_size = UInt32(clamping: oftBlockSize)
+            options.boft_block_size = UInt32(clamping: boftBlockSize)
+            options.group_size = UInt32(clamping: groupSize)
+            return try tokens.withUnsafeBufferPointer { tokens in
+                (options.token_indices, options.n_token_indices) = (tokens.baseAddress, tokens.count)
+                return try body(&options)
+            }
         }
     }
 }

@@ -50,6 +50,13 @@ final class TrainerTests: XCTestCase {
             XCTAssertEqual([o.precision, o.shuffle], [c.precision, c.shuffle])
             XCTAssertEqual(o.alpha, c.alpha)
             XCTAssertEqual(o.warmup, c.warmup)
+            XCTAssertEqual(o.memory, c.memory)
+            XCTAssertEqual([o.n_token_indices, o.modules_to_save_len], [c.n_token_indices, c.modules_to_save_len])
+            XCTAssertNil(o.modules_to_save)
+            XCTAssertNil(o.prompt_tuning_init_text)
+            XCTAssertEqual(
+                [o.num_virtual_tokens, o.oft_block_size, o.boft_block_size, o.group_size],
+                [c.num_virtual_tokens, c.oft_block_size, c.boft_block_size, c.group_size])
             XCTAssertEqual(string(o.schedule, o.schedule_len), "cosine")
             XCTAssertEqual(string(o.optimizer, o.optimizer_len), "adamw")
         }
@@ -149,6 +156,58 @@ final class TrainerTests: XCTestCase {
         XCTAssertEqual(same, loss)
         let report = try await further.step([.tokens(tokens)])
         XCTAssertEqual([report.step, report.targets, report.tokens], [1, 5, 6])
+    }
+
+    /// Oracle: the plan's own total, and one byte below it.
+    func testMemoryIsKnownBeforeItIsTakenAndHeldTo() async throws {
+        let model = try await Model.open(path: tinyModel)
+        var options = options()
+        let plan = try await model.trainingPlan(options: options)
+        let parts = plan.weights + plan.adapter + plan.gradients + plan.optimizer + plan.activations + plan.workspace
+        XCTAssertEqual(plan.total, parts)
+        XCTAssertTrue(plan.keepsAttention)
+        options.memory = plan.total - 1
+        let least = try await model.trainingPlan(options: options)
+        XCTAssertFalse(least.keepsAttention)
+        let trainer = try await model.makeTrainer(options: options)
+        try await trainer.save(to: "\(folder)/planned")
+        let opened = try await model.trainingPlan(folder: "\(folder)/planned", options: options)
+        XCTAssertEqual(opened, least)
+        options.memory = least.total - 1
+        let planned = await graftError { [options] in try await model.trainingPlan(options: options) }
+        XCTAssertEqual(planned?.status, .limit)
+        let made = await graftError { [options] in try await model.makeTrainer(options: options) }
+        XCTAssertEqual(made?.item, "memory")
+    }
+
+    /// By the numbers that are trained.
+    func testOptionsOfMethods() async throws {
+        let model = try await Model.open(path: tinyModel)
+        let usual = options()
+        func parameters(_ set: (inout TrainOptions) -> Void) async throws -> UInt64 {
+            var options = usual
+            set(&options)
+            return try await model.makeTrainer(options: options).info.parameters
+        }
+        func setTokens(_ options: inout TrainOptions, _ tokens: [UInt32]) {
+            options.method = "trainable_tokens"
+            options.tokens = tokens
+        }
+        func setPrompt(_ options: inout TrainOptions, _ length: Int) {
+            options.method = "prompt_tuning"
+            options.virtualTokens = length
+            options.promptText = "the fox"
+        }
+        let (three, one) = (try await parameters { setTokens(&$0, [5, 7, 9]) }, try await parameters { setTokens(&$0, [5]) })
+        XCTAssertEqual(three, 3 * one)
+        let (long, short) = (try await parameters { setPrompt(&$0, 4) }, try await parameters { setPrompt(&$0, 2) })
+        XCTAssertEqual(long, 2 * short)
+        let (whole, plain) = (try await parameters { $0.modulesToSave = ["embed_tokens", "norm"] }, try await parameters { _ in })
+        XCTAssertGreaterThan(whole, plain)
+        var wrong = usual
+        wrong.groupSize = 8
+        let refused = await graftError { [wrong] in try await model.makeTrainer(options: wrong) }
+        XCTAssertEqual(refused?.item, "group_size")
     }
 
     func testWhatCannotBeLearntIsNamed() async throws {
