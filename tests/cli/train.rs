@@ -133,19 +133,13 @@ fn a_training_killed_at_any_moment_goes_on_to_the_same_end() {
 fn a_plan_says_what_memory_a_training_takes() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let m = smollm2();
-    let data = write(&folder, "train.jsonl", rows(8));
-    let options = [
-        "--seq",
-        "128",
-        "--packing",
-        "--r",
-        "8",
-        "--steps",
-        "3",
-        "--batch",
-        "1",
-        "--json",
-    ];
+    // Full rows, all of them targets: what the plan is for.
+    let data = write(
+        &folder,
+        "train.txt",
+        "the fox and a dog ran, and my cat saw that fish. ".repeat(60),
+    );
+    let options = ["--seq", "128", "--r", "8", "--steps", "3", "--batch", "1", "--json"];
     let with = |more: &[&str]| graft(&[&["train", "-m", &m, "--data", &data], &options[..], more].concat());
     let planned = |more: &[&str]| {
         let ran = with(&[&["--plan"], more].concat());
