@@ -1,0 +1,4 @@
+// Kernels on tensor cores, which are not the same in all generations.
+#include "attend_mma.cuh"
+#include "matmul_few.cuh"
+#include "matmul_h.cuh"
