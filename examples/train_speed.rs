@@ -32,7 +32,7 @@ fn main() -> Result<()> {
     let example = |from: u32| Example::all((0..seq as u32).map(|i| ((from + i) * 7919 + 13) % vocab).collect());
     let examples: Vec<_> = (0..batch as u32).map(|i| example(i * seq as u32)).collect();
     trainer.step(&examples)?;
-    model.backend().times().start();
+    model.cpu().times().start();
     let mut seconds = 0.0;
     for _ in 0..steps {
         let report = trainer.step(&examples)?;
@@ -45,7 +45,7 @@ fn main() -> Result<()> {
         );
     }
     let mut sums = std::collections::BTreeMap::<_, (f64, usize)>::new();
-    for op in model.backend().times().stop() {
+    for op in model.cpu().times().stop() {
         let sum = sums.entry(op.op).or_default();
         sum.0 += op.time.as_secs_f64();
         sum.1 += op.macs + op.integer_macs;

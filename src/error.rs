@@ -34,7 +34,7 @@ pub enum ErrorKind {
 #[derive(Debug)]
 pub struct Error(Box<Inner>);
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Inner {
     kind: ErrorKind,
     file: Option<PathBuf>,
@@ -121,6 +121,12 @@ impl Error {
     pub fn found(mut self, found: impl fmt::Display) -> Self {
         self.0.found = Some(found.to_string());
         self
+    }
+
+    #[cfg(feature = "cuda")] // for what is found out once
+    /// The same error once more.
+    pub(crate) fn again(&self) -> Self {
+        Error(self.0.clone())
     }
 
     /// The kind of failure.

@@ -61,4 +61,5 @@ pub mod tokenizer;
 pub mod train;
 
 pub use error::{Error, ErrorKind, Result};
+pub use model::DeviceChoice;
 pub use runtime::{Adapter, LoadOptions, Model, Session, SessionOptions};

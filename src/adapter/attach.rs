@@ -431,8 +431,8 @@ impl<'a, B: Backend> Model<'a, B> {
             Form::InScale(_) | Form::InBlocks(_) | Form::InLowRank(_) => ops.ins.push(Op::new(b, form, uploads, None)?),
             form => {
                 let bias = match (&ops.bias, self.linear(site)) {
-                    (Some(bias), _) => Some(b.read_vector(bias).into_owned()),
-                    (None, Some(linear)) => linear.bias.as_ref().map(|v| b.read_vector(v).into_owned()),
+                    (Some(bias), _) => Some(b.read_vector(bias).to_vec()),
+                    (None, Some(linear)) => linear.bias.as_ref().map(|v| b.read_vector(v).to_vec()),
                     (None, None) => None,
                 };
                 let embedding = site == Site::Embed;

@@ -7,28 +7,32 @@ use std::sync::Arc;
 use super::attach::{Attached, PrefixOn, SiteOps};
 use super::device::{Action, ByWeight, Dora, Op, Step};
 use super::forms::Blocks;
-use crate::kernels::Cpu;
 use crate::kernels::cpu::Panels;
-use crate::model::cpu::CpuWeight;
+use crate::model::Device;
+use crate::model::backend::Backend;
 
-impl Attached<Cpu> {
+impl Attached<Device> {
     /// Bytes that it takes.
-    pub fn bytes(&self) -> usize {
-        let mut sum = Sum::default();
-        sum.bytes += self.sites.len() * size_of::<SiteOps<Cpu>>();
+    pub fn bytes(&self, device: &Device) -> usize {
+        let mut sum = Sum {
+            device,
+            known: HashSet::new(),
+            bytes: 0,
+        };
+        sum.bytes += self.sites.len() * size_of::<SiteOps<Device>>();
         for site in &self.sites {
             site.weight.iter().for_each(|w| sum.weight(w));
             for vector in [&site.bias, &site.norm].into_iter().flatten() {
-                sum.once(Arc::as_ptr(vector).cast(), size_of_val(&vector[..]));
+                sum.once(Arc::as_ptr(vector).cast(), size_of_val(device.read_vector(vector)));
             }
             site.ins.iter().chain(&site.outs).for_each(|op| sum.op(op));
         }
         sum.bytes += match &self.prefix {
             None => 0,
-            Some((_, PrefixOn::Embeddings(rows))) => size_of_val(&rows[..]),
+            Some((_, PrefixOn::Embeddings(rows))) => size_of_val(&device.read(rows)[..]),
             Some((_, PrefixOn::KeysAndValues(layers))) => layers
                 .iter()
-                .map(|(k, v)| size_of_val(&k[..]) + size_of_val(&v[..]))
+                .map(|(k, v)| size_of_val(&device.read(k)[..]) + size_of_val(&device.read(v)[..]))
                 .sum(),
         };
         sum.bytes
@@ -36,48 +40,54 @@ impl Attached<Cpu> {
 }
 
 /// A sum in which what is shared counts once.
-#[derive(Default)]
-struct Sum {
+struct Sum<'a> {
+    device: &'a Device,
     known: HashSet<*const u8>,
     bytes: usize,
 }
 
-impl Sum {
+impl Sum<'_> {
     fn once(&mut self, at: *const u8, bytes: usize) {
         if self.known.insert(at) {
             self.bytes += bytes;
         }
     }
 
-    fn weight(&mut self, w: &CpuWeight) {
+    fn weight(&mut self, w: &<Device as Backend>::Weight) {
+        let w = self.device.host(w);
         self.once(w.bytes().as_ptr(), w.bytes().len());
     }
 
-    fn factor(&mut self, f: &Panels) {
+    fn factor(&mut self, f: &<Device as Backend>::Factor) {
+        let f: &Panels = self.device.host_factor(f);
         self.once(f.address(), f.size());
     }
 
-    fn vector(&mut self, v: Option<&Vec<f32>>) {
-        self.bytes += v.map_or(0, |v| size_of_val(&v[..]));
+    fn numbers(&mut self, v: &[f32]) {
+        self.bytes += size_of_val(v);
+    }
+
+    fn vector(&mut self, v: Option<&<Device as Backend>::Vector>) {
+        self.bytes += v.map_or(0, |v| size_of_val(self.device.read_vector(v)));
     }
 
     fn blocks(&mut self, b: &Blocks) {
-        self.vector(Some(&b.blocks));
+        self.numbers(&b.blocks);
         self.bytes += b.order.as_ref().map_or(0, |order| size_of_val(&order[..]));
     }
 
-    fn op(&mut self, op: &Op<Cpu>) {
-        self.bytes += size_of::<Op<Cpu>>();
+    fn op(&mut self, op: &Op<Device>) {
+        self.bytes += size_of::<Op<Device>>();
         op.steps.iter().for_each(|step| self.step(step));
         match &op.by_weight {
             ByWeight::Fixed | ByWeight::Scaled => {}
-            ByWeight::Factors(l) => self.vector(Some(l)),
+            ByWeight::Factors(l) => self.numbers(l),
             ByWeight::Dora(dora) => self.dora(dora),
         }
     }
 
-    fn step(&mut self, step: &Step<Cpu>) {
-        self.bytes += size_of::<Step<Cpu>>() + size_of::<Action<Cpu>>();
+    fn step(&mut self, step: &Step<Device>) {
+        self.bytes += size_of::<Step<Device>>() + size_of::<Action<Device>>();
         match &*step.action {
             Action::LowRank(l) => {
                 self.factor(&l.a);
@@ -102,8 +112,8 @@ impl Sum {
             }
             Action::Bias(bias) => self.vector(Some(bias)),
             Action::Pairs(p) => {
-                self.vector(Some(&p.f));
-                self.vector(Some(&p.h));
+                self.numbers(&p.f);
+                self.numbers(&p.h);
                 self.bytes += size_of_val(&p.partner[..]);
             }
             Action::Blocks(blocks) => self.blocks(blocks),
@@ -116,8 +126,8 @@ impl Sum {
 
     fn dora(&mut self, dora: &Dora) {
         self.bytes += size_of::<Dora>();
-        self.vector(Some(&dora.magnitude));
-        self.vector(dora.bias.as_ref());
+        self.numbers(&dora.magnitude);
+        self.numbers(dora.bias.as_deref().unwrap_or_default());
         self.bytes += dora.squares.iter().map(|v| size_of_val(&v[..])).sum::<usize>();
     }
 }

@@ -9,20 +9,19 @@ use super::active::{Active, Program};
 use super::device::{Action, Step};
 use super::forms::Blocks;
 use crate::error::{Error, Result};
+use crate::kernels::Precision;
 use crate::kernels::cpu::{Acts, LowRank, Panels, Readers, Weight};
-use crate::kernels::{Cpu, Precision};
 use crate::linalg::transpose;
-use crate::model::Site;
 use crate::model::backend::{Backend, LowRankOn};
-use crate::model::cpu::CpuWeight;
 use crate::model::spec::Spec;
+use crate::model::{Device, Site, device};
 use crate::quant::BlockFormat;
 
 /// That `active` can be merged at all.
 ///
 /// # Errors
 /// What depends on the text (a prompt, tokens from which updates begin) or repeats layers is not in the weights.
-pub fn check(active: &Active<Cpu>, spec: &Spec) -> Result<()> {
+pub fn check(active: &Active<Device>, spec: &Spec) -> Result<()> {
     refuse(
         active.prefix().is_some(),
         !active.gates.is_empty(),
@@ -60,26 +59,29 @@ fn refuse(prefix: bool, gates: bool, layers: bool, vocabulary: bool) -> Result<(
 }
 
 /// Whether the module's matrix is another under `program`.
-pub fn changes_matrix(program: &Program<Cpu>) -> bool {
+pub fn changes_matrix(program: &Program<Device>) -> bool {
     program.weight.is_some()
         || !program.updates.is_empty()
         || steps(program).any(|step| !matches!(*step.action, Action::Bias(_)))
 }
 
 /// The module's bias under `program`; `None` where it has none.
-pub fn bias(program: &Program<Cpu>, base: Option<&[f32]>, rows: usize) -> Option<Vec<f32>> {
-    let base = program.bias.as_ref().map(|b| &b[..]).or(base);
+pub fn bias(b: &Device, program: &Program<Device>, base: Option<&[f32]>, rows: usize) -> Option<Vec<f32>> {
+    let own = program.bias.as_ref().map(|own| b.read_vector(own));
+    let base = own.or(base);
     let mut there = base.is_some();
     let mut bias = base.map_or_else(|| vec![0.0; rows], <[f32]>::to_vec);
     for step in program.levels.iter().rev().flat_map(|level| &level.outs) {
         match &*step.action {
             Action::Bias(add) => {
                 there = true;
+                let add = b.read_vector(add);
                 bias.iter_mut().zip(add).for_each(|(b, a)| *b += step.scale * a);
             }
             Action::Affine((factors, shift)) => {
+                let (factors, shift) = (b.read_vector(factors), shift.as_ref().map(|s| b.read_vector(s)));
                 bias.iter_mut().zip(factors).for_each(|(b, f)| *b *= f);
-                for (b, s) in bias.iter_mut().zip(shift.iter().flatten()) {
+                for (b, s) in bias.iter_mut().zip(shift.iter().copied().flatten()) {
                     *b += s;
                 }
             }
@@ -97,41 +99,43 @@ pub fn bias(program: &Program<Cpu>, base: Option<&[f32]>, rows: usize) -> Option
 
 /// The matrix `w`, `[rows][cols]`, of a linear module under `program`, in place. It is the base's, or what the program has instead
 /// ([`Program::weight`]).
-pub fn linear(cpu: &Cpu, program: &Program<Cpu>, w: &mut Vec<f32>, cols: usize) {
+pub fn linear(b: &Device, program: &Program<Device>, w: &mut Vec<f32>, cols: usize) {
     for update in &program.updates {
-        low_rank(cpu, &update.low_rank, update.scale, w, cols);
+        low_rank(b, &update.low_rank, update.scale, w, cols);
     }
     for level in program.levels.iter().rev() {
         // x := T x before W is W T; the last of them reaches W first.
         for step in level.ins.iter().rev() {
-            input(cpu, step, w, cols);
+            input(b, step, w, cols);
         }
         for step in &level.outs {
-            output(cpu, step, w, cols);
+            output(b, step, w, cols);
         }
     }
 }
 
 /// The embedding under `program`, in place: what each token's row becomes.
-pub fn embedding(cpu: &Cpu, program: &Program<Cpu>, table: &mut [f32], cols: usize) {
+pub fn embedding(b: &Device, program: &Program<Device>, table: &mut [f32], cols: usize) -> Result<()> {
     /// Rows that are done together: bounds the memory for what lies between.
     const ROWS: usize = 1024;
-    let mut x = Vec::new();
+    let mut x = <Device as Backend>::Buf::default();
     for (n, rows) in table.chunks_mut(ROWS * cols).enumerate() {
         let ids: Vec<u32> = (n * ROWS..n * ROWS + rows.len() / cols).map(|id| id as u32).collect();
-        x.clear();
-        x.extend_from_slice(rows);
+        b.write(rows, &mut x);
         for step in program.levels.iter().rev().flat_map(|level| &level.outs) {
-            step.on_embeddings(cpu, 0, &ids, &mut x);
+            step.on_embeddings(b, 0, &ids, &mut x);
         }
-        rows.copy_from_slice(&x);
+        rows.copy_from_slice(&b.read(&x));
+        b.check()?;
     }
+    Ok(())
 }
 
 /// Whether embedding and head, which are one tensor in the base, stay one.
-pub fn stay_tied(active: &Active<Cpu>) -> bool {
+pub fn stay_tied(b: &Device, active: &Active<Device>) -> bool {
     let (embed, head) = (active.program(Site::Embed), active.program(Site::Head));
-    let same = |a: &Step<Cpu>, b: &Step<Cpu>| match (&*a.action, &*b.action) {
+    let same_matrix = |x: &Arc<_>, y: &Arc<_>| same_matrix(b, x, y);
+    let same = |a: &Step<Device>, b: &Step<Device>| match (&*a.action, &*b.action) {
         (Action::Rows(ids, rows), Action::Rows(other_ids, others)) => ids == other_ids && same_matrix(rows, others),
         _ => false,
     };
@@ -146,11 +150,13 @@ pub fn stay_tied(active: &Active<Cpu>) -> bool {
 }
 
 /// Whether two matrices hold the same: files store what a tied pair shares once or twice.
-fn same_matrix(a: &Arc<CpuWeight>, b: &Arc<CpuWeight>) -> bool {
-    Arc::ptr_eq(a, b) || (a.format(), a.rows(), a.cols(), a.bytes()) == (b.format(), b.rows(), b.cols(), b.bytes())
+fn same_matrix(device: &Device, a: &Arc<<Device as Backend>::Weight>, b: &Arc<<Device as Backend>::Weight>) -> bool {
+    let there = Arc::ptr_eq(a, b);
+    let (a, b) = (device.host(a), device.host(b));
+    there || (a.format(), a.rows(), a.cols(), a.bytes()) == (b.format(), b.rows(), b.cols(), b.bytes())
 }
 
-fn steps(program: &Program<Cpu>) -> impl Iterator<Item = &Step<Cpu>> {
+fn steps(program: &Program<Device>) -> impl Iterator<Item = &Step<Device>> {
     program
         .levels
         .iter()
@@ -158,28 +164,33 @@ fn steps(program: &Program<Cpu>) -> impl Iterator<Item = &Step<Cpu>> {
 }
 
 /// W := W T for x := T x.
-fn input(cpu: &Cpu, step: &Step<Cpu>, w: &mut Vec<f32>, cols: usize) {
+fn input(b: &Device, step: &Step<Device>, w: &mut Vec<f32>, cols: usize) {
+    let cpu = device::cpu(b);
     match &*step.action {
-        Action::Affine((factors, _)) => cpu.affine(w, factors, None),
+        Action::Affine((factors, _)) => cpu.affine(w, b.read_vector(factors), None),
         // A row of W meets a column of each block where x meets a row.
-        Action::Blocks(b) => {
-            let mut blocks = b.blocks.clone();
-            for block in blocks.chunks_exact_mut(b.size * b.size) {
-                for i in 0..b.size {
+        Action::Blocks(there) => {
+            let (size, mut blocks) = (there.size, there.blocks.clone());
+            for block in blocks.chunks_exact_mut(size * size) {
+                for i in 0..size {
                     for j in 0..i {
-                        block.swap(i * b.size + j, j * b.size + i);
+                        block.swap(i * size + j, j * size + i);
                     }
                 }
             }
-            let transposed = Blocks { blocks, ..b.clone() };
+            let transposed = Blocks {
+                blocks,
+                ..there.clone()
+            };
             Backend::blocks(cpu, w, &transposed);
         }
         // W (I + B A) = W + (W B) A.
         Action::LowRank(l) => {
-            let rank = l.a.rows();
+            let (factor_a, factor_b) = (b.host_factor(&l.a), b.host_factor(&l.b));
+            let rank = factor_a.rows();
             let (at, bt) = (
-                transpose(rank, cols, &l.a.to_rows()),
-                transpose(cols, rank, &l.b.to_rows()),
+                transpose(rank, cols, &factor_a.to_rows()),
+                transpose(cols, rank, &factor_b.to_rows()),
             );
             let pack = |rows: usize, cols: usize, values: &[f32]| {
                 let mut bytes = Vec::new();
@@ -210,18 +221,19 @@ fn input(cpu: &Cpu, step: &Step<Cpu>, w: &mut Vec<f32>, cols: usize) {
 const CHUNK: usize = 1024;
 
 /// W under an operation on the output.
-fn output(cpu: &Cpu, step: &Step<Cpu>, w: &mut [f32], cols: usize) {
+fn output(b: &Device, step: &Step<Device>, w: &mut [f32], cols: usize) {
     match &*step.action {
-        Action::LowRank(l) => low_rank(cpu, l, step.scale, w, cols),
+        Action::LowRank(l) => low_rank(b, l, step.scale, w, cols),
         Action::Dense(d) => {
             let mut row = vec![0.0; cols];
             for (i, out) in w.chunks_exact_mut(cols).enumerate() {
-                cpu.read_rows(d, i, &mut row);
+                b.read_rows(d, i, &mut row);
                 out.iter_mut().zip(&row).for_each(|(w, d)| *w += step.scale * d);
             }
         }
         Action::Kron(w1, w2) => {
-            let (f1, f2) = (host(cpu, w1), host(cpu, w2));
+            let (f1, f2) = (values(b, w1), values(b, w2));
+            let (w1, w2) = (b.host(w1), b.host(w2));
             let (i1, o2, i2) = (w1.cols(), w2.rows(), w2.cols());
             for (i, out) in w.chunks_exact_mut(cols).enumerate() {
                 let (a, b) = (&f1[i / o2 * i1..][..i1], &f2[i % o2 * i2..][..i2]);
@@ -232,7 +244,7 @@ fn output(cpu: &Cpu, step: &Step<Cpu>, w: &mut [f32], cols: usize) {
             }
         }
         Action::Affine((factors, _)) => {
-            for (out, f) in w.chunks_exact_mut(cols).zip(factors) {
+            for (out, f) in w.chunks_exact_mut(cols).zip(b.read_vector(factors)) {
                 out.iter_mut().for_each(|w| *w *= f);
             }
         }
@@ -251,7 +263,7 @@ fn output(cpu: &Cpu, step: &Step<Cpu>, w: &mut [f32], cols: usize) {
         }
         Action::Rows(ids, rows) => {
             for (i, id) in ids.iter().enumerate() {
-                cpu.read_rows(rows, i, &mut w[*id as usize * cols..][..cols]);
+                b.read_rows(rows, i, &mut w[*id as usize * cols..][..cols]);
             }
         }
         Action::Bias(_) => {}
@@ -260,14 +272,18 @@ fn output(cpu: &Cpu, step: &Step<Cpu>, w: &mut [f32], cols: usize) {
 }
 
 /// W += scale * diag(out) B diag(mid) A.
-fn low_rank(cpu: &Cpu, l: &LowRankOn<Cpu>, scale: f32, w: &mut [f32], cols: usize) {
-    let rank = l.a.rows();
-    let at = transpose(rank, cols, &l.a.to_rows());
-    let mut b = l.b.to_rows();
+fn low_rank(device: &Device, l: &LowRankOn<Device>, scale: f32, w: &mut [f32], cols: usize) {
+    let cpu = device::cpu(device);
+    let (a, b) = (device.host_factor(&l.a), device.host_factor(&l.b));
+    let (mid, out) = (&l.mid, &l.out);
+    let [mid, out] = [mid, out].map(|v| v.as_ref().map(|v| device.read_vector(v)));
+    let rank = a.rows();
+    let at = transpose(rank, cols, &a.to_rows());
+    let mut b = b.to_rows();
     for (i, row) in b.chunks_exact_mut(rank).enumerate() {
-        let factor = scale * l.out.as_ref().map_or(1.0, |out| out[i]);
+        let factor = scale * out.as_ref().map_or(1.0, |out| out[i]);
         for (k, v) in row.iter_mut().enumerate() {
-            *v *= factor * l.mid.as_ref().map_or(1.0, |mid| mid[k]);
+            *v *= factor * mid.as_ref().map_or(1.0, |mid| mid[k]);
         }
     }
     let a = Weight::f32(cols, rank, &at);
@@ -284,8 +300,9 @@ fn low_rank(cpu: &Cpu, l: &LowRankOn<Cpu>, scale: f32, w: &mut [f32], cols: usiz
 }
 
 /// A matrix in f32.
-pub fn host(cpu: &Cpu, w: &CpuWeight) -> Vec<f32> {
-    let mut values = vec![0.0; w.rows() * w.cols()];
-    cpu.read_rows(w, 0, &mut values);
+pub fn values(b: &Device, w: &<Device as Backend>::Weight) -> Vec<f32> {
+    let host = b.host(w);
+    let mut values = vec![0.0; host.rows() * host.cols()];
+    b.read_rows(w, 0, &mut values);
     values
 }

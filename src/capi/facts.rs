@@ -119,7 +119,7 @@ pub unsafe extern "C" fn graft_model_get_info(
                 n_kv_heads: u32_of(spec.n_kv_heads),
                 head_dim: u32_of(spec.head_dim),
                 ffn_size: u32_of(spec.ffn_size),
-                threads: u32_of(loaded.model.backend().threads()),
+                threads: u32_of(loaded.model.cpu().threads()),
                 has_chat_template: loaded.model.chat_template().is_ok_and(|t| t.is_some()).into(),
                 bos: id(tokenizer.and_then(crate::tokenizer::Tokenizer::bos)),
                 eos: id(tokenizer.and_then(crate::tokenizer::Tokenizer::eos)),

@@ -163,6 +163,7 @@ unsafe fn load(
         progress: Some(Box::new(move |share| {
             told.tell(share);
         })),
+        ..Default::default()
     };
     let loaded = open(&options)?;
     progress.check()?;
@@ -170,7 +171,7 @@ unsafe fn load(
         loaded.tokenizer()?; // Who names a file hears of its faults here, not at the first text.
     }
     if log::reads(log::GRAFT_LOG_INFO) {
-        let (s, b) = (loaded.spec(), loaded.backend());
+        let (s, b) = (loaded.spec(), loaded.cpu());
         log::write(
             log::GRAFT_LOG_INFO,
             &format!(
@@ -195,7 +196,7 @@ pub(super) fn give(model: Model) -> *mut graft_model {
     let loaded = Loaded {
         architecture: c_text(model.spec().arch),
         name,
-        isa: c_text(model.backend().isa()),
+        isa: c_text(model.cpu().isa()),
         keys: gguf.metadata().iter().map(|(key, _)| c_text(key)).collect(),
         tensors: gguf
             .tensors()

@@ -4,6 +4,8 @@
 //! function table (`Isa`) of the level chosen at start. ISA folders hold the same file names, so that they can be compared.
 
 pub mod cpu;
+#[cfg(feature = "cuda")]
+pub mod cuda;
 pub mod op_times;
 
 pub use cpu::{Cpu, Precision};

@@ -11,9 +11,10 @@ use crate::adapter::matrix::Matrix;
 use crate::error::Result;
 use crate::format::{Gguf, TensorInfo};
 use crate::kernels::Precision;
-use crate::kernels::cpu::{Act, Attention};
+use crate::kernels::cpu::{Act, Attention, Panels};
 use crate::model::dropout::Dropout;
 
+use super::cpu::CpuWeight;
 use super::spec::Rope;
 
 /// A low-rank update on a device: out ⊙ B (mid ⊙ (A x)).
@@ -76,6 +77,15 @@ pub struct Epilogue<'a, B: Backend> {
     pub affine: Option<&'a Affine<B>>,
 }
 
+impl<B: Backend> Epilogue<'_, B> {
+    /// Nothing.
+    pub const NONE: Self = Epilogue {
+        updates: &[],
+        bias: None,
+        affine: None,
+    };
+}
+
 /// A device that runs models.
 pub trait Backend: Send + Sync + Sized + 'static {
     /// A weight matrix `[rows][cols]`.
@@ -103,14 +113,23 @@ pub trait Backend: Send + Sync + Sized + 'static {
     fn factor(&self, m: &Matrix) -> Result<Self::Factor>;
     /// Takes a vector of an adapter.
     fn vector_of(&self, values: &[f32]) -> Result<Self::Vector>;
+    /// Takes a matrix that is to stand in place of `old`.
+    fn replacement(&self, w: CpuWeight, old: &Self::Weight) -> Result<Self::Weight>;
+    /// The matrix as it lies in the CPU's memory.
+    fn host<'a>(&self, w: &'a Self::Weight) -> &'a CpuWeight;
+    /// The factor as it lies in the CPU's memory.
+    fn host_factor<'a>(&self, f: &'a Self::Factor) -> &'a Panels;
     /// Reads rows from `first` on, as many as `out` holds.
     fn read_rows(&self, w: &Self::Weight, first: usize, out: &mut [f32]);
-    /// Reads a vector.
-    fn read_vector<'a>(&self, v: &'a Self::Vector) -> std::borrow::Cow<'a, [f32]>;
+    /// The vector as it lies in the CPU's memory.
+    fn read_vector<'a>(&self, v: &'a Self::Vector) -> &'a [f32];
     /// Makes `buf` hold `values`.
     fn write(&self, values: &[f32], buf: &mut Self::Buf);
-    /// An empty ring of `capacity` rows of `width`; f32 for `Exact`, f16 for `Fast`.
-    fn kv(&self, capacity: usize, width: usize, precision: Precision) -> Result<Self::Kv>;
+    /// An empty ring of `capacity` rows of `width`, where what `near` gives is; f32 for `Exact`, f16 for `Fast`.
+    fn kv(&self, near: &Self::Weight, capacity: usize, width: usize, precision: Precision) -> Result<Self::Kv>;
+    /// What went wrong in operations of this thread since the last call: they return nothing themselves. What they were to compute, and
+    /// all that was computed of it, is then worth nothing.
+    fn check(&self) -> Result<()>;
 
     /// Makes `buf` hold `len` elements with unspecified contents.
     fn resize(&self, buf: &mut Self::Buf, len: usize);

@@ -19,11 +19,17 @@ pub struct LayerKv<B: Backend> {
 }
 
 impl<B: Backend> LayerKv<B> {
-    /// Empty rings of `capacity` rows of `width`.
-    pub(super) fn new(backend: &B, capacity: usize, width: usize, precision: Precision) -> Result<Self> {
+    /// Empty rings of `capacity` rows of `width`, beside the matrix that makes the keys.
+    pub(super) fn new(
+        backend: &B,
+        near: &B::Weight,
+        capacity: usize,
+        width: usize,
+        precision: Precision,
+    ) -> Result<Self> {
         Ok(LayerKv {
-            k: backend.kv(capacity, width, precision)?,
-            v: backend.kv(capacity, width, precision)?,
+            k: backend.kv(near, capacity, width, precision)?,
+            v: backend.kv(near, capacity, width, precision)?,
             capacity,
             width,
         })

@@ -155,14 +155,26 @@ impl Backend for Cpu {
         Ok(values.to_vec())
     }
 
+    fn replacement(&self, w: CpuWeight, _old: &CpuWeight) -> Result<CpuWeight> {
+        Ok(w)
+    }
+
+    fn host<'a>(&self, w: &'a CpuWeight) -> &'a CpuWeight {
+        w
+    }
+
+    fn host_factor<'a>(&self, f: &'a Panels) -> &'a Panels {
+        f
+    }
+
     fn read_rows(&self, w: &CpuWeight, first: usize, out: &mut [f32]) {
         let row = w.view().row_bytes();
         let n = out.len().checked_div(w.cols).unwrap_or(0);
         w.format.dequantize(&w.bytes()[first * row..][..n * row], out);
     }
 
-    fn read_vector<'a>(&self, v: &'a Vec<f32>) -> Cow<'a, [f32]> {
-        Cow::Borrowed(v)
+    fn read_vector<'a>(&self, v: &'a Vec<f32>) -> &'a [f32] {
+        v
     }
 
     fn write(&self, values: &[f32], buf: &mut Vec<f32>) {
@@ -170,8 +182,12 @@ impl Backend for Cpu {
         buf.extend_from_slice(values);
     }
 
-    fn kv(&self, capacity: usize, width: usize, precision: Precision) -> Result<KvBuf> {
+    fn kv(&self, _near: &CpuWeight, capacity: usize, width: usize, precision: Precision) -> Result<KvBuf> {
         KvBuf::new(capacity, width, precision)
+    }
+
+    fn check(&self) -> Result<()> {
+        Ok(())
     }
 
     fn resize(&self, buf: &mut Vec<f32>, len: usize) {
@@ -257,17 +273,12 @@ impl Backend for Cpu {
     fn affine_pack<const N: usize>(
         &self,
         x: &Vec<f32>,
-        (factors, shift): &Affine<Cpu>,
+        affine: &Affine<Cpu>,
         weights: [&CpuWeight; N],
         precision: Precision,
         acts: &mut Acts,
     ) {
-        let formats = weights.map(|w| w.format);
-        let readers = Readers::weights(&formats, precision);
-        let work = Work::elements("affine_pack", 2 * size_of_val(&x[..]));
-        self.times().time(work, || {
-            Cpu::affine_pack(self, x, factors, shift.as_deref(), readers, acts);
-        });
+        affine_pack(self, self, x, affine, weights, precision, acts);
     }
 
     fn linear<const N: usize>(
@@ -279,26 +290,7 @@ impl Backend for Cpu {
         gates: &[usize],
         next: &[Panels],
     ) {
-        let weights = to.each_ref().map(|(w, _)| w.kind());
-        let mut work = product(&weights, to.each_ref().map(|(w, _)| *w), acts, precision);
-        for l in epilogues.iter().flat_map(|e| e.updates).map(|u| &u.low_rank) {
-            work.macs += acts.rows() * l.a.rows() * (l.a.cols() + l.b.rows());
-            work.bytes += l.a.bytes() + l.b.bytes();
-        }
-        let updates = EpilogueUpdates {
-            of: epilogues.each_ref().map(|e| e.updates),
-            gates,
-            next,
-        };
-        let finish = epilogues.each_ref().map(|e| Finish {
-            bias: e.bias.map(|bias| &bias[..]),
-            factors: e.affine.map(|(factors, _)| &factors[..]),
-            shift: e.affine.and_then(|(_, shift)| shift.as_deref()),
-        });
-        self.times().time(work, || {
-            let to = to.map(|(w, y)| (w.view(), &mut y[..]));
-            Cpu::linear(self, to, acts, precision, &updates, finish);
-        });
+        linear(self, self, to, acts, precision, epilogues, gates, next);
     }
 
     fn low_rank(
@@ -310,27 +302,11 @@ impl Backend for Cpu {
         x: &Vec<f32>,
         y: &mut Vec<f32>,
     ) {
-        let work = Work {
-            op: "low_rank",
-            macs: (x.len() + y.len()) * l.a.rows(),
-            bytes: l.a.bytes() + l.b.bytes(),
-            ..Work::default()
-        };
-        self.times()
-            .time(work, || Cpu::low_rank(self, &low_rank(l, scale, from), precision, x, y));
+        low_rank(self, self, l, scale, from, precision, x, y);
     }
 
     fn gather_low_rank(&self, l: &GatherOn<Cpu>, scale: f32, from: usize, ids: &[u32], y: &mut Vec<f32>) {
-        let work = Work {
-            op: "low_rank",
-            macs: y.len() * l.b.cols(),
-            bytes: l.b.bytes(),
-            ..Work::default()
-        };
-        let (mid, out) = (floats(&l.mid), floats(&l.out));
-        self.times().time(work, || {
-            Cpu::gather_low_rank(self, l.table.view(), &l.b, mid, out, scale, from, ids, y);
-        });
+        gather_low_rank(self, self, l, scale, from, ids, y);
     }
 
     fn dense(&self, d: &CpuWeight, scale: f32, acts: &Acts, y: &mut Vec<f32>) {
@@ -354,10 +330,8 @@ impl Backend for Cpu {
             .time(work, || Cpu::kron(self, w1.view(), w2.view(), scale, x, tmp, y));
     }
 
-    fn affine(&self, y: &mut Vec<f32>, (factors, shift): &Affine<Cpu>) {
-        let work = Work::elements("affine", 2 * size_of_val(&y[..]));
-        self.times()
-            .time(work, || Cpu::affine(self, y, factors, shift.as_deref()));
+    fn affine(&self, y: &mut Vec<f32>, a: &Affine<Cpu>) {
+        affine(self, self, y, a);
     }
 
     fn pairs(&self, y: &mut Vec<f32>, p: &Pairs) {
@@ -525,39 +499,149 @@ fn product<'a, const N: usize>(
     work
 }
 
-/// The updates of epilogues.
-struct EpilogueUpdates<'a, const N: usize> {
-    of: [&'a [Update<Cpu>]; N],
-    gates: &'a [usize],
-    next: &'a [Panels],
+// What a device has in the CPU's memory too runs there by these.
+
+/// [`Backend::linear`] for the adapters of device `b`.
+#[allow(clippy::too_many_arguments)] // the operation's
+pub(super) fn linear<B: Backend, const N: usize>(
+    cpu: &Cpu,
+    b: &B,
+    to: [(&CpuWeight, &mut Vec<f32>); N],
+    acts: &Acts,
+    precision: Precision,
+    epilogues: [Epilogue<B>; N],
+    gates: &[usize],
+    next: &[B::Factor],
+) {
+    let weights = to.each_ref().map(|(w, _)| w.kind());
+    let mut work = product(&weights, to.each_ref().map(|(w, _)| *w), acts, precision);
+    for l in epilogues.iter().flat_map(|e| e.updates).map(|u| &u.low_rank) {
+        let (factor_a, factor_b) = (b.host_factor(&l.a), b.host_factor(&l.b));
+        work.macs += acts.rows() * factor_a.rows() * (factor_a.cols() + factor_b.rows());
+        work.bytes += factor_a.bytes() + factor_b.bytes();
+    }
+    let updates = EpilogueUpdates {
+        b,
+        of: epilogues.each_ref().map(|e| e.updates),
+        gates,
+        next,
+    };
+    let finish = epilogues.each_ref().map(|e| Finish {
+        bias: e.bias.map(|bias| b.read_vector(bias)),
+        factors: e.affine.map(|(factors, _)| b.read_vector(factors)),
+        shift: e
+            .affine
+            .and_then(|(_, shift)| shift.as_ref())
+            .map(|shift| b.read_vector(shift)),
+    });
+    cpu.times().time(work, || {
+        let to = to.map(|(w, y)| (w.view(), &mut y[..]));
+        Cpu::linear(cpu, to, acts, precision, &updates, finish);
+    });
 }
 
-impl<const N: usize> cpu::Updates for EpilogueUpdates<'_, N> {
+/// The updates of epilogues.
+struct EpilogueUpdates<'a, B: Backend, const N: usize> {
+    b: &'a B,
+    of: [&'a [Update<B>]; N],
+    gates: &'a [usize],
+    next: &'a [B::Factor],
+}
+
+impl<B: Backend, const N: usize> cpu::Updates for EpilogueUpdates<'_, B, N> {
     fn get(&self, part: usize, i: usize) -> Option<cpu::LowRank<'_>> {
         let update = self.of[part].get(i)?;
         let from = update.gate.map_or(0, |gate| self.gates[gate]);
-        Some(low_rank(&update.low_rank, update.scale, from))
+        Some(on_cpu(self.b, &update.low_rank, update.scale, from))
     }
 
     fn next(&self, i: usize) -> Option<&Panels> {
-        self.next.get(i)
+        self.next.get(i).map(|factor| self.b.host_factor(factor))
     }
-}
-
-fn floats(v: &Option<Arc<Vec<f32>>>) -> Option<&[f32]> {
-    v.as_ref().map(|v| &v[..])
 }
 
 /// The update as the kernels take it.
-fn low_rank(l: &LowRankOn<Cpu>, scale: f32, from: usize) -> cpu::LowRank<'_> {
+fn on_cpu<'a, B: Backend>(b: &B, l: &'a LowRankOn<B>, scale: f32, from: usize) -> cpu::LowRank<'a> {
     cpu::LowRank {
-        a: &l.a,
-        b: &l.b,
-        mid: floats(&l.mid),
-        out: floats(&l.out),
+        a: b.host_factor(&l.a),
+        b: b.host_factor(&l.b),
+        mid: l.mid.as_ref().map(|mid| b.read_vector(mid)),
+        out: l.out.as_ref().map(|out| b.read_vector(out)),
         scale,
         from,
     }
+}
+
+/// [`Backend::low_rank`] for an update of device `b`.
+#[allow(clippy::too_many_arguments)] // the operation's
+pub(super) fn low_rank<B: Backend>(
+    cpu: &Cpu,
+    b: &B,
+    l: &LowRankOn<B>,
+    scale: f32,
+    from: usize,
+    precision: Precision,
+    x: &[f32],
+    y: &mut [f32],
+) {
+    let l = on_cpu(b, l, scale, from);
+    let work = Work {
+        op: "low_rank",
+        macs: (x.len() + y.len()) * l.a.rows(),
+        bytes: l.a.bytes() + l.b.bytes(),
+        ..Work::default()
+    };
+    cpu.times().time(work, || Cpu::low_rank(cpu, &l, precision, x, y));
+}
+
+/// [`Backend::gather_low_rank`] for an update of device `b`.
+pub(super) fn gather_low_rank<B: Backend>(
+    cpu: &Cpu,
+    b: &B,
+    l: &GatherOn<B>,
+    scale: f32,
+    from: usize,
+    ids: &[u32],
+    y: &mut [f32],
+) {
+    let (table, factor) = (b.host(&l.table), b.host_factor(&l.b));
+    let work = Work {
+        op: "low_rank",
+        macs: y.len() * factor.cols(),
+        bytes: factor.bytes(),
+        ..Work::default()
+    };
+    let [mid, out] = [&l.mid, &l.out].map(|v| v.as_ref().map(|v| b.read_vector(v)));
+    cpu.times().time(work, || {
+        Cpu::gather_low_rank(cpu, table.view(), factor, mid, out, scale, from, ids, y);
+    });
+}
+
+/// [`Backend::affine`] for factors of device `b`.
+pub(super) fn affine<B: Backend>(cpu: &Cpu, b: &B, y: &mut [f32], (factors, shift): &Affine<B>) {
+    let work = Work::elements("affine", 2 * size_of_val(y));
+    let shift = shift.as_ref().map(|shift| b.read_vector(shift));
+    cpu.times()
+        .time(work, || Cpu::affine(cpu, y, b.read_vector(factors), shift));
+}
+
+/// [`Backend::affine_pack`] for factors of device `b`.
+pub(super) fn affine_pack<B: Backend, const N: usize>(
+    cpu: &Cpu,
+    b: &B,
+    x: &[f32],
+    (factors, shift): &Affine<B>,
+    weights: [&CpuWeight; N],
+    precision: Precision,
+    acts: &mut Acts,
+) {
+    let formats = weights.map(|w| w.format);
+    let readers = Readers::weights(&formats, precision);
+    let work = Work::elements("affine_pack", 2 * size_of_val(x));
+    let shift = shift.as_ref().map(|shift| b.read_vector(shift));
+    cpu.times().time(work, || {
+        Cpu::affine_pack(cpu, x, b.read_vector(factors), shift, readers, acts);
+    });
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use crate::adapter::Active;
 use crate::adapter::active::Program;
 use crate::adapter::attach::PrefixOn;
 use crate::adapter::device::{Action, Step};
+use crate::error::Result;
 use crate::kernels::cpu::Attention;
 
 use super::backend::{Backend, Epilogue};
@@ -112,12 +113,19 @@ impl<B: Backend> Pass<'_, B> {
     }
 
     /// The hidden states `[m][hidden_size]`, normed, of the last [`Pass::forward`].
-    pub fn hidden<'s>(&self, st: &'s State<B>) -> Cow<'s, [f32]> {
-        self.backend.read(&st.normed)
+    ///
+    /// # Errors
+    /// What the device says ([`Backend::check`]).
+    pub fn hidden<'s>(&self, st: &'s State<B>) -> Result<Cow<'s, [f32]>> {
+        let hidden = self.backend.read(&st.normed);
+        self.backend.check().map(|()| hidden)
     }
 
     /// Logits `[n][vocab]` of rows `first..first + n` of the last [`Pass::forward`].
-    pub fn logits<'s>(&self, st: &'s mut State<B>, first: usize, n: usize) -> Cow<'s, [f32]> {
+    ///
+    /// # Errors
+    /// What the device says ([`Backend::check`]).
+    pub fn logits<'s>(&self, st: &'s mut State<B>, first: usize, n: usize) -> Result<Cow<'s, [f32]>> {
         let (b, spec) = (self.backend, self.spec);
         b.copy_rows(&st.normed, spec.hidden_size, first, n, &mut st.rows);
         let head = &self.weights.head;
@@ -125,7 +133,8 @@ impl<B: Backend> Pass<'_, B> {
         if let Some(cap) = spec.logit_softcap {
             b.softcap(&mut st.logits, cap);
         }
-        b.read(&st.logits)
+        let logits = b.read(&st.logits);
+        b.check().map(|()| logits)
     }
 
     /// x += post_norm(O attention(rope(norm(Q h)), rope(norm(K h)), V h)), h = norm(x)

@@ -13,11 +13,14 @@ pub mod cache;
 pub mod cpu;
 mod cpu_backprop;
 pub mod decoder;
+pub mod device;
 pub mod dropout;
 pub mod gemma2;
 pub mod gemma3;
 pub mod llama;
 pub mod moments;
+#[cfg(feature = "cuda")]
+pub mod offload;
 pub mod qwen2;
 pub mod qwen3;
 pub mod sites;
@@ -26,6 +29,7 @@ pub mod state;
 pub mod weights;
 
 pub use arch::Arch;
+pub use device::{Device, DeviceChoice};
 pub use sites::{Part, Site};
 pub use spec::Spec;
 

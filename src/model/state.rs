@@ -8,7 +8,7 @@ use super::cache::{LayerKv, ring_capacity};
 use super::dropout::Dropout;
 use super::moments::Moments;
 use super::spec::Spec;
-use super::weights::Layer;
+use super::weights::{Layer, Weights};
 
 /// What linear maps need beside input and output.
 pub(super) struct Work<B: Backend> {
@@ -86,7 +86,7 @@ impl<B: Backend> Kept<B> {
         keeps: bool,
         precision: Precision,
     ) -> Result<Self> {
-        let room = |width: usize| b.kv(capacity, width, precision);
+        let room = |width: usize| b.kv(&layer.k.weight, capacity, width, precision);
         let attention = || -> Result<KeptAttention<B>> {
             Ok(KeptAttention {
                 q: room(spec.q_width())?,
@@ -142,6 +142,7 @@ impl<B: Backend> State<B> {
     pub fn new(
         backend: &B,
         spec: &Spec,
+        weights: &Weights<B>,
         layers: &[usize],
         context: usize,
         chunk: usize,
@@ -152,7 +153,7 @@ impl<B: Backend> State<B> {
             .iter()
             .map(|&layer| {
                 let capacity = ring_capacity(spec.windows[layer], context, chunk);
-                LayerKv::new(backend, capacity, width, precision)
+                LayerKv::new(backend, &weights.layers[layer].k.weight, capacity, width, precision)
             })
             .collect::<Result<_>>()?;
         Ok(State {

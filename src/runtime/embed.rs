@@ -63,9 +63,9 @@ impl Session {
         let width = self.model.spec().hidden_size;
         self.run(tokens, &mut |first, _, pass, state, logits| {
             logits.clear();
-            let hidden = pass.hidden(state);
+            let hidden = pass.hidden(state)?;
             let mut rows = hidden.chunks_exact(width).enumerate();
-            rows.try_for_each(|(i, row)| each(first + i, row))
+            Ok(rows.try_for_each(|(i, row)| each(first + i, row)))
         })
     }
 }

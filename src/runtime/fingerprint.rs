@@ -2,10 +2,10 @@
 
 use std::fmt::Write;
 
-use crate::kernels::Cpu;
-use crate::model::Part;
+use crate::model::backend::Backend;
 use crate::model::cpu::CpuWeight;
 use crate::model::weights::{Linear, Weights};
+use crate::model::{Device, Part};
 
 use super::model::Model;
 
@@ -62,15 +62,15 @@ impl Digest {
         }
     }
 
-    fn vector(&mut self, vector: Option<&Vec<f32>>) {
-        let values = vector.map_or(&[][..], |v| v);
+    fn vector(&mut self, b: &Device, vector: Option<&<Device as Backend>::Vector>) {
+        let values = vector.map(|v| b.read_vector(v)).unwrap_or_default();
         self.add(&(values.len() as u64).to_le_bytes());
         values.iter().for_each(|v| self.add(&v.to_le_bytes()));
     }
 
-    fn linear(&mut self, linear: &Linear<Cpu>) {
-        self.matrix(&linear.weight);
-        self.vector(linear.bias.as_ref());
+    fn linear(&mut self, b: &Device, linear: &Linear<Device>) {
+        self.matrix(b.host(&linear.weight));
+        self.vector(b, linear.bias.as_ref());
     }
 }
 
@@ -100,11 +100,12 @@ pub(super) fn of(model: &Model) -> u64 {
         head,
         ..
     } = model.weights();
-    digest.matrix(embed);
+    let b = model.backend();
+    digest.matrix(b.host(embed));
     for layer in layers {
         for part in Part::ALL {
             if let Some(linear) = layer.linear(part) {
-                digest.linear(linear);
+                digest.linear(b, linear);
             }
         }
         let norms = [&layer.attn_norm, &layer.ffn_norm].map(Some);
@@ -115,9 +116,9 @@ pub(super) fn of(model: &Model) -> u64 {
             &layer.ffn_post_norm,
         ]
         .map(Option::as_ref);
-        norms.into_iter().chain(more).for_each(|norm| digest.vector(norm));
+        norms.into_iter().chain(more).for_each(|norm| digest.vector(b, norm));
     }
-    digest.vector(Some(output_norm));
-    digest.linear(head);
+    digest.vector(b, Some(output_norm));
+    digest.linear(b, head);
     digest.value()
 }

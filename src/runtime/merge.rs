@@ -11,11 +11,12 @@ use super::session::{Session, SessionOptions};
 use crate::adapter::{Active, merge};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::GgufPlan;
-use crate::kernels::{Cpu, Precision};
+use crate::kernels::Precision;
+use crate::model::backend::Backend;
 use crate::model::cpu::CpuWeight;
 use crate::model::moments::Moments;
 use crate::model::weights::{Linear, Weights};
-use crate::model::{Part, Site};
+use crate::model::{Device, Part, Site};
 use crate::quant::{BlockFormat, Feedback};
 
 /// How to pack what was merged.
@@ -100,7 +101,7 @@ struct Merge<'a> {
     model: &'a Model,
     adapters: &'a [(Adapter, f32)],
     to: MergeType,
-    active: Arc<Active<Cpu>>,
+    active: Arc<Active<Device>>,
     /// What each matrix is given when the model with the adapters on reads a text.
     moments: Option<Moments>,
     sample: Sample,
@@ -238,7 +239,7 @@ impl<'a> Merge<'a> {
         let active = model.activate(adapters)?;
         merge::check(&active, model.spec())?;
         let mut merge = Merge {
-            untied: model.tied_head() && !merge::stay_tied(&active),
+            untied: model.tied_head() && !merge::stay_tied(model.backend(), &active),
             sample: Sample::new(model, options.text.as_deref())?,
             moments: None,
             adapters,
@@ -259,7 +260,7 @@ impl<'a> Merge<'a> {
         merge.norm(Site::OutputNorm);
         let embed = &weights.embed;
         if merge::changes_matrix(merge.active.program(Site::Embed)) {
-            merge.matrix(Site::Embed, embed, to);
+            merge.matrix(Site::Embed, model.backend().host(embed), to);
         }
         // A head that stays tied is merged with the embedding.
         if merge.untied || !weights.tied {
@@ -268,7 +269,7 @@ impl<'a> Merge<'a> {
                 // Untied without a change of its own, it keeps what the embedding was.
                 merge.matrix(
                     Site::Head,
-                    &weights.head.weight,
+                    model.backend().host(&weights.head.weight),
                     if changed { to } else { MergeType::Keep },
                 );
             }
@@ -325,7 +326,7 @@ impl<'a> Merge<'a> {
                     Ok(())
                 })?;
                 tensors[i] = Some(change.report(error));
-                change.put(&mut weights, bytes);
+                change.put(self.model.backend(), &mut weights, bytes)?;
                 go_on(progress((n + 1) as f32 / again.len() as f32))?;
             }
             let model = self.model.with_weights(weights.clone())?;
@@ -353,9 +354,9 @@ impl<'a> Merge<'a> {
         }
     }
 
-    fn linear(&mut self, site: Site, linear: &Linear<Cpu>, to: MergeType) -> Result<()> {
+    fn linear(&mut self, site: Site, linear: &Linear<Device>, to: MergeType) -> Result<()> {
         if merge::changes_matrix(self.active.program(site)) {
-            self.matrix(site, &linear.weight, to);
+            self.matrix(site, self.model.backend().host(&linear.weight), to);
         }
         self.bias(site, linear)
     }
@@ -388,14 +389,15 @@ impl<'a> Merge<'a> {
 
     fn norm(&mut self, site: Site) {
         if let Some(norm) = self.active.replaced_norm(site) {
-            let len = norm.len();
+            let len = self.model.backend().read_vector(norm).len();
             self.vector(What::Norm(site), format!("{}.weight", site.gguf_name()), len);
         }
     }
 
-    fn bias(&mut self, site: Site, linear: &Linear<Cpu>) -> Result<()> {
-        let base = linear.bias.as_deref();
-        let new = merge::bias(self.active.program(site), base, linear.rows);
+    fn bias(&mut self, site: Site, linear: &Linear<Device>) -> Result<()> {
+        let backend = self.model.backend();
+        let base = linear.bias.as_ref().map(|bias| backend.read_vector(bias));
+        let new = merge::bias(backend, self.active.program(site), base, linear.rows);
         if new.as_deref() == base {
             return Ok(());
         }
@@ -410,29 +412,29 @@ impl<'a> Merge<'a> {
     }
 
     /// The values of a changed tensor.
-    fn compute(&self, change: &Change) -> Vec<f32> {
-        let (cpu, weights) = (self.model.backend(), self.model.weights());
-        match change.what {
+    fn compute(&self, change: &Change) -> Result<Vec<f32>> {
+        let (b, weights) = (self.model.backend(), self.model.weights());
+        Ok(match change.what {
             What::Norm(site) => self
                 .active
                 .replaced_norm(site)
-                .map_or_else(Vec::new, |norm| norm.to_vec()),
+                .map_or_else(Vec::new, |norm| b.read_vector(norm).to_vec()),
             What::Bias(site) => {
                 let linear = weights.linear(site);
-                let base = linear.and_then(|l| l.bias.as_deref());
-                merge::bias(self.active.program(site), base, change.cols).unwrap_or_default()
+                let base = linear.and_then(|l| l.bias.as_ref()).map(|bias| b.read_vector(bias));
+                merge::bias(b, self.active.program(site), base, change.cols).unwrap_or_default()
             }
             What::Matrix(site) => {
                 let program = self.active.program(site);
                 let base = weights.linear(site).map_or(&weights.embed, |l| &l.weight);
-                let mut w = merge::host(cpu, program.weight.as_deref().unwrap_or(base));
+                let mut w = merge::values(b, program.weight.as_deref().unwrap_or(base));
                 match site {
-                    Site::Embed => merge::embedding(cpu, program, &mut w, change.cols),
-                    _ => merge::linear(cpu, program, &mut w, change.cols),
+                    Site::Embed => merge::embedding(b, program, &mut w, change.cols)?,
+                    _ => merge::linear(b, program, &mut w, change.cols),
                 }
                 w
             }
-        }
+        })
     }
 
     /// Gives `sink` the bytes of a changed tensor, in parts; returns what packing changed, see [`MergedTensor::error`].
@@ -443,10 +445,10 @@ impl<'a> Merge<'a> {
             && !merge::changes_matrix(self.active.program(site))
         {
             // Untied, not changed: the bytes that it shared with the embedding.
-            sink(self.model.weights().head.weight.bytes())?;
+            sink(self.model.backend().host(&self.model.weights().head.weight).bytes())?;
             return Ok(0.0);
         }
-        let values = self.compute(change);
+        let values = self.compute(change)?;
         let feedback = self.feedback(change);
         let mut bytes = Vec::new();
         let (mut error, mut all) = (0.0, 0.0);
@@ -481,7 +483,7 @@ impl<'a> Merge<'a> {
             .zip(bytes.chunks_mut(rows * row_bytes))
             .map(|(values, bytes)| Mutex::new((values, bytes, Ok((0.0, 0.0)))))
             .collect();
-        self.model.backend().team().run(pieces.len(), &|i| {
+        self.model.cpu().team().run(pieces.len(), &|i| {
             let mut piece = pieces[i].lock().unwrap_or_else(PoisonError::into_inner);
             let (values, bytes, result) = &mut *piece;
             let packed = match feedback {
@@ -517,29 +519,30 @@ impl Change {
     }
 
     /// Puts the packed tensor into `weights`.
-    fn put(&self, weights: &mut Weights<Cpu>, bytes: Vec<u8>) {
+    fn put(&self, b: &Device, weights: &mut Weights<Device>, bytes: Vec<u8>) -> Result<()> {
         let vector = |bytes: &[u8]| {
             let mut values = vec![0.0; self.cols];
             self.to.dequantize(bytes, &mut values);
-            values
+            b.vector_of(&values)
         };
         match self.what {
             What::Norm(Site::Layer(i, part)) => {
                 if let Some(norm) = weights.layers[i].norm_mut(part) {
-                    *norm = vector(&bytes);
+                    *norm = vector(&bytes)?;
                 }
             }
-            What::Norm(_) => weights.output_norm = vector(&bytes),
+            What::Norm(_) => weights.output_norm = vector(&bytes)?,
             What::Bias(site) => {
                 if let Some(linear) = weights.linear_mut(site) {
-                    linear.bias = Some(vector(&bytes));
+                    linear.bias = Some(vector(&bytes)?);
                 }
             }
             What::Matrix(site) => {
                 let weight = CpuWeight::in_memory(&self.name, self.to, self.rows, self.cols, Arc::from(bytes));
                 match weights.linear_mut(site) {
-                    Some(linear) => linear.weight = weight,
+                    Some(linear) => linear.weight = b.replacement(weight, &linear.weight)?,
                     None => {
+                        let weight = b.replacement(weight, &weights.embed)?;
                         if weights.tied {
                             weights.head.weight = weight.clone();
                         }
@@ -548,6 +551,7 @@ impl Change {
                 }
             }
         }
+        Ok(())
     }
 }
 

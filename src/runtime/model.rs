@@ -10,9 +10,9 @@ use crate::adapter::{Active, AdapterFile, AdapterOptions, Attached, Each, gguf};
 use crate::error::{Error, Result};
 use crate::format::{Gguf, LoadMode};
 use crate::kernels::Cpu;
-use crate::model::arch_of;
 use crate::model::spec::Spec;
 use crate::model::weights::Weights;
+use crate::model::{Device, DeviceChoice, arch_of, device};
 use crate::pool::Executor;
 use crate::quant::BlockFormat;
 use crate::tokenizer::{ChatTemplate, EncodeOptions, Message, Tokenizer};
@@ -32,6 +32,11 @@ pub struct LoadOptions {
     pub threads: Option<usize>,
     /// Threads to use instead of an own team: a [`Team`](crate::pool::Team) that several models share, or the application's.
     pub executor: Option<Arc<dyn Executor>>,
+    /// What is to run the model.
+    pub device: DeviceChoice,
+    /// How many layers are on the GPU, if there is one: the last ones, and with them the head. `None` for as many as fit into its free memory,
+    /// with a cache of 4096 positions. The rest runs on the CPU.
+    pub gpu_layers: Option<usize>,
     /// A `tokenizer.json` to use instead of the tokenizer in the model file.
     pub tokenizer: Option<PathBuf>,
     /// Called while loading.
@@ -45,8 +50,9 @@ pub struct Model(Arc<Inner>);
 struct Inner {
     gguf: Arc<Gguf>,
     spec: Spec,
-    backend: Cpu,
-    weights: Weights<Cpu>,
+    backend: Device,
+    device: Option<String>,
+    weights: Weights<Device>,
     tokenizer_file: Option<PathBuf>,
     tokenizer: OnceLock<Tokenizer>,
     chat_template: OnceLock<Option<ChatTemplate>>,
@@ -101,10 +107,11 @@ impl Model {
             return Err(e.expected("a model, with the adapter put on it (-a FILE)"));
         }
         let spec = Spec::read(arch_of(&gguf_file)?, &gguf_file)?;
-        let backend = match &options.executor {
+        let cpu = match &options.executor {
             Some(executor) => Cpu::on(executor.clone())?,
             None => Cpu::new(options.threads)?,
         };
+        let (backend, device) = device::open(cpu, options.device, options.gpu_layers, &spec, &gguf_file)?;
         let progress: &dyn Fn(f32) = match &options.progress {
             Some(p) => p,
             None => &|_| (),
@@ -114,6 +121,7 @@ impl Model {
             gguf: Arc::new(gguf_file),
             spec,
             backend,
+            device,
             weights,
             tokenizer_file: options.tokenizer.clone(),
             tokenizer: OnceLock::new(),
@@ -133,12 +141,23 @@ impl Model {
     }
 
     /// The device.
-    pub fn backend(&self) -> &Cpu {
+    pub(crate) fn backend(&self) -> &Device {
         &self.0.backend
     }
 
+    /// What there is to say about where the model runs: its layers on a GPU, or why [`DeviceChoice::Auto`] took none. Nothing on the CPU
+    /// alone.
+    pub fn device(&self) -> Option<&str> {
+        self.0.device.as_deref()
+    }
+
+    /// The CPU: the threads that the model has, and how long operations take on it.
+    pub fn cpu(&self) -> &Cpu {
+        device::cpu(&self.0.backend)
+    }
+
     /// The weights on the device.
-    pub(crate) fn weights(&self) -> &Weights<Cpu> {
+    pub(crate) fn weights(&self) -> &Weights<Device> {
         &self.0.weights
     }
 
@@ -274,7 +293,7 @@ impl Model {
     }
 
     /// The adapters, each with its weight, as a session runs them.
-    pub(super) fn activate(&self, adapters: &[(Adapter, f32)]) -> Result<Arc<Active<Cpu>>> {
+    pub(super) fn activate(&self, adapters: &[(Adapter, f32)]) -> Result<Arc<Active<Device>>> {
         adapters
             .iter()
             .try_for_each(|(a, weight)| self.check_adapter(a, *weight))?;
@@ -286,11 +305,12 @@ impl Model {
     }
 
     /// The same model with other weights, on the same threads.
-    pub(super) fn with_weights(&self, weights: Weights<Cpu>) -> Result<Model> {
+    pub(super) fn with_weights(&self, weights: Weights<Device>) -> Result<Model> {
         Ok(Model(Arc::new(Inner {
             gguf: self.0.gguf.clone(),
             spec: self.0.spec.clone(),
-            backend: Cpu::on(self.0.backend.shared_team())?,
+            backend: device::share(&self.0.backend)?,
+            device: self.0.device.clone(),
             weights,
             tokenizer_file: self.0.tokenizer_file.clone(),
             tokenizer: OnceLock::new(),
@@ -344,9 +364,9 @@ impl Model {
 /// An adapter on a model, ready for its sessions. Cloning shares it.
 #[derive(Clone)]
 pub struct Adapter {
-    pub(super) attached: Arc<Attached<Cpu>>,
+    pub(super) attached: Arc<Attached<Device>>,
     /// What sessions run while it is the only one, at weight 1: switching is a matter of a pointer.
-    alone: Arc<Active<Cpu>>,
+    alone: Arc<Active<Device>>,
     method: &'static str,
     sites: usize,
     parameters: usize,
@@ -378,7 +398,7 @@ impl Adapter {
     /// Bytes of memory that it takes, and its sessions share, at most: the f16 copies of f32 factors that
     /// [`Fast`](crate::kernels::Precision::Fast) makes with the first token are in the sum.
     pub fn bytes(&self) -> usize {
-        self.attached.bytes()
+        self.attached.bytes(self.model.backend())
     }
 
     /// Whether it was loaded for `model`.

@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use crate::adapter::Active;
 use crate::error::{Error, Result};
-use crate::kernels::{Cpu, Precision};
+use crate::kernels::Precision;
+use crate::model::Device;
+use crate::model::backend::Backend;
 use crate::model::cache::ring_capacity;
 use crate::model::decoder::Pass;
 use crate::model::moments::Moments;
@@ -56,8 +58,8 @@ const LOGIT_ROWS: usize = 8;
 /// One conversation with a model. It is used by one thread at a time; sessions of one model share everything but this.
 pub struct Session {
     pub(super) model: Model,
-    pub(super) state: State<Cpu>,
-    pub(super) active: Arc<Active<Cpu>>,
+    pub(super) state: State<Device>,
+    pub(super) active: Arc<Active<Device>>,
     pub(super) tokens: Vec<u32>,
     /// Positions of the cache that an adapter's prompt or prefix takes, before the first token.
     pub(super) before: usize,
@@ -78,7 +80,15 @@ impl Session {
         let context = options.context_of(spec)?;
         let chunk = options.chunk.clamp(1, context);
         let active = Arc::new(Active::none(spec));
-        let state = State::new(model.backend(), spec, &active.layers, context, chunk, options.precision)?;
+        let state = State::new(
+            model.backend(),
+            spec,
+            model.weights(),
+            &active.layers,
+            context,
+            chunk,
+            options.precision,
+        )?;
         Ok(Session {
             state,
             active,
@@ -125,7 +135,15 @@ impl Session {
         let prefix = active.prefix().map_or(0, |(n, _)| n);
         let capacity = (self.context + prefix).min(spec.context_length).max(self.capacity);
         if self.tokens.is_empty() && (active.layers != self.active.layers || capacity != self.capacity) {
-            self.state = State::new(backend, spec, &active.layers, capacity, self.chunk, self.precision)?;
+            self.state = State::new(
+                backend,
+                spec,
+                self.model.weights(),
+                &active.layers,
+                capacity,
+                self.chunk,
+                self.precision,
+            )?;
             self.capacity = capacity;
         }
         self.active = active;
@@ -152,9 +170,9 @@ impl Session {
         self.run(tokens, &mut |first, n, pass, state, logits| {
             if first + n > last {
                 logits.clear();
-                logits.extend_from_slice(&pass.logits(state, last - first, 1));
+                logits.extend_from_slice(&pass.logits(state, last - first, 1)?);
             }
-            ControlFlow::Continue(())
+            Ok(ControlFlow::Continue(()))
         })?;
         Ok(&self.logits)
     }
@@ -170,14 +188,16 @@ impl Session {
         self.run(tokens, &mut |first, n, pass, state, logits| {
             for row in (0..n).step_by(LOGIT_ROWS) {
                 let rows = LOGIT_ROWS.min(n - row);
-                let all = pass.logits(state, row, rows);
+                let all = pass.logits(state, row, rows)?;
                 for (i, one) in all.chunks_exact(vocab).enumerate() {
-                    each(first + row + i, one)?;
+                    if each(first + row + i, one).is_break() {
+                        return Ok(ControlFlow::Break(()));
+                    }
                 }
                 logits.clear();
                 logits.extend_from_slice(&all[(rows - 1) * vocab..]);
             }
-            ControlFlow::Continue(())
+            Ok(ControlFlow::Continue(()))
         })
     }
 
@@ -200,27 +220,40 @@ impl Session {
     }
 
     /// Runs checked tokens chunk by chunk; `after` gets each chunk's first index and length. A panic (a defect, in
-    /// whichever thread) becomes an error; tokens of chunks that were done stay part of the session.
+    /// whichever thread) becomes an error, and so does what the device says; tokens of chunks that were done stay part of the session.
     #[allow(clippy::type_complexity)]
     pub(super) fn run(
         &mut self,
         tokens: &[u32],
-        after: &mut dyn FnMut(usize, usize, &Pass<Cpu>, &mut State<Cpu>, &mut Vec<f32>) -> ControlFlow<()>,
+        after: &mut dyn FnMut(
+            usize,
+            usize,
+            &Pass<Device>,
+            &mut State<Device>,
+            &mut Vec<f32>,
+        ) -> Result<ControlFlow<()>>,
     ) -> Result<()> {
         // A pass that did not end leaves rows behind `tokens` in the cache, where the next pass writes again: no
         // invariant is broken.
-        catch_unwind(AssertUnwindSafe(|| self.run_chunks(tokens, after))).map_err(|panic| {
-            self.logits.clear();
-            Error::panicked("evaluation panicked", &*panic)
-        })
+        let run = catch_unwind(AssertUnwindSafe(|| self.run_chunks(tokens, after)));
+        let run = run.unwrap_or_else(|panic| Err(Error::panicked("evaluation panicked", &*panic)));
+        // What a pass that ended so has left there is not the next one's.
+        let left = self.model.backend().check();
+        run.and(left).inspect_err(|_| self.logits.clear())
     }
 
     #[allow(clippy::type_complexity)]
     fn run_chunks(
         &mut self,
         tokens: &[u32],
-        after: &mut dyn FnMut(usize, usize, &Pass<Cpu>, &mut State<Cpu>, &mut Vec<f32>) -> ControlFlow<()>,
-    ) {
+        after: &mut dyn FnMut(
+            usize,
+            usize,
+            &Pass<Device>,
+            &mut State<Device>,
+            &mut Vec<f32>,
+        ) -> Result<ControlFlow<()>>,
+    ) -> Result<()> {
         let model = self.model.clone();
         let from = self.active.gates_from(&self.tokens, tokens);
         let mut gates = vec![0; from.len()];
@@ -244,13 +277,17 @@ impl Session {
                 .zip(&from)
                 .for_each(|(gate, from)| *gate = from.saturating_sub(self.tokens.len()));
             let pass = Pass { gates: &gates, ..pass };
-            pass.forward(&mut self.state, chunk, self.before + self.tokens.len());
+            let had = self.tokens.len();
+            pass.forward(&mut self.state, chunk, self.before + had);
+            pass.backend.check()?;
             self.tokens.extend_from_slice(chunk);
-            if after(first, chunk.len(), &pass, &mut self.state, &mut self.logits).is_break() {
-                return;
+            let done = after(first, chunk.len(), &pass, &mut self.state, &mut self.logits);
+            if done.inspect_err(|_| self.tokens.truncate(had))?.is_break() {
+                return Ok(());
             }
             first += chunk.len();
         }
+        Ok(())
     }
 
     /// From now on records what the model's linear maps are given, until adapters change.

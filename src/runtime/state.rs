@@ -18,6 +18,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::{AtomicFile, LoadMode, Mapping};
 use crate::kernels::Precision;
 use crate::kernels::cpu::KvBuf;
+use crate::model::backend::Backend;
 
 use super::fingerprint::Digest;
 use super::session::Session;
@@ -101,6 +102,7 @@ impl Session {
                 layer.load(model.backend(), position, rows);
             }
         }
+        model.backend().check()?;
         self.tokens = head.tokens.iter().map(|t| u32::from_le_bytes(*t)).collect();
         self.logits = head.logits.iter().map(|l| f32::from_le_bytes(*l)).collect();
         self.before = head.before;
@@ -146,6 +148,7 @@ impl Session {
                 put(&row)?;
             }
         }
+        self.model.backend().check().map_err(std::io::Error::other)?;
         out.write_all(&digest.value().to_le_bytes())
     }
 

@@ -8,7 +8,9 @@ use super::regulariser;
 use super::running::Running;
 use crate::adapter::trained::Trained;
 use crate::error::{Error, ErrorKind, Result};
-use crate::kernels::{Cpu, Precision};
+use crate::kernels::Precision;
+use crate::model::Device;
+use crate::model::backend::Backend;
 use crate::model::backward::Way;
 use crate::model::decoder::Pass;
 use crate::model::dropout::Dropout;
@@ -19,8 +21,8 @@ use crate::runtime::{Adapter, Cancel, Model};
 pub struct Learner {
     model: Model,
     parameters: Parameters,
-    state: State<Cpu>,
-    way: Way<Cpu>,
+    state: State<Device>,
+    way: Way<Device>,
     /// Tokens of the longest example.
     longest: usize,
     /// The weight of what AdaLoRA adds to the loss.
@@ -61,7 +63,15 @@ impl Learner {
         let running = Running::new(model, &mut parameters)?;
         let capacity = (seq + running.before()).min(spec.context_length);
         let layers = &running.active.layers;
-        let state = State::new(model.backend(), spec, layers, capacity, capacity, precision)?;
+        let state = State::new(
+            model.backend(),
+            spec,
+            model.weights(),
+            layers,
+            capacity,
+            capacity,
+            precision,
+        )?;
         Ok(Learner {
             model: model.clone(),
             regulariser: regulariser::weight(&parameters),
@@ -219,7 +229,7 @@ impl Learner {
     fn run(
         &mut self,
         tokens: &[u32],
-        f: impl FnOnce(&Pass<Cpu>, &mut State<Cpu>, &mut Trained<Cpu>, &mut Way<Cpu>) -> f64,
+        f: impl FnOnce(&Pass<Device>, &mut State<Device>, &mut Trained<Device>, &mut Way<Device>) -> f64,
     ) -> Result<f64> {
         if self.cancel.as_ref().is_some_and(Cancel::is_set) {
             return Err(Error::new(ErrorKind::Cancelled, "cancelled"));
@@ -240,8 +250,10 @@ impl Learner {
             active,
             gates: &gates,
         };
-        catch_unwind(AssertUnwindSafe(|| f(&pass, state, trained, way)))
-            .map_err(|panic| Error::panicked("training panicked", &*panic))
+        let run = catch_unwind(AssertUnwindSafe(|| f(&pass, state, trained, way)))
+            .map_err(|panic| Error::panicked("training panicked", &*panic));
+        let left = pass.backend.check();
+        run.and_then(|loss| left.map(|()| loss))
     }
 }
 

@@ -128,7 +128,7 @@ fn running(p: &Parameter) -> usize {
 
 /// Bytes of the buffers of a pass and its way back over `m` rows: see `State`, `Tape` and `Way` for each of them.
 fn workspace(model: &Model, parameters: &Parameters, m: usize, precision: Precision, widths: [usize; 4]) -> usize {
-    let (spec, threads) = (model.spec(), model.backend().threads());
+    let (spec, threads) = (model.spec(), model.cpu().threads());
     let [hidden, q, kv, ffn] = widths;
     let norms = if spec.post_norms { 2 * hidden } else { 0 };
     let layer = &model.weights().layers[0];

@@ -10,16 +10,15 @@ use crate::adapter::forms::Form;
 use crate::adapter::trained::{Role, Trained, TrainedPrefix};
 use crate::adapter::{Active, Attached};
 use crate::error::{Error, Result};
-use crate::kernels::Cpu;
 use crate::model::backend::Backend;
 use crate::model::backprop::Backprop;
-use crate::model::{Part, Site};
+use crate::model::{Device, Part, Site};
 use crate::runtime::Model;
 
 /// The parameters as they are put on the model.
 pub(super) struct Running {
-    pub active: Active<Cpu>,
-    pub trained: Trained<Cpu>,
+    pub active: Active<Device>,
+    pub trained: Trained<Device>,
     /// The forms' sites.
     sites: Vec<Site>,
     /// The paths of the sites' modules; of a site that has its forms from the one that it shares a table with, none.

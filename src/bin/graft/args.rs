@@ -6,6 +6,7 @@ mod train;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use graft::DeviceChoice;
 use graft::format::LoadMode;
 use graft::kernels::Precision;
 use graft::runtime::SamplerOptions;
@@ -96,6 +97,12 @@ pub struct ModelArgs {
     /// Threads to compute with [default: one per physical core]
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub threads: Option<u16>,
+    /// What runs the model: auto (an NVIDIA GPU where there is one and this build has the feature cuda, else the CPU), cpu, cuda or cuda:N
+    #[arg(long, value_name = "DEVICE", default_value = "auto")]
+    pub device: DeviceChoice,
+    /// Layers on the GPU, the last ones, and with them the head [default: as many as fit into its memory]
+    #[arg(long, value_name = "N")]
+    pub gpu_layers: Option<usize>,
     /// Compute in full precision: f32 activations, exact weights; slower, the reference for comparisons
     #[arg(long)]
     pub exact: bool,

@@ -5,7 +5,7 @@ use std::path::Path;
 use graft::adapter::AdapterFile;
 use graft::adapter::to_lora::{Kept, RankRule};
 use graft::quant::BlockFormat;
-use graft::{Error, LoadOptions, Model, Result};
+use graft::{Error, Model, Result};
 use serde_json::json;
 
 use crate::args::{ExportLoraArgs, FactorType, ToLoraArgs};
@@ -80,7 +80,7 @@ pub fn to_lora(args: &ToLoraArgs) -> Done {
 fn open(model: &Path, adapter: &Path) -> Result<(Model, AdapterFile)> {
     // The adapter first: a wrong one should not wait for a big model.
     let file = AdapterFile::open(adapter)?;
-    Ok((load::model_at(model, LoadOptions::default())?, file))
+    Ok((load::model_at(model, load::without_gpu())?, file))
 }
 
 fn numbers(all: &[usize]) -> String {

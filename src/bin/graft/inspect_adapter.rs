@@ -8,7 +8,7 @@ use graft::adapter::forms::Form;
 use graft::adapter::{AdapterFile, AdapterOptions, Prefix, merge};
 use graft::format::Gguf;
 use graft::runtime::ParameterCount;
-use graft::{LoadOptions, Model, Result};
+use graft::{Model, Result};
 use serde_json::{Value, json};
 
 use crate::args::InspectArgs;
@@ -79,7 +79,7 @@ pub fn adapter(path: &Path, args: &InspectArgs) -> Result<(String, Value)> {
 
 /// Puts the adapter on the model at `path`.
 fn put_on(file: &AdapterFile, path: &Path) -> Result<(Vec<Entry>, On)> {
-    let model = load::model_at(path, LoadOptions::default())?;
+    let model = load::model_at(path, load::without_gpu())?;
     let post_norms = model.spec().post_norms;
     let mut entries = Vec::new();
     let adapter = model.attach_each(file, &mut |site, form| {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use graft::adapter::{AdapterOptions, AdapterSpec};
 use graft::tokenizer::{EncodeOptions, Message};
-use graft::{Adapter, Error, ErrorKind, LoadOptions, Model, Result, Session, SessionOptions};
+use graft::{Adapter, DeviceChoice, Error, ErrorKind, LoadOptions, Model, Result, Session, SessionOptions};
 
 use crate::args::{ModelArgs, PromptArgs};
 use crate::progress::Progress;
@@ -39,10 +39,20 @@ pub fn model(args: &ModelArgs) -> Result<Model> {
     let options = LoadOptions {
         mode: args.mode(),
         threads: args.threads.map(usize::from),
+        device: args.device,
+        gpu_layers: args.gpu_layers,
         tokenizer: args.tokenizer.clone(),
         ..Default::default()
     };
     model_at(&args.model, options)
+}
+
+/// To look at weights alone, which the CPU does.
+pub fn without_gpu() -> LoadOptions {
+    LoadOptions {
+        device: DeviceChoice::Cpu,
+        ..Default::default()
+    }
 }
 
 /// Opens the model at `path` and shows how far it is.
@@ -55,6 +65,10 @@ pub fn model_at(path: &Path, options: LoadOptions) -> Result<Model> {
     };
     let model = Model::open_with(path, &options);
     progress.finish();
+    // With a GPU in question, where it went.
+    if let Some(said) = model.as_ref().ok().and_then(Model::device) {
+        crate::output::say(said);
+    }
     model
 }
 

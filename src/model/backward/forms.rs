@@ -180,7 +180,7 @@ pub(super) fn magnitudes_back<B: Backprop>(
     let Some(Action::Affine((factors, _))) = steps.last().map(|step| &*step.action) else {
         unreachable!("DoRA without its factors")
     };
-    let factors = b.read_vector(factors).into_owned();
+    let factors = b.read_vector(factors).to_vec();
     if magnitude.wanted {
         b.zeros(&mut room.scaled, factors.len());
         b.affine_back(v, dy, &mut room.scaled);

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use super::targets::{self, Targets};
 use super::{Module, NewAdapter, Tensor};
 use crate::error::{Error, Result};
+use crate::model::backend::Backend;
 use crate::model::{Part, Site};
 use crate::rng::Rng;
 use crate::runtime::Model;
@@ -50,7 +51,9 @@ fn norm(model: &Model, site: Site) -> Vec<f32> {
     };
     // The converter adds the 1 that Gemma's norms add when they run.
     let one = if model.spec().norms_plus_one { 1.0 } else { 0.0 };
-    norm.map_or(Vec::new(), |v| v.iter().map(|v| v - one).collect())
+    norm.map_or(Vec::new(), |v| {
+        model.backend().read_vector(v).iter().map(|v| v - one).collect()
+    })
 }
 
 pub(super) fn tokens_fields(_: &Model, new: &NewAdapter) -> Value {

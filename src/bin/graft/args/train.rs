@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use graft::DeviceChoice;
 use serde::Deserialize;
 
 /// `graft train`
@@ -46,6 +47,9 @@ pub struct TrainArgs {
     /// Threads to compute with [default: one per physical core]
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub threads: Option<u16>,
+    /// What runs the model: cpu, cuda or cuda:N. A GPU does the way there alone, the CPU the way back: that is slower than the CPU for both
+    #[arg(long, value_name = "DEVICE", default_value = "cpu")]
+    pub device: DeviceChoice,
     #[command(flatten)]
     pub options: TrainOptionArgs,
 }

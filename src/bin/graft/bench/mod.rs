@@ -118,7 +118,7 @@ pub fn run(args: &BenchArgs) -> Done {
             .expected(format!("at most {most}"))
             .found(ids.len()))?;
     }
-    let threads = model.backend().threads();
+    let threads = model.cpu().threads();
     let limits = Limits::measure(threads);
     let precision = match args.model.precision() {
         Precision::Exact => "exact",
@@ -130,7 +130,7 @@ pub fn run(args: &BenchArgs) -> Done {
         "{}: {}, {precision}, {} · {threads} threads\nlimits      {limits}\n",
         args.model.model.display(),
         bytes(model.gguf().tensors().iter().map(|t| t.range.len()).sum()),
-        model.backend().isa(),
+        model.cpu().isa(),
     ))?;
 
     let mut bench = Bench {
@@ -177,7 +177,7 @@ pub fn run(args: &BenchArgs) -> Done {
     drop(bench);
     if let Some(path) = &args.svg {
         let name = args.model.model.file_name().unwrap_or_default().to_string_lossy();
-        let title = format!("{name}, {precision}, {}, {threads} threads", model.backend().isa());
+        let title = format!("{name}, {precision}, {}, {threads} threads", model.cpu().isa());
         let mut marks = vec![prompt.mark("prompt", PROMPT), generation.mark("generation", GENERATION)];
         if let Some(ops) = &ops {
             marks.extend(Mark::operations(&ops.prompt, PROMPT));
@@ -199,7 +199,7 @@ pub fn run(args: &BenchArgs) -> Done {
         pp: prompt.tokens_per_s,
         tg: generation.tokens_per_s,
         model: args.model.model.display().to_string(),
-        isa: model.backend().isa(),
+        isa: model.cpu().isa(),
         threads,
         precision,
         limits,

@@ -50,13 +50,13 @@ pub fn measure(bench: &mut Bench, phase: Phase, depth: usize, limits: &Limits) -
     for _ in 0..bench.args.repeat {
         bench.session.truncate(depth)?;
         let model = bench.session.model().clone();
-        model.backend().times().start();
+        model.cpu().times().start();
         let start = Instant::now();
         let done = bench.run(phase, depth, |session| match phase {
             Phase::Prompt => Ok(()),
             Phase::Generation => sample(&mut sampler, session),
         });
-        let (time, ops) = (start.elapsed(), model.backend().times().stop());
+        let (time, ops) = (start.elapsed(), model.cpu().times().stop());
         done?;
         if best.as_ref().is_none_or(|b| time < b.0) {
             best = Some((time, ops));
@@ -86,7 +86,7 @@ fn sample(sampler: &mut Sampler, session: &Session) -> Result<()> {
     let logits = session.logits();
     let mut token = Ok(0);
     let work = Work::elements("sample", size_of_val(logits));
-    let times = session.model().backend().times();
+    let times = session.model().cpu().times();
     times.time(work, || token = sampler.sample(logits, session.tokens()));
     token.map(|_| ())
 }

@@ -30,6 +30,7 @@ pub fn run(args: &TrainArgs) -> Done {
     };
     let load = LoadOptions {
         threads: args.threads.map(usize::from),
+        device: args.device,
         ..Default::default()
     };
     let model = load::model_at(&args.model, load)?;

@@ -1,0 +1,74 @@
+//! The CPU and, for some or all layers, a GPU. Each operation runs where its weights (its ring, or else its input) are; activations that come
+//! from elsewhere are copied there. With the last layers on the GPU, which is where they go first, a pass crosses over once.
+
+mod backend;
+mod backprop;
+mod place;
+mod products;
+mod values;
+
+use std::sync::{Arc, Mutex, Weak};
+
+use crate::error::Result;
+use crate::kernels::Cpu;
+use crate::kernels::cuda::{Gpu, Matrix};
+
+pub use place::Plan;
+pub use values::{Acts, Buf, Factor, Kv, RopeTable, Vector, Weight};
+
+/// The CPU, and a GPU if there is one and anything runs on it.
+pub struct Offload {
+    cpu: Cpu,
+    gpu: Option<OnGpu>,
+}
+
+/// What runs on the GPU.
+struct OnGpu {
+    gpu: Arc<Gpu>,
+    plan: Plan,
+    /// The embedding, which a tied head has too.
+    embed: Mutex<Weak<Matrix>>,
+}
+
+impl Offload {
+    /// All on the CPU.
+    pub fn on_cpu(cpu: Cpu) -> Self {
+        Offload { cpu, gpu: None }
+    }
+
+    /// What `plan` says on the GPU, the rest on the CPU.
+    pub fn new(cpu: Cpu, gpu: Arc<Gpu>, plan: Plan) -> Self {
+        let embed = Mutex::default();
+        Offload {
+            cpu,
+            gpu: Some(OnGpu { gpu, plan, embed }),
+        }
+    }
+
+    /// The CPU.
+    pub fn cpu(&self) -> &Cpu {
+        &self.cpu
+    }
+
+    /// The GPU, if anything is to run there.
+    pub fn gpu(&self) -> Option<&Arc<Gpu>> {
+        self.gpu.as_ref().map(|on| &on.gpu)
+    }
+
+    /// What runs where: of how many layers the last ones are on the GPU.
+    pub fn plan(&self) -> Option<&Plan> {
+        self.gpu.as_ref().map(|on| &on.plan)
+    }
+
+    /// The same for another model, on the same threads.
+    ///
+    /// # Errors
+    /// As [`Cpu::on`].
+    pub fn share(&self) -> Result<Self> {
+        let cpu = Cpu::on(self.cpu.shared_team())?;
+        Ok(match &self.gpu {
+            None => Self::on_cpu(cpu),
+            Some(on) => Self::new(cpu, on.gpu.clone(), on.plan.clone()),
+        })
+    }
+}

@@ -1,0 +1,242 @@
+//! What an [`Offload`](super::Offload) computes with: on the CPU, on the GPU or on both.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use crate::error::Result;
+use crate::kernels::cpu::{self, KvBuf, Panels};
+use crate::kernels::cuda::{Address, Gpu, Matrix, Memory, Temp};
+use crate::kernels::{Cpu, Precision};
+use crate::model::backend::Backend;
+use crate::model::cpu::CpuWeight;
+
+/// A matrix: always where the CPU finds it (a mapped file takes no memory by that), and on the GPU if it runs there.
+#[derive(Clone)]
+pub struct Weight {
+    pub(super) host: CpuWeight,
+    pub(super) gpu: Option<Arc<Matrix>>,
+}
+
+/// A vector, on both.
+#[derive(Clone)]
+pub struct Vector {
+    pub(super) host: Arc<Vec<f32>>,
+    pub(super) gpu: Option<Arc<Memory>>,
+}
+
+impl Vector {
+    pub(super) fn new(gpu: Option<&Arc<Gpu>>, values: Vec<f32>) -> Result<Self> {
+        let host = Arc::new(values);
+        let up = |gpu: &Arc<Gpu>| {
+            let memory = Memory::new(gpu, size_of_val(&host[..]))?;
+            gpu.put_f32(memory.at(), &host)?;
+            Ok(Arc::new(memory))
+        };
+        Ok(Vector {
+            gpu: gpu.map(up).transpose()?,
+            host,
+        })
+    }
+
+    /// Where it is on the GPU, of a vector made for one.
+    pub(super) fn at(&self) -> Address {
+        self.gpu.as_ref().map_or(0, |memory| memory.at())
+    }
+}
+
+/// A factor of a low-rank update, on both.
+#[derive(Clone)]
+pub struct Factor {
+    pub(super) host: Panels,
+    pub(super) gpu: Option<Arc<Matrix>>,
+}
+
+/// Activations. They lie where they were made; who needs them elsewhere copies them.
+#[derive(Default)]
+pub struct Buf {
+    len: usize,
+    on_gpu: bool,
+    host: Vec<f32>,
+    gpu: Option<Memory>,
+}
+
+/// A buffer on the GPU, perhaps copied up for a moment.
+pub(super) struct In<'a> {
+    at: Address,
+    _copied: Option<Temp<'a>>,
+}
+
+impl In<'_> {
+    pub fn at(&self) -> Address {
+        self.at
+    }
+}
+
+impl Buf {
+    /// Numbers.
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether they are on the GPU.
+    pub(super) fn on_gpu(&self) -> bool {
+        self.on_gpu
+    }
+
+    /// From now on so many numbers, which are any.
+    pub(super) fn resize(&mut self, len: usize) {
+        self.len = len;
+    }
+
+    /// To read on the CPU. After a fault of the GPU they are zeros.
+    #[allow(clippy::owned_cow)] // the CPU's operations take its buffers
+    pub(super) fn host(&self, gpu: Option<&Arc<Gpu>>) -> Cow<'_, Vec<f32>> {
+        if !self.on_gpu && self.host.len() == self.len {
+            return Cow::Borrowed(&self.host);
+        }
+        let mut values = vec![0.0; self.len];
+        self.read(gpu, &mut values);
+        Cow::Owned(values)
+    }
+
+    fn read(&self, gpu: Option<&Arc<Gpu>>, values: &mut [f32]) {
+        if let (true, Some(gpu), Some(memory)) = (self.on_gpu, gpu, &self.gpu) {
+            gpu.run(|| gpu.get_f32(memory.at(), &mut values[..self.len]));
+        }
+    }
+
+    /// To write on the CPU.
+    pub(super) fn host_out(&mut self, cpu: &Cpu) -> &mut Vec<f32> {
+        Backend::resize(cpu, &mut self.host, self.len);
+        self.on_gpu = false;
+        &mut self.host
+    }
+
+    /// To write on the CPU with another length, which [`Buf::settle`] takes over.
+    pub(super) fn host_any(&mut self) -> &mut Vec<f32> {
+        self.on_gpu = false;
+        &mut self.host
+    }
+
+    /// As long as what was written.
+    pub(super) fn settle(&mut self) {
+        self.len = self.host.len();
+    }
+
+    /// To change on the CPU.
+    pub(super) fn host_change(&mut self, cpu: &Cpu, gpu: Option<&Arc<Gpu>>) -> &mut Vec<f32> {
+        if self.on_gpu || self.host.len() != self.len {
+            let mut host = std::mem::take(&mut self.host);
+            Backend::resize(cpu, &mut host, self.len);
+            self.read(gpu, &mut host);
+            self.host = host;
+        }
+        self.on_gpu = false;
+        &mut self.host
+    }
+
+    /// To read on the GPU.
+    pub(super) fn on<'a>(&self, gpu: &'a Arc<Gpu>) -> Result<In<'a>> {
+        if let (true, Some(memory)) = (self.on_gpu, &self.gpu) {
+            return Ok(In {
+                at: memory.at(),
+                _copied: None,
+            });
+        }
+        let temp = gpu.temp(self.len * size_of::<f32>())?;
+        gpu.put_f32(temp.at(), &self.host(None))?;
+        Ok(In {
+            at: temp.at(),
+            _copied: Some(temp),
+        })
+    }
+
+    /// To write on the GPU.
+    pub(super) fn out_on(&mut self, gpu: &Arc<Gpu>) -> Result<Address> {
+        let at = Memory::grow(gpu, &mut self.gpu, self.len * size_of::<f32>())?;
+        self.on_gpu = true;
+        Ok(at)
+    }
+
+    /// To change on the GPU.
+    pub(super) fn change_on(&mut self, gpu: &Arc<Gpu>) -> Result<Address> {
+        if let (true, Some(memory)) = (self.on_gpu, &self.gpu) {
+            return Ok(memory.at());
+        }
+        let at = Memory::grow(gpu, &mut self.gpu, self.len * size_of::<f32>())?;
+        gpu.put_f32(at, &self.host(None))?;
+        self.on_gpu = true;
+        Ok(at)
+    }
+}
+
+/// Activations made ready, where the weights that read them are.
+#[derive(Default)]
+pub struct Acts {
+    pub(super) host: cpu::Acts,
+    pub(super) on_gpu: bool,
+    pub(super) m: usize,
+    pub(super) k: usize,
+    /// Their forms, and whether they hold these.
+    pub(super) ints: Form,
+    pub(super) halves: Form,
+    pub(super) floats: Form,
+}
+
+/// A form of activations on the GPU.
+#[derive(Default)]
+pub(super) struct Form {
+    pub memory: Option<Memory>,
+    pub there: bool,
+}
+
+impl Form {
+    /// Room for it.
+    pub fn make(&mut self, gpu: &Arc<Gpu>, bytes: usize) -> Result<Address> {
+        self.there = false;
+        let at = Memory::grow(gpu, &mut self.memory, bytes)?;
+        self.there = true;
+        Ok(at)
+    }
+
+    /// Where it is, if it holds the activations.
+    pub fn at(&self) -> Option<Address> {
+        self.memory.as_ref().filter(|_| self.there).map(Memory::at)
+    }
+}
+
+/// A ring, where its layer's keys are made.
+pub enum Kv {
+    /// On the CPU.
+    Cpu(KvBuf),
+    /// On the GPU.
+    Gpu(GpuKv),
+}
+
+/// A ring on the GPU.
+pub struct GpuKv {
+    pub(super) memory: Memory,
+    pub(super) precision: Precision,
+    pub(super) len: usize,
+}
+
+impl GpuKv {
+    /// Bytes of a number.
+    pub(super) fn value_size(&self) -> usize {
+        KvBuf::value_bytes(self.precision)
+    }
+}
+
+/// Rotations, on each device that layers run on.
+#[derive(Default)]
+pub struct RopeTable {
+    pub(super) host: cpu::RopeTable,
+    /// The frequencies that are on the GPU.
+    pub(super) known: Vec<f32>,
+    pub(super) inv_freq: Option<Memory>,
+    pub(super) cos: Option<Memory>,
+    pub(super) sin: Option<Memory>,
+    pub(super) half: usize,
+    pub(super) m: usize,
+    pub(super) interleaved: bool,
+}

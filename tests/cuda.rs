@@ -1,0 +1,322 @@
+//! Models on a GPU, without one: the program with a driver whose device is the CPU (`tests/cuda_on_cpu`).
+//!
+//! Oracles: the same program on the CPU, of which other tests know that it is right; what a driver that fails is told to say.
+
+#[path = "common/mod.rs"]
+mod common;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::OnceLock;
+
+use common::{LOGIT_BOUND, data, logit_error};
+use serde_json::Value;
+
+/// The folder with the driver's stand-in.
+fn driver() -> &'static Path {
+    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+    FOLDER.get_or_init(|| {
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("cuda_on_cpu");
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/test-cuda");
+        let built = Command::new(script).arg("build").arg(&folder).status();
+        assert!(built.expect("scripts/test-cuda runs").success());
+        folder
+    })
+}
+
+/// Runs the program; `settings` are those of the stand-in, behind `GRAFT_FAKE_CUDA_`.
+fn graft(args: &[&str], settings: &[(&str, &str)]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_graft"));
+    command.args(args).args(["--threads", "1"]);
+    command.env("LD_LIBRARY_PATH", driver()).env_remove("GRAFT_CUDA_DRIVER");
+    for (name, value) in settings {
+        command.env(format!("GRAFT_FAKE_CUDA_{name}"), value);
+    }
+    command.output().expect("the program runs")
+}
+
+fn words(output: &Output) -> (String, String) {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (text(&output.stdout), text(&output.stderr))
+}
+
+/// The logits of all positions as (position, id, logit), of a run that must succeed; with `said`, where it ran.
+fn logits(args: &[&str], said: &str) -> Vec<(u64, u64, f32)> {
+    let ran = graft(&[&["logits", "--all", "--json", "--top", "100000"], args].concat(), &[]);
+    let (out, err) = words(&ran);
+    assert!(ran.status.success(), "{args:?}: {err}");
+    assert!(
+        err.contains(said) && err.is_empty() == said.is_empty(),
+        "{args:?}: {err:?}"
+    );
+    let json: Value = serde_json::from_str(&out).expect("JSON");
+    let mut all = Vec::new();
+    for position in json["positions"].as_array().expect("positions") {
+        for top in position["top"].as_array().expect("logits") {
+            let n = |v: &Value| v.as_u64().expect("a number");
+            let logit = top[1].as_f64().expect("a logit") as f32;
+            all.push((n(&position["pos"]), n(&top[0]), logit));
+        }
+    }
+    all.sort_by_key(|(position, id, _)| (*position, *id));
+    assert!(!all.is_empty());
+    all
+}
+
+/// That the GPU, or some layers on it, give the CPU's logits in `Exact`, by which errors are up to `bound`, relative to logits of a size
+/// above 1.
+fn same(model: &Path, args: &[&str], gpu: &[&str], bound: f32) {
+    let model = ["-m", model.to_str().unwrap()];
+    let cpu = logits(&[&model, args, &["--exact", "--device", "cpu"]].concat(), "");
+    let gpu = logits(&[&model, args, gpu].concat(), "on GPU 0");
+    assert_eq!(cpu.len(), gpu.len());
+    for (a, b) in cpu.iter().zip(&gpu) {
+        assert_eq!((a.0, a.1), (b.0, b.1));
+        assert!(
+            logit_error(b.2, a.2) <= bound,
+            "{model:?} {args:?}: {a:?}, on the GPU {b:?}"
+        );
+    }
+}
+
+const TOKENS: &str = "1,5,9,33,7,40,12,3,77,21,60,8,19,2,90,11,4,35,50,28";
+const GPU: [&str; 2] = ["--device", "cuda"];
+const EXACT: [&str; 3] = ["--device", "cuda", "--exact"];
+
+fn tiny(name: &str) -> PathBuf {
+    data().join("tiny").join(name).join("model.gguf")
+}
+
+/// Longer than a window, and than what goes through the kernels of few rows.
+#[test]
+fn every_tiny_model_has_the_same_logits() {
+    for folder in std::fs::read_dir(data().join("tiny")).unwrap() {
+        let model = folder.unwrap().path().join("model.gguf");
+        same(&model, &["--tokens", TOKENS], &EXACT, LOGIT_BOUND);
+        same(&model, &["--tokens", "3,9"], &EXACT, LOGIT_BOUND);
+    }
+}
+
+/// `Fast` rounds activations to 15 bits or to halves, and the cache to halves; the CPU's int8 would be ten times as far off for types of 4
+/// bits.
+#[test]
+fn fast_is_near() {
+    for name in ["llama-tied", "llama-tied-q8_0", "qwen2-q4_0", "gemma3-mixed", "gemma2"] {
+        same(&tiny(name), &["--tokens", TOKENS], &GPU, 0.05);
+        same(&tiny(name), &["--tokens", "3,9"], &GPU, 0.05);
+    }
+}
+
+#[test]
+fn adapters_have_the_same_logits() {
+    for model in ["llama-tied", "gemma3", "qwen2"] {
+        for method in [
+            "lora",
+            "lora-dora",
+            "lora-alora",
+            "lora-embedding",
+            "lora-tokens",
+            "lora-save-embedding",
+            "ia3",
+            "boft",
+            "oft",
+            "hra",
+            "loha",
+            "lokr",
+            "vera",
+            "road-1",
+            "miss",
+            "beft",
+            "ln-tuning",
+            "p-tuning",
+            "prefix-tuning",
+            "tokens",
+            "adalora",
+            "lora-larger-vocabulary",
+        ] {
+            let adapter = data().join("methods").join(model).join(method);
+            let adapter = adapter.to_str().unwrap();
+            same(&tiny(model), &["--tokens", TOKENS, "-a", adapter], &EXACT, LOGIT_BOUND);
+            if ["lora", "lora-dora", "boft"].contains(&method) {
+                same(&tiny(model), &["--tokens", "3,9", "-a", adapter], &EXACT, LOGIT_BOUND);
+                let part = ["--device", "cuda", "--exact", "--gpu-layers", "1"];
+                same(&tiny(model), &["--tokens", TOKENS, "-a", adapter], &part, LOGIT_BOUND);
+            }
+        }
+    }
+}
+
+#[test]
+fn some_layers_on_the_gpu() {
+    for (model, layers) in [("llama-tied", "1"), ("gemma3", "3"), ("qwen2", "1"), ("gemma2", "2")] {
+        let part = ["--device", "cuda:0", "--exact", "--gpu-layers", layers];
+        same(&tiny(model), &["--tokens", TOKENS], &part, LOGIT_BOUND);
+    }
+    let cpu = graft(
+        &[
+            "logits",
+            "-m",
+            tiny("qwen2").to_str().unwrap(),
+            "--tokens",
+            "1",
+            "--gpu-layers",
+            "0",
+        ],
+        &[],
+    );
+    assert_eq!(words(&cpu).1, "", "no layers: no GPU");
+}
+
+#[test]
+fn the_same_tokens_follow() {
+    for model in ["llama-tied", "qwen3", "gemma2"] {
+        let model = tiny(model);
+        let args = [
+            "run",
+            "-m",
+            model.to_str().unwrap(),
+            "--exact",
+            "--tokens",
+            TOKENS,
+            "-n",
+            "16",
+            "--temp",
+            "0",
+            "--json",
+        ];
+        let text = |device: &[&str]| {
+            let ran = graft(&[&args[..], device].concat(), &[]);
+            let (out, err) = words(&ran);
+            assert!(ran.status.success(), "{err}");
+            let json: Value = serde_json::from_str(&out).expect("JSON");
+            json["text"].as_str().expect("a text").to_owned()
+        };
+        assert_eq!(text(&GPU), text(&["--device", "cpu"]), "{model:?}");
+    }
+}
+
+/// Memory for a part of the layers: the stand-in's device has as much as it is told.
+#[test]
+fn as_many_layers_as_fit() {
+    let model = tiny("gemma3");
+    let args = |device| {
+        [
+            "logits",
+            "-m",
+            model.to_str().unwrap(),
+            "--exact",
+            "--tokens",
+            TOKENS,
+            "--device",
+            device,
+        ]
+    };
+    let spare = 256 << 20;
+    let ran = |device, more: usize| words(&graft(&args(device), &[("MEMORY", &(spare + more).to_string())]));
+    let (all, said) = ran("cuda", 64 << 20);
+    assert!(said.contains("7 of 7 layers on GPU 0"), "{said}");
+    // The best token at the end.
+    let best = |out: &str| out.split_whitespace().nth(1).map(str::to_owned);
+    let layers = |said: &str| said.split_whitespace().nth(1).and_then(|n| n.parse::<usize>().ok());
+    let mut seen = std::collections::BTreeSet::new();
+    for kib in [128, 256, 512] {
+        let (out, said) = ran("auto", kib << 10);
+        if let Some(n) = layers(&said) {
+            assert_eq!(best(&out), best(&all));
+            seen.insert(n);
+        }
+    }
+    assert!(seen.iter().any(|n| (1..7).contains(n)), "no partial offload: {seen:?}");
+    let (out, said) = ran("cuda", 0);
+    assert!(
+        out.is_empty() && said.contains("not enough memory on the GPU for one layer"),
+        "{said}"
+    );
+    let (out, said) = ran("auto", 0);
+    assert!(!out.is_empty() && said.contains("on the CPU: "), "{said}");
+}
+
+#[test]
+fn a_gpu_that_is_not_there() {
+    let model = tiny("llama-tied");
+    let model = model.to_str().unwrap();
+    let run = |device: &str, settings: &[(&str, &str)]| {
+        let ran = graft(&["logits", "-m", model, "--tokens", "1", "--device", device], settings);
+        (ran.status.success(), words(&ran))
+    };
+    for (device, settings, said) in [
+        ("cuda:1", &[][..], "cuda:0 to cuda:0, found cuda:1"),
+        ("cuda", &[("DEVICES", "0")], "no NVIDIA GPU"),
+        (
+            "cuda",
+            &[("CAPABILITY", "70")],
+            "expected compute capability 7.5 or later, found 7.0",
+        ),
+        (
+            "cuda",
+            &[("DRIVER", "11020")],
+            "expected CUDA 11.4 or later (driver 470), found CUDA 11.2",
+        ),
+    ] {
+        let (done, (out, err)) = run(device, settings);
+        assert!(!done && out.is_empty() && err.contains(said), "{settings:?}: {err}");
+        assert_eq!(err.lines().count(), 1, "{err}");
+        if device == "cuda" {
+            let (done, (out, err)) = run("auto", settings);
+            assert!(
+                done && !out.is_empty() && err.contains(said) && err.lines().count() == 1,
+                "{err}"
+            );
+        }
+    }
+    // Without a driver at all.
+    for (device, works) in [("auto", true), ("cuda", false), ("cpu", true)] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_graft"));
+        command.args(["logits", "-m", model, "--tokens", "1", "--device", device]);
+        let ran = command
+            .env("GRAFT_CUDA_DRIVER", "/nowhere/libcuda.so.1")
+            .output()
+            .unwrap();
+        let err = words(&ran).1;
+        assert_eq!(ran.status.success(), works, "{err}");
+        assert_eq!(err.contains("no NVIDIA driver"), device != "cpu", "{err}");
+    }
+}
+
+/// Each allocation and each launch of a run fails once: an error that names the call, and no panic.
+#[test]
+fn failures_are_errors() {
+    let model = tiny("qwen2-q4_0");
+    let args = [
+        "run",
+        "-m",
+        model.to_str().unwrap(),
+        "--tokens",
+        TOKENS,
+        "-n",
+        "3",
+        "--temp",
+        "0",
+        "--device",
+        "cuda",
+    ];
+    let (right, _) = words(&graft(&args, &[]));
+    for (what, call, step) in [
+        ("alloc", "cuMemAlloc", 3),
+        ("launch", "cuLaunchKernel", 7),
+        ("host", "cuMemHostAlloc", 1),
+    ] {
+        let mut failed = 0;
+        for n in (1..).step_by(step) {
+            let ran = graft(&args, &[("FAIL", &format!("{what}:{n}"))]);
+            let (out, err) = words(&ran);
+            if ran.status.success() {
+                assert_eq!(out, right, "{what} {n}");
+                break;
+            }
+            failed += 1;
+            assert!(err.contains(call) && !err.contains("panick"), "{what} {n}: {err}");
+        }
+        assert!(failed > 0, "{what}: nothing failed");
+    }
+}
