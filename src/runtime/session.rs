@@ -74,6 +74,10 @@ pub struct Session {
     pub(super) logits: Vec<f32>,
 }
 
+/// Is given a chunk's first index and length, the pass that has run it, what it left, and the session's logits.
+type After<'a> =
+    dyn FnMut(usize, usize, &Pass<Device>, &mut State<Device>, &mut Vec<f32>) -> Result<ControlFlow<()>> + 'a;
+
 impl Session {
     pub(super) fn new(model: Model, options: &SessionOptions) -> Result<Self> {
         let spec = model.spec();
@@ -219,20 +223,9 @@ impl Session {
         Ok(())
     }
 
-    /// Runs checked tokens chunk by chunk; `after` gets each chunk's first index and length. A panic (a defect, in
+    /// Runs checked tokens chunk by chunk; `after` is told of each chunk. A panic (a defect, in
     /// whichever thread) becomes an error, and so does what the device says; tokens of chunks that were done stay part of the session.
-    #[allow(clippy::type_complexity)]
-    pub(super) fn run(
-        &mut self,
-        tokens: &[u32],
-        after: &mut dyn FnMut(
-            usize,
-            usize,
-            &Pass<Device>,
-            &mut State<Device>,
-            &mut Vec<f32>,
-        ) -> Result<ControlFlow<()>>,
-    ) -> Result<()> {
+    pub(super) fn run(&mut self, tokens: &[u32], after: &mut After) -> Result<()> {
         // A pass that did not end leaves rows behind `tokens` in the cache, where the next pass writes again: no
         // invariant is broken.
         let run = catch_unwind(AssertUnwindSafe(|| self.run_chunks(tokens, after)));
@@ -242,18 +235,7 @@ impl Session {
         run.and(left).inspect_err(|_| self.logits.clear())
     }
 
-    #[allow(clippy::type_complexity)]
-    fn run_chunks(
-        &mut self,
-        tokens: &[u32],
-        after: &mut dyn FnMut(
-            usize,
-            usize,
-            &Pass<Device>,
-            &mut State<Device>,
-            &mut Vec<f32>,
-        ) -> Result<ControlFlow<()>>,
-    ) -> Result<()> {
+    fn run_chunks(&mut self, tokens: &[u32], after: &mut After) -> Result<()> {
         let model = self.model.clone();
         let from = self.active.gates_from(&self.tokens, tokens);
         let mut gates = vec![0; from.len()];

@@ -80,16 +80,18 @@ pub(super) fn fetch(bytes: &[u8], soon: bool) {
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(super) unsafe fn codes(p: Codes, panels: Range<usize>, x: Records, y: Out, column: usize, how: How) {
     // SAFETY: the caller's promise.
-    unsafe { products::<Maddubs, 4, 1, 1>(p, panels, x, y, column, how) }
+    unsafe { products::<Maddubs>(p, panels, x, y, column, how) }
 }
 
-/// [`codes`] with D's arithmetic: of one token ONE vectors of 8 rows at a time (4 or 8: of several panels), of more MANY, or LEFT where
-/// so many are not left (both 2, or both 1).
+/// Vectors of 8 rows that one token has at a time, of several panels.
+const TOGETHER: usize = 4;
+
+/// [`codes`] with D's arithmetic.
 ///
 /// # Safety
 /// As `codes`, and what [`Dot`] asks for.
 #[inline(always)]
-pub(in crate::kernels::cpu) unsafe fn products<D: Dot, const ONE: usize, const MANY: usize, const LEFT: usize>(
+pub(in crate::kernels::cpu) unsafe fn products<D: Dot>(
     p: Codes,
     panels: Range<usize>,
     x: Records,
@@ -102,20 +104,16 @@ pub(in crate::kernels::cpu) unsafe fn products<D: Dot, const ONE: usize, const M
     // SAFETY: the caller's promise; the rows are in `panels`, which the matrix has, as the records.
     unsafe {
         if x.acts.tile() == 1 {
-            while row + 8 * ONE <= end {
-                tiles::<D, ONE, 1>(&p, row, &x, y, column, how);
-                row += 8 * ONE;
+            while row + 8 * TOGETHER <= end {
+                tiles::<D, TOGETHER, 1>(&p, row, &x, y, column, how);
+                row += 8 * TOGETHER;
             }
             for row in (row..end).step_by(ROWS) {
                 tiles::<D, 2, 1>(&p, row, &x, y, column, how);
             }
         } else {
-            while row + 8 * MANY <= end {
-                tiles::<D, MANY, TILE>(&p, row, &x, y, column, how);
-                row += 8 * MANY;
-            }
-            for row in (row..end).step_by(8 * LEFT) {
-                tiles::<D, LEFT, TILE>(&p, row, &x, y, column, how);
+            for row in (row..end).step_by(8) {
+                tiles::<D, 1, TILE>(&p, row, &x, y, column, how);
             }
         }
     }

@@ -19,7 +19,7 @@ use crate::kernels::cpu::types::Out;
 pub(super) unsafe fn codes(p: Codes, panels: Range<usize>, x: Records, y: Out, column: usize, how: How) {
     if x.acts.tile() == 1 {
         // SAFETY: the caller's promise.
-        return unsafe { products::<Vnni, 4, 2, 2>(p, panels, x, y, column, how) };
+        return unsafe { products::<Vnni>(p, panels, x, y, column, how) };
     }
     x.check(&p, &panels);
     assert!(x.acts.tile() == TILE);

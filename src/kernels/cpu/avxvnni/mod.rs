@@ -105,7 +105,7 @@ macro_rules! level {
             how: How,
         ) {
             // SAFETY: the caller's promise.
-            unsafe { avx2::panels::products::<$dot, 4, 1, 1>(p, panels, x, y, column, how) }
+            unsafe { avx2::panels::products::<$dot>(p, panels, x, y, column, how) }
         }
 
         /// # Safety
