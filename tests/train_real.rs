@@ -64,10 +64,10 @@ fn fast_gradients_point_where_exact_ones_do() {
     }
     let whole = whole[0] / (whole[1] * whole[2]).sqrt();
     println!("cosine {whole:.5}, of a tensor at least {:.5}: {}", worst.0, worst.1);
-    // Of all together. Of single tensors it depends on the text: activations in 8 bits leave a few tensors of q and k, whose gradients nearly
-    // cancel, with 0.965 to 0.997 (five texts of 64 to 512 tokens, two levels). What counts is what is learnt: see docs/train.md.
-    assert!(whole >= 0.995, "{whole}");
-    assert!(worst.0 >= 0.98, "{} {}", worst.0, worst.1);
+    // Six texts of 64 to 512 tokens at two levels: 0.9997 to 0.9999 of all together, at least 0.9973 of a tensor (q or k, whose gradients
+    // nearly cancel). With activations of 8 bits, as in inference, it was 0.965.
+    assert!(whole >= 0.999, "{whole}");
+    assert!(worst.0 >= 0.995, "{} {}", worst.0, worst.1);
 }
 
 #[test]

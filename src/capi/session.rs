@@ -301,7 +301,8 @@ pub unsafe extern "C" fn graft_session_get_info(
                 vocab_size: super::facts::u32_of(session.vocab_size()),
                 hidden_size: super::facts::u32_of(session.model().spec().hidden_size),
                 precision: match session.precision() {
-                    Precision::Fast => GRAFT_PRECISION_FAST,
+                    // Nobody here can ask for `Fine`.
+                    Precision::Fast | Precision::Fine => GRAFT_PRECISION_FAST,
                     Precision::Exact => GRAFT_PRECISION_EXACT,
                 },
                 ..Extensible::defaults()

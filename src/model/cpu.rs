@@ -487,7 +487,7 @@ fn product<'a, const N: usize>(
         ..Work::default()
     };
     for w in weights {
-        let integer = precision == Precision::Fast && partner(w.format) != Partner::F32;
+        let integer = precision != Precision::Exact && partner(w.format) != Partner::F32;
         let macs = if integer {
             &mut work.integer_macs
         } else {

@@ -56,7 +56,7 @@ impl Backprop for Cpu {
         };
         self.times().time(work, || match precision {
             Precision::Exact => Cpu::matmul_back(self, w.view(), dy, dx),
-            Precision::Fast => Cpu::matmul_back_int(self, w.view(), dy, dx),
+            Precision::Fast | Precision::Fine => Cpu::matmul_back_int(self, w.view(), dy, dx),
         });
     }
 

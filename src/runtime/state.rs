@@ -299,6 +299,7 @@ fn precision_id(precision: Precision) -> u64 {
     match precision {
         Precision::Fast => 0,
         Precision::Exact => 1,
+        Precision::Fine => 2,
     }
 }
 

@@ -57,7 +57,7 @@ impl Learner {
         precision: Precision,
         keep_attention: bool,
     ) -> Result<Self> {
-        let spec = model.spec();
+        let (spec, precision) = (model.spec(), precision.for_training());
         seq_in_range(model, seq)?;
         parameters.check_dropout()?;
         let running = Running::new(model, &mut parameters)?;

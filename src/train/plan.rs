@@ -34,7 +34,7 @@ impl TrainPlan {
         let numbers = 4 * sum(&|p| p.values.len());
         let trained = 4 * sum(&|p| if is_fixed(p) { 0 } else { p.values.len() });
         let running = sum(&running);
-        let (seq, precision) = (options.seq.min(spec.context_length), options.precision);
+        let (seq, precision) = (options.seq.min(spec.context_length), options.precision.for_training());
         let before = parameters.number("num_virtual_tokens", 0.0) as usize;
         let m = (seq + before).min(spec.context_length);
         let value = KvBuf::value_bytes(precision);
@@ -162,8 +162,8 @@ fn workspace(model: &Model, parameters: &Parameters, m: usize, precision: Precis
     let [of_layer, panels] = matmul_back_bytes(widest, m);
     let gradients = matmul_back_bytes(vocab, rows_of_logits(vocab).min(m))[0].max(of_layer);
     let acts = match precision {
-        Precision::Fast => ActsSize::of(m, widest, Readers::weights(&formats, precision)).bytes() + gradients,
         Precision::Exact => 4 * m * widest,
+        precision => ActsSize::of(m, widest, Readers::weights(&formats, precision)).bytes() + gradients,
     };
     let (once, each) = back_scratch_bytes(&spec.attention(None, m, 0), m);
     4 * floats + acts + once + threads * (each + panels)

@@ -27,8 +27,9 @@
 //! The half sums are what the bias trick needs (see `avx2/matmul.rs`). The int16 order makes widening a weight
 //! vector to two vectors a matter of shifts. A block with a NaN or infinity has d = NaN and zeros, so its outputs are NaN.
 
-use super::crossovers::PANELS_FROM;
+use super::crossovers::{PANELS_FROM, WORDS_FROM};
 use super::types::Precision;
+use super::words::SPAN;
 use crate::quant::BlockFormat;
 
 /// Elements of a block.
@@ -74,6 +75,8 @@ pub enum Partner {
     I8,
     /// int16 with a scale per 32.
     I16,
+    /// Weights in words too, in [`Fine`](super::Precision::Fine): see [`words`](super::words).
+    Words,
 }
 
 /// Formats with an integer kernel, and its activations: every level's `matmul_int` has all of them. All others (the dense ones):
@@ -100,6 +103,16 @@ pub fn partner(format: BlockFormat) -> Partner {
         .iter()
         .find(|(f, _)| *f == format)
         .map_or(Partner::F32, |(_, p)| *p)
+}
+
+/// The activations that `m` rows meet `format` with.
+pub(crate) fn product_of(format: BlockFormat, precision: Precision, m: usize) -> Partner {
+    match (precision, partner(format)) {
+        (Precision::Exact, _) | (_, Partner::F32) => Partner::F32,
+        (Precision::Fast, partner) => partner,
+        (Precision::Fine, _) if m >= WORDS_FROM => Partner::Words,
+        (Precision::Fine, _) => Partner::F32,
+    }
 }
 
 /// Who reads packed activations.
@@ -133,14 +146,15 @@ impl<'a> Readers<'a> {
     }
 
     /// What forms they need of rows of k.
-    pub(crate) fn forms(&self, k: usize) -> Has {
-        let fast = self.precision == Precision::Fast;
-        let want = |p| fast && self.formats.iter().any(|&f| partner(f) == p);
+    pub(crate) fn forms(&self, m: usize, k: usize) -> Has {
+        let exact = self.precision == Precision::Exact;
         let blocks = k.is_multiple_of(BLOCK);
+        let want = |p| self.formats.iter().any(|&f| product_of(f, self.precision, m) == p);
         Has {
-            x: !fast || want(Partner::F32) || self.updates && !blocks,
-            i8: want(Partner::I8) || self.updates && fast && blocks,
+            x: exact || want(Partner::F32) || self.updates && !blocks,
+            i8: want(Partner::I8) || self.updates && !exact && blocks,
             i16: want(Partner::I16),
+            words: want(Partner::Words),
             whole: false,
         }
     }
@@ -159,6 +173,10 @@ pub struct Acts {
     pub(crate) outliers: Vec<Outlier>,
     /// For each tile how many it has.
     pub(crate) outlier_counts: Vec<u32>,
+    /// For each [`SPAN`] of columns and each row as many codes of 15 bits.
+    pub(crate) words: Vec<i16>,
+    /// The scale of each.
+    pub(crate) word_scales: Vec<f32>,
     pub(crate) has: Has,
 }
 
@@ -168,6 +186,7 @@ pub(crate) struct Has {
     pub x: bool,
     pub i8: bool,
     pub i16: bool,
+    pub words: bool,
     /// Whether int8 blocks keep their outliers.
     pub whole: bool,
 }
@@ -190,12 +209,14 @@ pub struct ActsSize {
     i16: usize,
     outliers: usize,
     outlier_counts: usize,
+    words: usize,
+    word_scales: usize,
 }
 
 impl ActsSize {
     /// For `m` rows of `k`, as these readers need them.
     pub fn of(m: usize, k: usize, readers: Readers) -> Self {
-        Self::of_forms(m, k, readers.forms(k))
+        Self::of_forms(m, k, readers.forms(m, k))
     }
 
     fn of_forms(m: usize, k: usize, has: Has) -> Self {
@@ -209,6 +230,8 @@ impl ActsSize {
             i16: wanted(has.i16, words(I16_LINES)),
             outliers: wanted(has.i8, words(OUTLIERS)),
             outlier_counts: wanted(has.i8, tiles),
+            words: wanted(has.words, k.div_ceil(SPAN).saturating_mul(m).saturating_mul(SPAN)),
+            word_scales: wanted(has.words, k.div_ceil(SPAN).saturating_mul(m)),
         }
     }
 
@@ -220,12 +243,21 @@ impl ActsSize {
             i16: self.i16.max(other.i16),
             outliers: self.outliers.max(other.outliers),
             outlier_counts: self.outlier_counts.max(other.outlier_counts),
+            words: self.words.max(other.words),
+            word_scales: self.word_scales.max(other.word_scales),
         }
     }
 
     /// Bytes of that.
     pub fn bytes(&self) -> usize {
-        let words = [self.x, self.i8, self.i16, self.outlier_counts];
+        let words = [
+            self.x,
+            self.i8,
+            self.i16,
+            self.outlier_counts,
+            self.words.div_ceil(2),
+            self.word_scales,
+        ];
         let words = words
             .into_iter()
             .fold(0, usize::saturating_add)
@@ -285,6 +317,8 @@ impl Acts {
         grow(&mut self.i16, size.i16);
         grow(&mut self.outliers, size.outliers);
         grow(&mut self.outlier_counts, size.outlier_counts);
+        grow(&mut self.words, size.words);
+        grow(&mut self.word_scales, size.word_scales);
     }
 
     /// Makes room for the f32 form beside the others.

@@ -149,6 +149,7 @@ impl Cpu {
                 i8: acts.has.i8,
                 x: !acts.has.i8,
                 i16: false,
+                words: false,
                 // An outlier of these counts for as much in y as it stands out: what it takes from the others is not missed.
                 whole: true,
             };

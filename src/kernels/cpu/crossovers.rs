@@ -30,5 +30,8 @@
 /// Tokens from which weights go through panels and activations in tiles.
 pub(crate) const PANELS_FROM: usize = 4;
 
+/// Tokens from which [`Fine`](super::Precision::Fine) makes panels of words; below, it is exact.
+pub(crate) const WORDS_FROM: usize = 16;
+
 /// Query rows of a kv head from which attention transposes keys.
 pub(crate) const TRANSPOSED_KEYS_FROM: usize = 16;

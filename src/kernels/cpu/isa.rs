@@ -41,6 +41,17 @@ pub(crate) type WordPanels = unsafe fn(
     scales: &mut [f32],
 );
 
+/// Packs [`COLUMNS`](super::words::COLUMNS) rows of w from `row` on, zeros past the last, in `columns`, whole blocks and at most
+/// [`SPAN`](super::words::SPAN), for [`Words`]: the rows of w are the columns of the panel. `unpacked` has room for all.
+pub(crate) type WordRows = unsafe fn(
+    w: Weight,
+    row: usize,
+    columns: Range<usize>,
+    unpacked: &mut [f32],
+    panel: &mut [i16],
+    scales: &mut [f32],
+);
+
 /// See [`Isa::codes`].
 pub(crate) type CodesOf = unsafe fn(p: Codes, panels: Range<usize>, x: Records, y: Out, column: usize, how: How);
 
@@ -90,11 +101,14 @@ pub(crate) struct Isa {
     pub attention: unsafe fn(part: AttentionPart),
     /// A product of two matrices in f32: see [`Product`].
     pub product: unsafe fn(p: Product),
-    /// Codes in 15 bits of a row of gradients, whole sixteens and at most [`SPAN`](super::words::SPAN); returns their scale.
-    pub pack_words: unsafe fn(x: &[f32], out: &mut [i16]) -> f32,
+    /// Codes, of at most `code`, of a row of gradients or activations, whole sixteens and at most [`SPAN`](super::words::SPAN); returns their
+    /// scale.
+    pub pack_words: unsafe fn(x: &[f32], code: f32, out: &mut [i16]) -> f32,
     /// See [`WordPanels`].
     pub word_panels: WordPanels,
-    /// y += products of gradients with a panel of weights: see [`Words`].
+    /// See [`WordRows`].
+    pub word_rows: WordRows,
+    /// Products of activations or gradients with a panel of weights: see [`Words`].
     pub word_products: unsafe fn(p: Words),
     /// What [`gated`](Self::gated) makes of gradients: of h = act(gate) * up and dh, `d_gate` and `d_up`. Equal lengths.
     pub gated_back: GatedBack,
@@ -145,8 +159,7 @@ impl Product<'_> {
     }
 }
 
-/// Rows of gradients in 15 bits and a panel of weights in 10, [`COLUMNS`](super::words::COLUMNS) wide: row t and column j of y += the sum over
-/// c of x[t][c] panel[c][j], times both scales.
+/// Rows of activations or gradients and a panel of weights in words, [`COLUMNS`](super::words::COLUMNS) wide: row t and column j of y = or += the sum over c of x[t][c] panel[c][j], times both scales.
 pub(crate) struct Words<'a> {
     /// `[depth / 2][COLUMNS][2]`: two rows' codes of a column side by side; depth at most [`SPAN`](super::words::SPAN).
     pub panel: &'a [i16],
@@ -160,6 +173,8 @@ pub(crate) struct Words<'a> {
     pub y: Out<'a>,
     /// The first of them.
     pub column: usize,
+    /// += instead of =.
+    pub add: bool,
 }
 
 impl Words<'_> {

@@ -22,7 +22,7 @@ impl KvBuf {
         let len = capacity.checked_mul(width).ok_or_else(too_large)?;
         Ok(match precision {
             Precision::Exact => KvBuf::F32(zeroed(len, 0f32).ok_or_else(too_large)?),
-            Precision::Fast => KvBuf::F16(zeroed(len, f16::ZERO.to_bits()).ok_or_else(too_large)?),
+            Precision::Fast | Precision::Fine => KvBuf::F16(zeroed(len, f16::ZERO.to_bits()).ok_or_else(too_large)?),
         })
     }
 
@@ -30,7 +30,7 @@ impl KvBuf {
     pub fn value_bytes(precision: Precision) -> usize {
         match precision {
             Precision::Exact => size_of::<f32>(),
-            Precision::Fast => size_of::<u16>(),
+            Precision::Fast | Precision::Fine => size_of::<u16>(),
         }
     }
 }

@@ -48,11 +48,12 @@ use super::op_times::OpTimes;
 use crate::Result;
 use crate::model::dropout::Dropout;
 use crate::pool::{Executor, Team, physical_cores};
-use acts::{BLOCK, Has, I8_LINES, I16_LINES, WHOLE_TILES, interleave};
+use acts::{BLOCK, Has, I8_LINES, I16_LINES, WHOLE_TILES, interleave, product_of};
 use awaited::Awaited;
 use crossovers::PANELS_FROM;
 use isa::Isa;
 use types::Out;
+use words::{AHEAD, COLUMNS, SPAN};
 
 /// The CPU backend: function table of the chosen ISA level plus the threads.
 pub struct Cpu {
@@ -186,7 +187,8 @@ impl Cpu {
             "pack: {} elements are not rows of {k}",
             x.len()
         );
-        self.pack_rows(x.len() / k, k, readers.forms(k), k, acts, &|rows, pack| {
+        let m = x.len() / k;
+        self.pack_rows(m, k, readers.forms(m, k), k, acts, &|rows, pack| {
             pack(&x[rows.start * k..rows.end * k]);
         });
     }
@@ -210,9 +212,9 @@ impl Cpu {
             x.len()
         );
         assert_eq!(x.len(), normed.len(), "norm_pack: lengths");
-        let len = normed.len();
+        let m = normed.len() / k;
         let out = Out::new(normed, k);
-        self.pack_rows(len / k, k, readers.forms(k), k, acts, &|rows, pack| {
+        self.pack_rows(m, k, readers.forms(m, k), k, acts, &|rows, pack| {
             // SAFETY: `pack_rows` asks for each row once.
             let normed = unsafe { out.rows(rows.clone()) };
             normed.copy_from_slice(&x[rows.start * k..rows.end * k]);
@@ -232,7 +234,8 @@ impl Cpu {
             "affine_pack: {} elements are not rows of {k}",
             x.len()
         );
-        self.pack_rows(x.len() / k, k, readers.forms(k), k, acts, &|rows, pack| {
+        let m = x.len() / k;
+        self.pack_rows(m, k, readers.forms(m, k), k, acts, &|rows, pack| {
             scratch::with_f32(rows.len() * k, |changed| {
                 changed.copy_from_slice(&x[rows.start * k..rows.end * k]);
                 for row in changed.chunks_exact_mut(k) {
@@ -246,7 +249,7 @@ impl Cpu {
     /// Packs m rows of k, which `rows` gives to its second argument: each once, by tiles, on any thread. `cost` is how many elements making a row is worth.
     fn pack_rows(&self, m: usize, k: usize, has: Has, cost: usize, acts: &mut Acts, rows: &RowsOf) {
         assert!(
-            !(has.i8 || has.i16) || k.is_multiple_of(BLOCK),
+            !(has.i8 || has.i16 || has.words) || k.is_multiple_of(BLOCK),
             "pack: rows of {k} are not blocks of {BLOCK}"
         );
         acts.reserve(m, k, has);
@@ -265,6 +268,10 @@ impl Cpu {
             Chunks::new(&mut acts.outlier_counts, 1),
         );
         let x = Chunks::new(&mut acts.x, f32_tile * k);
+        let (codes, scales) = (
+            Chunks::new(&mut acts.words, SPAN),
+            Chunks::new(&mut acts.word_scales, 1),
+        );
         let unit = if m < PANELS_FROM { 1 } else { WHOLE_TILES };
         self.split(m.div_ceil(unit), (GRAIN / (unit * cost)).max(1), &|range| {
             for first in range.map(|index| index * unit) {
@@ -273,6 +280,15 @@ impl Cpu {
                         for (i, rows) in rows.chunks(f32_tile * k).enumerate() {
                             // SAFETY: `split` gives each unit, which is whole tiles, to one chunk.
                             interleave(rows, k, f32_tile, unsafe { x.get(first / f32_tile + i) });
+                        }
+                    }
+                    if has.words {
+                        for (t, row) in rows.chunks_exact(k).enumerate() {
+                            for (span, x) in row.chunks(SPAN).enumerate() {
+                                let index = span * m + first + t;
+                                // SAFETY: as above; k is whole blocks; the level fits the CPU.
+                                unsafe { scales.get(index)[0] = (self.isa.pack_words)(x, AHEAD.x, codes.get(index)) };
+                            }
                         }
                     }
                     for (i, rows) in rows.chunks(tile * k).enumerate() {
@@ -318,15 +334,12 @@ impl Cpu {
             w.check();
             assert_eq!(w.cols, acts.k, "matmul: columns of the weight and of the input");
             assert_eq!(Some(y.len()), acts.m.checked_mul(w.rows), "matmul: output length");
-            let partner = if precision == Precision::Exact {
-                Partner::F32
-            } else {
-                partner(w.format)
-            };
+            let partner = product_of(w.format, precision, acts.m);
             let packed = match partner {
                 Partner::F32 => acts.has.x,
                 Partner::I8 => acts.has.i8,
                 Partner::I16 => acts.has.i16,
+                Partner::Words => acts.has.words,
             };
             let name = w.format.name();
             assert!(packed, "matmul: the input was not packed for {name} in {precision:?}");
@@ -341,8 +354,10 @@ impl Cpu {
         let fetches = acts.m < PANELS_FROM && (width > 0 || updates.next(0).is_some());
         // Updates cost something for each piece: on SmolLM2 with all linear layers adapted generation loses 13 % with 16, 10 % with 6.
         let pieces = if fetches { 6 } else { PIECES };
+        let in_words = parts.iter().any(|(_, partner, _)| *partner == Partner::Words);
+        let panel = self.isa.panel_rows.max(if in_words { COLUMNS } else { 0 });
         let multiply = |u: Option<&Awaited<Acts>>| {
-            self.split_rows_by(pieces, &heights, acts.k, acts.m, &|part, rows| {
+            self.split_panels(panel, pieces, &heights, acts.k, acts.m, &|part, rows| {
                 let (w, partner, y) = parts[part];
                 if let Some(u) = u {
                     u.offer(|u| self.products(updates, starts, width, acts, u));
@@ -354,6 +369,7 @@ impl Cpu {
                 unsafe {
                     match partner {
                         Partner::F32 => (self.isa.matmul_f32)(w, acts, y, false, rows.clone()),
+                        Partner::Words => self.matmul_words(w, acts, y, rows.clone()),
                         _ => (self.isa.matmul_int)(w, acts, y, rows.clone()),
                     }
                     if let Some(u) = u {
@@ -510,12 +526,13 @@ impl Cpu {
     /// Calls `f(matrix, rows)` for ranges of output rows of matrices of k columns that meet m tokens; ranges start at multiples of
     /// the panels' height.
     fn split_rows(&self, rows: &[usize], k: usize, m: usize, f: &(dyn Fn(usize, Range<usize>) + Sync)) {
-        self.split_rows_by(PIECES, rows, k, m, f);
+        self.split_panels(self.isa.panel_rows, PIECES, rows, k, m, f);
     }
 
-    /// [`split_rows`](Self::split_rows) with at most `pieces` for each thread.
-    fn split_rows_by(
+    /// [`split_rows`](Self::split_rows) with panels of so many rows, and at most `pieces` for each thread.
+    fn split_panels(
         &self,
+        panel: usize,
         pieces: usize,
         rows: &[usize],
         k: usize,
@@ -524,7 +541,6 @@ impl Cpu {
     ) {
         /// Multiply-adds that are worth a chunk of their own: about a microsecond on one core.
         const WORTH: usize = 1 << 15;
-        let panel = self.isa.panel_rows;
         let grain = (WORTH / (panel * k * m).max(1)).max(1);
         let panels = rows.iter().map(|rows| rows.div_ceil(panel)).sum();
         self.split_by(pieces, panels, grain, &|range| {

@@ -481,7 +481,7 @@ pub(crate) fn segments_table<'a>(segments: impl Iterator<Item = &'a Segment>) ->
 
 fn by_precision(fast: &'static str, exact: &'static str, precision: Precision) -> &'static str {
     match precision {
-        Precision::Fast => fast,
+        Precision::Fast | Precision::Fine => fast,
         Precision::Exact => exact,
     }
 }

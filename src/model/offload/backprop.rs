@@ -44,7 +44,9 @@ fn down(gpu: &Arc<Gpu>, kv: &super::values::GpuKv) -> KvBuf {
     let mut bytes = vec![0; kv.len * kv.value_size()];
     gpu.run(|| gpu.get(kv.memory.at(), &mut bytes));
     match kv.precision {
-        Precision::Fast => KvBuf::F16(bytes.as_chunks().0.iter().map(|v| u16::from_le_bytes(*v)).collect()),
+        Precision::Fast | Precision::Fine => {
+            KvBuf::F16(bytes.as_chunks().0.iter().map(|v| u16::from_le_bytes(*v)).collect())
+        }
         Precision::Exact => KvBuf::F32(bytes.as_chunks().0.iter().map(|v| f32::from_le_bytes(*v)).collect()),
     }
 }

@@ -123,6 +123,7 @@ pub fn run(args: &BenchArgs) -> Done {
     let precision = match args.model.precision() {
         Precision::Exact => "exact",
         Precision::Fast => "fast",
+        Precision::Fine => "fine",
     };
     // Text comes as it is measured, a document at the end.
     let say = |text: &str| if args.json { Ok(()) } else { print(text) };
@@ -274,7 +275,7 @@ impl Bench<'_> {
         let share = match (phase, self.session.precision()) {
             (Phase::Generation, _) => gb_per_s / limits.read_gb_per_s,
             (Phase::Prompt, Precision::Exact) => gmac_per_s / limits.f32_gmac_per_s,
-            (Phase::Prompt, Precision::Fast) => gmac_per_s / limits.int8_gmac_per_s,
+            (Phase::Prompt, Precision::Fast | Precision::Fine) => gmac_per_s / limits.int8_gmac_per_s,
         };
         Ok(Speed {
             tokens,

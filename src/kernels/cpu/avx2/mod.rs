@@ -42,6 +42,7 @@ pub(crate) static ISA: Isa = Isa {
     product: backward::product,
     pack_words: words::pack_words,
     word_panels: words::word_panels,
+    word_rows: words::word_rows,
     word_products: words::word_products,
     gated_back: backward::gated_back,
     exps: backward::exps,

@@ -9,13 +9,13 @@ use super::lanes::{load, store, transpose};
 use crate::kernels::cpu::isa::Words;
 use crate::kernels::cpu::scratch;
 use crate::kernels::cpu::types::Weight;
-use crate::kernels::cpu::words::{self, COLUMNS, LEAST, SPAN, WEIGHT};
+use crate::kernels::cpu::words::{self, AHEAD, BACK, COLUMNS, LEAST, SPAN};
 
 /// Rows of a tile: 6 x 2 sums, 2 vectors of the panel, a pair of gradients and a product fill the 16 registers.
 const ROWS: usize = 6;
 
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) fn pack_words(x: &[f32], out: &mut [i16]) -> f32 {
+pub(super) fn pack_words(x: &[f32], code: f32, out: &mut [i16]) -> f32 {
     let magnitude = _mm256_castsi256_ps(_mm256_set1_epi32(i32::MAX));
     let (sixteens, rest) = x.as_chunks::<16>();
     assert!(rest.is_empty() && out.len() >= x.len(), "pack_words: lengths");
@@ -30,7 +30,7 @@ pub(super) fn pack_words(x: &[f32], out: &mut [i16]) -> f32 {
     let mut lanes = [0.0; 8];
     store(&mut lanes, _mm256_max_ps(most[0], most[1]));
     let most = lanes.into_iter().fold(0.0, f32::max);
-    let (steps, scale) = words::steps(most, _mm256_movemask_ps(strange) == 0);
+    let (steps, scale) = words::steps(most, code, _mm256_movemask_ps(strange) == 0);
     let steps = _mm256_set1_ps(steps);
     for (x, out) in sixteens.iter().zip(out.as_chunks_mut::<16>().0) {
         let code = |x: &[f32]| _mm256_cvtps_epi32(_mm256_mul_ps(load(x), steps));
@@ -43,7 +43,66 @@ pub(super) fn pack_words(x: &[f32], out: &mut [i16]) -> f32 {
 }
 
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) fn word_panels(
+pub(in crate::kernels::cpu) fn word_rows(
+    w: Weight,
+    row: usize,
+    columns: Range<usize>,
+    unpacked: &mut [f32],
+    panel: &mut [i16],
+    scales: &mut [f32],
+) {
+    let count = columns.len();
+    assert!(
+        count.is_multiple_of(2) && panel.len() >= count * COLUMNS && scales.len() == COLUMNS,
+        "word_rows: shape"
+    );
+    let magnitude = _mm256_castsi256_ps(_mm256_set1_epi32(i32::MAX));
+    let turned = &mut unpacked[..8 * count];
+    let mut spare = Vec::new();
+    for (r, scales) in scales.as_chunks_mut::<8>().0.iter_mut().enumerate() {
+        let blocks = w.rows_or_zeros::<8>(row + 8 * r, &mut spare);
+        eight_rows(&w, blocks, columns.start, count, turned, 8);
+        let mut most = _mm256_setzero_ps();
+        for column in turned.as_chunks::<8>().0 {
+            // In this order a NaN is passed over.
+            most = _mm256_max_ps(_mm256_and_ps(load(column), magnitude), most);
+        }
+        let steps = steps(most, AHEAD.w, scales);
+        for (pair, out) in turned
+            .as_chunks::<16>()
+            .0
+            .iter()
+            .zip(panel.chunks_exact_mut(2 * COLUMNS))
+        {
+            let code = |column: usize| _mm256_cvtps_epi32(_mm256_mul_ps(load(&pair[8 * column..][..8]), steps));
+            store_pairs(code(0), code(1), &mut out[16 * r..]);
+        }
+    }
+}
+
+/// What turns weights of at most `most` into codes of at most `code`, for each of 8 panel columns, and the scales that turn them back.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn steps(most: __m256, code: f32, scales: &mut [f32]) -> __m256 {
+    let some = _mm256_cmp_ps::<_CMP_GT_OQ>(most, _mm256_set1_ps(LEAST));
+    store(
+        scales,
+        _mm256_and_ps(some, _mm256_mul_ps(most, _mm256_set1_ps(1.0 / code))),
+    );
+    _mm256_and_ps(some, _mm256_div_ps(_mm256_set1_ps(code), most))
+}
+
+/// The words of 8 columns of two rows, side by side.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn store_pairs(first: __m256i, second: __m256i, out: &mut [i16]) {
+    let codes = _mm256_blend_epi16::<0xAA>(first, _mm256_slli_epi32::<16>(second));
+    // SAFETY: 16 words.
+    unsafe { _mm256_storeu_si256(out[..16].as_mut_ptr().cast(), codes) };
+}
+
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(in crate::kernels::cpu) fn word_panels(
     w: Weight,
     rows: Range<usize>,
     column: usize,
@@ -82,13 +141,7 @@ pub(super) fn word_panels(
         }
     });
     for (c, scales) in scales.as_chunks_mut::<8>().0.iter_mut().enumerate() {
-        let most = load(scales);
-        let some = _mm256_cmp_ps::<_CMP_GT_OQ>(most, _mm256_set1_ps(LEAST));
-        let steps = _mm256_and_ps(some, _mm256_div_ps(_mm256_set1_ps(WEIGHT), most));
-        store(
-            scales,
-            _mm256_and_ps(some, _mm256_mul_ps(most, _mm256_set1_ps(1.0 / WEIGHT))),
-        );
+        let steps = steps(load(scales), BACK.w, scales);
         let (panel, at) = (8 * c / COLUMNS * depth * COLUMNS, 8 * c % COLUMNS * 2);
         let panel = &mut panels[panel..][..depth * COLUMNS];
         for (pair, out) in unpacked
@@ -96,9 +149,7 @@ pub(super) fn word_panels(
             .zip(panel.chunks_exact_mut(2 * COLUMNS))
         {
             let code = |row: usize| _mm256_cvtps_epi32(_mm256_mul_ps(load(&pair[row * columns + 8 * c..][..8]), steps));
-            let codes = _mm256_blend_epi16::<0xAA>(code(0), _mm256_slli_epi32::<16>(code(1)));
-            // SAFETY: 16 words.
-            unsafe { _mm256_storeu_si256(out[at..][..16].as_mut_ptr().cast(), codes) };
+            store_pairs(code(0), code(1), &mut out[at..]);
         }
     }
 }
@@ -170,7 +221,8 @@ unsafe fn tile<D: Dot, const T: usize>(p: &Words, depth: usize, row: usize) -> u
                 // SAFETY: the level's instructions, which D asks for too.
                 unsafe {
                     let scale = _mm256_mul_ps(load(&p.scales[column + 8 * v..][..8]), x_scale);
-                    store(y, _mm256_fmadd_ps(_mm256_cvtepi32_ps(*sum), scale, load(y)));
+                    let old = if p.add { load(y) } else { _mm256_setzero_ps() };
+                    store(y, _mm256_fmadd_ps(_mm256_cvtepi32_ps(*sum), scale, old));
                 }
             }
         }

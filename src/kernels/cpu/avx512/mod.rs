@@ -10,6 +10,7 @@ mod matmul;
 mod panels;
 mod prefill;
 mod rows;
+mod word_panels;
 mod words;
 
 #[cfg(test)]
@@ -27,6 +28,8 @@ pub(crate) static ISA: Isa = Isa {
     attention: attention::attention,
     product: backward::product,
     pack_words: words::pack_words,
+    word_panels: word_panels::word_panels,
+    word_rows: word_panels::word_rows,
     word_products: words::word_products,
     exps: backward::exps,
     ..avx2::ISA

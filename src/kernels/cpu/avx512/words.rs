@@ -9,7 +9,7 @@ use crate::kernels::cpu::words::{self, COLUMNS, SPAN};
 const ROWS: usize = 12;
 
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vnni")]
-pub(super) fn pack_words(x: &[f32], out: &mut [i16]) -> f32 {
+pub(super) fn pack_words(x: &[f32], code: f32, out: &mut [i16]) -> f32 {
     let (sixteens, rest) = x.as_chunks::<16>();
     assert!(rest.is_empty() && out.len() >= x.len(), "pack_words: lengths");
     // SAFETY: 16 numbers.
@@ -21,7 +21,7 @@ pub(super) fn pack_words(x: &[f32], out: &mut [i16]) -> f32 {
         most = _mm512_max_ps(_mm512_abs_ps(x), most);
         strange |= _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(x, x);
     }
-    let (steps, scale) = words::steps(_mm512_reduce_max_ps(most), strange == 0);
+    let (steps, scale) = words::steps(_mm512_reduce_max_ps(most), code, strange == 0);
     let steps = _mm512_set1_ps(steps);
     for (x, out) in sixteens.iter().zip(out.as_chunks_mut::<16>().0) {
         let codes = _mm512_cvtepi32_epi16(_mm512_cvtps_epi32(_mm512_mul_ps(load(x), steps)));
@@ -63,7 +63,16 @@ unsafe fn tile<const T: usize>(p: &Words, depth: usize, row: usize) -> usize {
     // SAFETY: `depth` rows of the panel and T of x.
     unsafe {
         let mut panel = p.panel.as_ptr();
+        for t in 0..T {
+            // By the time that the sums are there.
+            let y = p.y.at(row + t, p.column, COLUMNS).as_ptr();
+            _mm_prefetch::<_MM_HINT_T0>(y.cast());
+            _mm_prefetch::<_MM_HINT_T0>(y.add(16).cast());
+        }
         for c in (0..depth).step_by(2) {
+            // The next tile's rows: in 16 steps a line of each.
+            let next = x.wrapping_add((T + c / 2 % 16) * SPAN + c / 32 * 32);
+            _mm_prefetch::<_MM_HINT_T0>(next.cast());
             let codes = [
                 _mm512_loadu_si512(panel.cast()),
                 _mm512_loadu_si512(panel.add(32).cast()),
@@ -84,7 +93,11 @@ unsafe fn tile<const T: usize>(p: &Words, depth: usize, row: usize) -> usize {
             let y = p.y.at(row + t, p.column, COLUMNS).as_mut_ptr();
             for (v, sum) in sums.iter().enumerate() {
                 let scale = _mm512_mul_ps(_mm512_loadu_ps(p.scales.as_ptr().add(16 * v)), x_scale);
-                let old = _mm512_loadu_ps(y.add(16 * v));
+                let old = if p.add {
+                    _mm512_loadu_ps(y.add(16 * v))
+                } else {
+                    _mm512_setzero_ps()
+                };
                 _mm512_storeu_ps(y.add(16 * v), _mm512_fmadd_ps(_mm512_cvtepi32_ps(*sum), scale, old));
             }
         }

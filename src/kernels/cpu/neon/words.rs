@@ -3,14 +3,14 @@
 use std::arch::aarch64::*;
 
 use crate::kernels::cpu::isa::Words;
-pub(super) use crate::kernels::cpu::scalar::word_panels;
+pub(super) use crate::kernels::cpu::scalar::{word_panels, word_rows};
 use crate::kernels::cpu::words::{self, COLUMNS, SPAN};
 
 /// Rows of a tile: 6 x 4 sums, 2 vectors of the panel and pairs of gradients of the 32 registers.
 const ROWS: usize = 6;
 
 #[target_feature(enable = "neon")]
-pub(super) fn pack_words(x: &[f32], out: &mut [i16]) -> f32 {
+pub(super) fn pack_words(x: &[f32], code: f32, out: &mut [i16]) -> f32 {
     let (eights, rest) = x.as_chunks::<8>();
     assert!(rest.is_empty() && out.len() >= x.len(), "pack_words: lengths");
     // SAFETY: numbers i to i + 4 of 8.
@@ -25,7 +25,7 @@ pub(super) fn pack_words(x: &[f32], out: &mut [i16]) -> f32 {
         }
     }
     let most = vmaxnmvq_f32(vmaxnmq_f32(most[0], most[1]));
-    let (steps, scale) = words::steps(most, !vaddvq_f32(sum).is_nan());
+    let (steps, scale) = words::steps(most, code, !vaddvq_f32(sum).is_nan());
     for (x, out) in eights.iter().zip(out.as_chunks_mut::<8>().0) {
         let code = |i: usize| vqmovn_s32(vcvtnq_s32_f32(vmulq_n_f32(load(x, i), steps)));
         // SAFETY: 8 words.
@@ -89,7 +89,8 @@ unsafe fn tile<const T: usize>(p: &Words, depth: usize, row: usize) -> usize {
                 for (v, sum) in sums.iter().enumerate() {
                     let scale = vmulq_n_f32(vld1q_f32(p.scales.as_ptr().add(column + 4 * v)), x_scale);
                     let y = y.add(4 * v);
-                    vst1q_f32(y, vfmaq_f32(vld1q_f32(y), vcvtq_f32_s32(*sum), scale));
+                    let old = if p.add { vld1q_f32(y) } else { vdupq_n_f32(0.0) };
+                    vst1q_f32(y, vfmaq_f32(old, vcvtq_f32_s32(*sum), scale));
                 }
             }
         }

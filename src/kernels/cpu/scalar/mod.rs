@@ -14,7 +14,7 @@ use super::panels;
 #[cfg(test)]
 pub(super) use matmul::unpack;
 #[cfg(target_arch = "aarch64")]
-pub(super) use words::word_panels;
+pub(super) use words::{word_panels, word_rows};
 
 pub(crate) static ISA: Isa = Isa {
     name: "scalar",
@@ -37,6 +37,7 @@ pub(crate) static ISA: Isa = Isa {
     product: backward::product,
     pack_words: words::pack_words,
     word_panels: words::word_panels,
+    word_rows: words::word_rows,
     word_products: words::word_products,
     gated_back: backward::gated_back,
     exps: backward::exps,

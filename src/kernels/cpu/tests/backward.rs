@@ -1,5 +1,6 @@
 //! Gradients: products against f64, the rest against differences of the f64 formula of the forward operation.
 
+use super::matmul::Matrix;
 use super::*;
 use crate::quant::BlockFormat;
 
@@ -120,7 +121,7 @@ fn weights_lead_back_as_f64_says() {
 
 #[test]
 fn integers_lead_back_within_their_packing() {
-    // Weights to 1/1022 of the largest of 256, gradients to 1/32766: an error of each product of 0.1 % at random, so is that of a sum of n of
+    // Weights to 1/1022 of the largest of 256 (or of 32 columns), gradients to 1/32766: an error of each product of 0.1 % at random, so is that of a sum of n of
     // them; the largest of some thousands may be seven times that.
     let mut random = Random::new(27);
     for (format, n, k) in [
@@ -129,6 +130,12 @@ fn integers_lead_back_within_their_packing() {
         (BlockFormat::Q4_1, 576, 64),
         (BlockFormat::F32, 544, 288),
         (BlockFormat::Q8_0, 96, 160),
+        (BlockFormat::Q5_0, 288, 64),
+        (BlockFormat::Q5_1, 32, 32),
+        (BlockFormat::Q2_K, 64, 256),
+        (BlockFormat::Q3_K, 96, 256),
+        (BlockFormat::Q4_K, 320, 512),
+        (BlockFormat::Q5_K, 32, 256),
         (BlockFormat::Q6_K, 160, 512),
         (BlockFormat::F16, 33, 40),
     ] {
@@ -141,21 +148,32 @@ fn integers_lead_back_within_their_packing() {
             cols: k,
             data: &data,
         };
-        for m in [1, 6, 50] {
-            let dy: Vec<f32> = random.activations(m * n).iter().map(|v| 1e-6 * v).collect();
-            for cpu in levels(2).iter() {
-                let (mut exact, mut fast) = (vec![0.0; m * k], vec![0.0; m * k]);
-                cpu.matmul_back(weight, &dy, &mut exact);
-                cpu.matmul_back_int(weight, &dy, &mut fast);
-                for (exact, fast) in exact.chunks(k).zip(fast.chunks(k)) {
-                    let norm = (exact.iter().map(|v| v * v).sum::<f32>() / k as f32).sqrt();
-                    for (e, f) in exact.iter().zip(fast) {
-                        assert!(
-                            (e - f).abs() <= 0.007 * norm,
-                            "{} {format:?} {m}: {f} for {e}",
-                            cpu.isa()
-                        );
-                    }
+        integers_lead_back(weight, 0.007, &mut random);
+    }
+    // Formats that Graft does not write: codes and scales at random, which differ more within a panel.
+    for (format, n, k) in [
+        (BlockFormat::IQ4_NL, 64, 64),
+        (BlockFormat::IQ4_XS, 64, 256),
+        (BlockFormat::MXFP4, 96, 96),
+    ] {
+        integers_lead_back(Matrix::random(format, n, k, &mut random).weight(), 0.03, &mut random);
+    }
+}
+
+/// dx of gradients back through `weight` in integers is within `bound` of a row's norm.
+fn integers_lead_back(weight: Weight, bound: f32, random: &mut Random) {
+    let (n, k) = (weight.rows, weight.cols);
+    for m in [1, 6, 50] {
+        let dy: Vec<f32> = random.activations(m * n).iter().map(|v| 1e-6 * v).collect();
+        for cpu in levels(2).iter() {
+            let (mut exact, mut fast) = (vec![0.0; m * k], vec![0.0; m * k]);
+            cpu.matmul_back(weight, &dy, &mut exact);
+            cpu.matmul_back_int(weight, &dy, &mut fast);
+            for (exact, fast) in exact.chunks(k).zip(fast.chunks(k)) {
+                let norm = (exact.iter().map(|v| v * v).sum::<f32>() / k as f32).sqrt();
+                for (e, f) in exact.iter().zip(fast) {
+                    let what = format!("{} {:?} {m}", cpu.isa(), weight.format);
+                    assert!((e - f).abs() <= bound * norm, "{what}: {f} for {e}, norm {norm}");
                 }
             }
         }

@@ -59,6 +59,7 @@ pub(crate) struct Q2_K;
 unsafe impl Unpack for Q2_K {
     const BYTES: usize = 84;
     const GROUPS: usize = 8;
+    const BITS: u32 = 2;
     const HALVES: usize = 2;
     const MIN: bool = true;
 
@@ -89,6 +90,7 @@ pub(crate) struct Q3_K;
 unsafe impl Unpack for Q3_K {
     const BYTES: usize = 110;
     const GROUPS: usize = 8;
+    const BITS: u32 = 3;
     const ZERO: i16 = 4;
     const HALVES: usize = 2;
 
@@ -154,6 +156,7 @@ pub(crate) struct Q4_K;
 unsafe impl Unpack for Q4_K {
     const BYTES: usize = 144;
     const GROUPS: usize = 8;
+    const BITS: u32 = 4;
     const MIN: bool = true;
 
     #[inline(always)]
@@ -182,6 +185,7 @@ pub(crate) struct Q5_K;
 unsafe impl Unpack for Q5_K {
     const BYTES: usize = 176;
     const GROUPS: usize = 8;
+    const BITS: u32 = 5;
     // As for Q5_1.
     const ZERO: i16 = 16;
     const MIN: bool = true;
@@ -218,6 +222,7 @@ pub(crate) struct Q6_K;
 unsafe impl Unpack for Q6_K {
     const BYTES: usize = 210;
     const GROUPS: usize = 8;
+    const BITS: u32 = 6;
     const ZERO: i16 = 32;
     const HALVES: usize = 2;
 

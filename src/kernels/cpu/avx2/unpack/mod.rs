@@ -54,6 +54,8 @@ pub(in crate::kernels::cpu) unsafe trait Unpack {
     const BYTES: usize;
     /// 32-column groups in a block.
     const GROUPS: usize;
+    /// Codes are below 2 to so many, as numbers without a sign; as words they have one.
+    const BITS: u32;
     /// Codes are 16-bit words, multiplied with int16 activations.
     const WORDS: bool = false;
     /// What is subtracted from a code; see the bounds in [`prefill`](super::prefill).

@@ -31,6 +31,7 @@ pub(crate) struct Q4_0;
 unsafe impl Unpack for Q4_0 {
     const BYTES: usize = 18;
     const GROUPS: usize = 1;
+    const BITS: u32 = 4;
     const ZERO: i16 = 8;
 
     #[inline(always)]
@@ -52,6 +53,7 @@ pub(crate) struct Q4_1;
 unsafe impl Unpack for Q4_1 {
     const BYTES: usize = 20;
     const GROUPS: usize = 1;
+    const BITS: u32 = 4;
     const MIN: bool = true;
 
     #[inline(always)]
@@ -75,6 +77,7 @@ pub(crate) struct Q5_0;
 unsafe impl Unpack for Q5_0 {
     const BYTES: usize = 22;
     const GROUPS: usize = 1;
+    const BITS: u32 = 5;
     const ZERO: i16 = 16;
 
     #[inline(always)]
@@ -95,6 +98,7 @@ pub(crate) struct Q5_1;
 unsafe impl Unpack for Q5_1 {
     const BYTES: usize = 24;
     const GROUPS: usize = 1;
+    const BITS: u32 = 5;
     // Unsigned sums of 16 products of 31 * 127 would not fit an i16 lane: d q + m = d (q - 16) + (m + 16 d).
     const ZERO: i16 = 16;
     const MIN: bool = true;
@@ -119,6 +123,7 @@ pub(crate) struct Q8_0;
 unsafe impl Unpack for Q8_0 {
     const BYTES: usize = 34;
     const GROUPS: usize = 1;
+    const BITS: u32 = 8;
     const WORDS: bool = true;
 
     #[inline(always)]

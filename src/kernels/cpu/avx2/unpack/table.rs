@@ -24,6 +24,7 @@ pub(crate) struct IQ4_NL;
 unsafe impl Unpack for IQ4_NL {
     const BYTES: usize = 18;
     const GROUPS: usize = 1;
+    const BITS: u32 = 8;
     const WORDS: bool = true;
 
     #[inline(always)]
@@ -46,6 +47,7 @@ pub(crate) struct IQ4_XS;
 unsafe impl Unpack for IQ4_XS {
     const BYTES: usize = 136;
     const GROUPS: usize = 8;
+    const BITS: u32 = 8;
     const WORDS: bool = true;
 
     #[inline(always)]
@@ -86,6 +88,7 @@ impl MXFP4 {
 unsafe impl Unpack for MXFP4 {
     const BYTES: usize = 17;
     const GROUPS: usize = 1;
+    const BITS: u32 = 5;
     const ZERO: i16 = 12;
 
     #[inline(always)]
