@@ -300,7 +300,7 @@ KERNEL(256, kv_write_f, const float *x, int width, int m, const int *pos_at, int
 
 // Rotates q, and writes the rotated k, and v, to their rings, all in one pass: a thread has two columns of a head.
 template <class N>
-DEV void rope_kv(float *q, const float *k, const float *v, int m, int heads, int kv_heads, int head_dim, int half, int interleaved,
+DEV void rope_kv(float *q, float *k, const float *v, int m, int heads, int kv_heads, int head_dim, int half, int interleaved,
                  const float *cosines, const float *sines, int pos, int capacity, typename N::T *k_ring, typename N::T *v_ring) {
     int pairs = head_dim / 2, all = heads + 2 * kv_heads;
     i64 i = (i64)blockIdx.x * blockDim.x + threadIdx.x;
@@ -318,11 +318,12 @@ DEV void rope_kv(float *q, const float *k, const float *v, int m, int heads, int
         va = va * c - vb * s;
         vb = old * s + vb * c;
     }
-    if (is_q) {
-        float *to = q + ((size_t)row * heads + head) * head_dim;
+    if (turned) {
+        float *to = is_q ? q + ((size_t)row * heads + head) * head_dim : k + ((size_t)row * kv_heads + kv_head) * head_dim;
         to[a] = va;
         to[b] = vb;
-    } else if (row >= m - capacity) {
+    }
+    if (!is_q && row >= m - capacity) {
         typename N::T *to = (is_k ? k_ring : v_ring) + ((size_t)((pos + row) % capacity) * kv_heads + kv_head) * head_dim;
         to[a] = N::of(va);
         to[b] = N::of(vb);
@@ -330,7 +331,7 @@ DEV void rope_kv(float *q, const float *k, const float *v, int m, int heads, int
 }
 
 #define ROPE_KV(name, N) \
-    KERNEL(256, rope_kv_##name, float *q, const float *k, const float *v, int m, int heads, int kv_heads, int head_dim, int half, \
+    KERNEL(256, rope_kv_##name, float *q, float *k, const float *v, int m, int heads, int kv_heads, int head_dim, int half, \
            int interleaved, const float *cosines, const float *sines, const int *pos_at, int pos, int capacity, N::T *k_ring, N::T *v_ring) { \
         rope_kv<N>(q, k, v, m, heads, kv_heads, head_dim, half, interleaved, cosines, sines, position(pos_at, pos), capacity, k_ring, v_ring); \
     }

@@ -11,7 +11,7 @@ use libloading::Library;
 
 use crate::error::{Error, ErrorKind, Result};
 
-/// A context, module, function, stream or event.
+/// A context, module, function, stream, event or graph.
 pub type Handle = usize;
 /// An address in a device's memory.
 pub type Address = u64;
@@ -76,6 +76,12 @@ functions! {
     stream_create: b"cuStreamCreate" (*mut Handle, c_uint);
     stream_destroy: b"cuStreamDestroy_v2" (Handle);
     stream_wait: b"cuStreamSynchronize" (Handle);
+    capture_begin: b"cuStreamBeginCapture_v2" (Handle, c_int);
+    capture_end: b"cuStreamEndCapture" (Handle, *mut Handle);
+    graph_instantiate: b"cuGraphInstantiateWithFlags" (*mut Handle, Handle, u64);
+    graph_launch: b"cuGraphLaunch" (Handle, Handle);
+    graph_end: b"cuGraphExecDestroy" (Handle);
+    graph_destroy: b"cuGraphDestroy" (Handle);
     event_create: b"cuEventCreate" (*mut Handle, c_uint);
     event_destroy: b"cuEventDestroy_v2" (Handle);
     event_record: b"cuEventRecord" (Handle, Handle);

@@ -1,8 +1,9 @@
 //! Memory of a GPU: what is held, what is borrowed for a moment, and the way up from the CPU's memory.
 
+use std::cell::RefCell;
 use std::ffi::c_void;
 use std::ptr::null_mut;
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, PoisonError, Weak};
 
 use super::Gpu;
 use super::driver::{Address, Handle};
@@ -92,9 +93,10 @@ impl Gpu {
             _ => bytes.next_multiple_of(LARGE),
         };
         let mut spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
-        let fits = |(i, (_, has)): (usize, &(Address, usize))| (*has >= bytes).then_some((*has, i));
+        // By address, not by place: the same for each token, so that its calls are the same.
+        let fits = |(i, (at, has)): (usize, &(Address, usize))| (*has >= bytes).then_some((*has, *at, i));
         let best = spare.iter().enumerate().filter_map(fits).min();
-        if let Some((has, i)) = best.filter(|(has, _)| *has <= 2 * bytes.max(LARGE)) {
+        if let Some((has, _, i)) = best.filter(|(has, ..)| *has <= 2 * bytes.max(LARGE)) {
             let (at, _) = spare.swap_remove(i);
             return Ok(Temp {
                 gpu: self,
@@ -174,7 +176,9 @@ impl Gpu {
     pub(super) fn free_spare(&mut self) {
         let spare = std::mem::take(self.spare.get_mut().unwrap_or_else(PoisonError::into_inner));
         let constants = std::mem::take(self.constants.get_mut().unwrap_or_else(PoisonError::into_inner));
-        let all = spare.into_iter().map(|s| s.0).chain(constants.into_values());
+        let positions = std::mem::take(self.positions.get_mut().unwrap_or_else(PoisonError::into_inner));
+        let spare = spare.into_iter().map(|s| s.0);
+        let all = spare.chain(constants.into_values()).chain(positions);
         all.for_each(|at| self.free(at));
     }
 
@@ -186,6 +190,7 @@ impl Gpu {
         if bytes.is_empty() {
             return Ok(());
         }
+        self.flush()?;
         self.bind()?;
         // SAFETY: the caller's range is memory of the device; the driver has read what is not pinned when it returns.
         self.driver.check("cuMemcpyHtoDAsync", unsafe {
@@ -212,6 +217,7 @@ impl Gpu {
         if bytes.is_empty() {
             return Ok(());
         }
+        self.flush()?;
         self.bind()?;
         // SAFETY: the caller's range is memory of the device; `wait` ends after the copy.
         self.driver.check("cuMemcpyDtoHAsync", unsafe {
@@ -228,36 +234,6 @@ impl Gpu {
         // SAFETY: as in `put_f32`; all bits are valid numbers.
         self.get(at, unsafe {
             std::slice::from_raw_parts_mut(values.as_mut_ptr().cast(), size_of_val(values))
-        })
-    }
-
-    /// Copies on the device; the ranges do not overlap.
-    ///
-    /// # Errors
-    /// Those of the driver.
-    pub fn copy(&self, to: Address, from: Address, bytes: usize) -> Result<()> {
-        if bytes == 0 || to == from {
-            return Ok(());
-        }
-        self.bind()?;
-        // SAFETY: the caller's ranges are memory of the device.
-        self.driver.check("cuMemcpyDtoDAsync", unsafe {
-            (self.driver.on_device)(to, from, bytes, self.stream)
-        })
-    }
-
-    /// Makes bytes zero.
-    ///
-    /// # Errors
-    /// Those of the driver.
-    pub fn zero(&self, at: Address, bytes: usize) -> Result<()> {
-        if bytes == 0 {
-            return Ok(());
-        }
-        self.bind()?;
-        // SAFETY: the caller's range is memory of the device.
-        self.driver.check("cuMemsetD8Async", unsafe {
-            (self.driver.fill)(at, 0, bytes, self.stream)
         })
     }
 }
@@ -308,6 +284,7 @@ impl Lift {
         if bytes.len() > Self::CHUNK {
             return Err(Error::internal("a chunk of weights is too large"));
         }
+        gpu.flush()?;
         let i = self.next;
         self.next = 1 - i;
         // SAFETY: the chunk's memory is as large, and the device is done with what was in it; the caller's range is memory of the device.
@@ -335,5 +312,65 @@ impl Lift {
                 }
             }
         }
+    }
+}
+
+/// The number in which a thread's kernels find the position of a single row.
+struct Position {
+    gpu: Weak<Gpu>,
+    at: Address,
+    pos: usize,
+}
+
+impl Drop for Position {
+    fn drop(&mut self) {
+        if let Some(gpu) = self.gpu.upgrade() {
+            gpu.positions
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .push(self.at);
+        }
+    }
+}
+
+thread_local! {
+    /// For each GPU that this thread has used.
+    static POSITIONS: RefCell<Vec<Position>> = const { RefCell::new(Vec::new()) };
+}
+
+impl Gpu {
+    /// Where kernels of this thread find `pos` for a single row, and what they add to it: with the number in the device's memory their arguments
+    /// are those of the last position. More rows have their position as it is.
+    ///
+    /// # Errors
+    /// Those of the driver.
+    pub(crate) fn position(self: &Arc<Self>, m: usize, pos: usize) -> Result<(Address, usize)> {
+        if m != 1 {
+            return Ok((0, pos));
+        }
+        POSITIONS.with_borrow_mut(|positions| {
+            positions.retain(|p| p.gpu.strong_count() > 0);
+            let mine = |p: &Position| std::ptr::eq(p.gpu.as_ptr(), Arc::as_ptr(self));
+            if !positions.iter().any(mine) {
+                let spare = self.positions.lock().unwrap_or_else(PoisonError::into_inner).pop();
+                positions.push(Position {
+                    at: spare.map_or_else(|| self.alloc(size_of::<i32>()), Ok)?,
+                    gpu: Arc::downgrade(self),
+                    pos: usize::MAX,
+                });
+            }
+            let Some(mine) = positions.iter_mut().find(|p| mine(p)) else {
+                return Ok((0, pos));
+            };
+            if mine.pos != pos {
+                let number =
+                    i32::try_from(pos).map_err(|_| Error::limit("a position is too large for a GPU").found(pos))?;
+                // Not there until it is.
+                mine.pos = usize::MAX;
+                self.put(mine.at, &number.to_le_bytes())?;
+                mine.pos = pos;
+            }
+            Ok((mine.at, 0))
+        })
     }
 }

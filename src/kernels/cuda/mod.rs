@@ -6,11 +6,11 @@ mod driver;
 mod matrix;
 mod memory;
 mod ops;
+mod queue;
 
 use std::collections::HashMap;
-use std::ffi::{CString, c_char, c_void};
+use std::ffi::{CString, c_char};
 use std::io::Read;
-use std::ptr::null_mut;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::ThreadId;
@@ -25,6 +25,8 @@ pub use driver::Address;
 pub use matrix::{Matrix, device_bytes};
 pub use memory::{Memory, Temp};
 pub use ops::{Group, Product, Segment};
+pub use queue::Launched;
+use queue::{ARGS, Call, Known, Queue};
 
 /// A GPU. Models that run on it share it.
 pub struct Gpu {
@@ -36,6 +38,10 @@ pub struct Gpu {
     stream: Handle,
     modules: Vec<Handle>,
     functions: Mutex<HashMap<String, Handle>>,
+    known: Known,
+    queue: Mutex<Queue>,
+    /// Numbers of positions that no thread has: see [`Gpu::position`].
+    positions: Mutex<Vec<Address>>,
     /// Memory that operations have borrowed, and its bytes.
     spare: Mutex<Vec<(Address, usize)>>,
     /// Small tables that kernels read, by their bytes.
@@ -170,6 +176,9 @@ impl Gpu {
             stream: 0,
             modules: Vec::new(),
             functions: Mutex::default(),
+            known: Known::default(),
+            queue: Mutex::default(),
+            positions: Mutex::default(),
             spare: Mutex::default(),
             constants: Mutex::default(),
             lift: Mutex::default(),
@@ -195,6 +204,7 @@ impl Gpu {
                 gpu.modules.push(module);
             }
         }
+        gpu.known = Known::find(|name| gpu.function(name))?;
         Ok(gpu)
     }
 
@@ -234,6 +244,7 @@ impl Gpu {
     /// # Errors
     /// Those of what ran.
     pub fn wait(&self) -> Result<()> {
+        self.flush()?;
         // SAFETY: a stream that lives as long as `self`.
         self.driver
             .check("cuStreamSynchronize", unsafe { (self.driver.stream_wait)(self.stream) })
@@ -245,9 +256,16 @@ impl Gpu {
             return;
         }
         if let Err(e) = f() {
-            self.faults().insert(std::thread::current().id(), e);
-            self.faulty.fetch_add(1, Ordering::Relaxed);
+            self.fault(std::thread::current().id(), e);
         }
+    }
+
+    /// Keeps the first error of a thread.
+    fn fault(&self, thread: ThreadId, e: Error) {
+        self.faults().entry(thread).or_insert_with(|| {
+            self.faulty.fetch_add(1, Ordering::Relaxed);
+            e
+        });
     }
 
     /// What went wrong on this thread since the last call.
@@ -292,12 +310,18 @@ impl Gpu {
         Ok(function)
     }
 
-    /// Launches kernel `name` on `grid` blocks of `threads`; nothing if the grid is empty.
+    /// The name of a kernel that was launched.
+    fn name_of(&self, function: Handle) -> String {
+        let functions = self.functions.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = functions.iter().find(|(_, known)| **known == function);
+        known.map_or_else(String::new, |(name, _)| name.clone())
+    }
+
+    /// Launches kernel `name` on `grid` blocks of `threads`, behind all that waits ([`Gpu::flush`]); nothing if the grid is empty.
     ///
     /// # Errors
-    /// `Limit`: dimensions beyond a GPU's; what the driver says, also of what ran before.
+    /// `Limit`: dimensions beyond a GPU's.
     pub(crate) fn launch(&self, name: &str, grid: [usize; 3], threads: usize, args: &[Arg]) -> Result<()> {
-        const MOST: usize = 32;
         if grid.contains(&0) {
             return Ok(());
         }
@@ -310,49 +334,31 @@ impl Gpu {
         if let Some((n, _)) = grid.iter().zip(most).find(|(n, most)| *n > most) {
             return Err(too_large(*n));
         }
-        let (mut words, mut pointers) = ([0u64; MOST], [null_mut::<c_void>(); MOST]);
-        if args.len() > MOST {
+        let mut words = [0u64; ARGS];
+        if args.len() > ARGS {
             return Err(Error::internal("a kernel has too many arguments").item(name.to_owned()));
         }
-        for (arg, (word, pointer)) in args.iter().zip(words.iter_mut().zip(&mut pointers)) {
+        for (arg, word) in args.iter().zip(&mut words) {
             *word = match *arg {
                 Arg::At(at) => at,
                 Arg::Int(n) => i32::try_from(n).map_err(|_| too_large(n))? as u64,
                 Arg::Long(n) => n as u64,
                 Arg::Float(v) => u64::from(v.to_bits()),
             };
-            *pointer = (word as *mut u64).cast();
         }
-        let function = self.function(name)?;
-        self.bind()?;
-        let [x, y, z] = grid.map(|n| n as u32);
-        // SAFETY: a function of a module that lives; as many arguments as it has, of its sizes or more (little-endian); they live until it
-        // returns. What it reads and writes on the device is the callers' part.
-        let code = unsafe {
-            let args = pointers.as_mut_ptr();
-            (self.driver.launch)(
-                function,
-                x,
-                y,
-                z,
-                threads as u32,
-                1,
-                1,
-                0,
-                self.stream,
-                args,
-                null_mut(),
-            )
-        };
-        self.driver
-            .check("cuLaunchKernel", code)
-            .map_err(|e| e.expected(format_args!("{name} to run")))
+        self.push(Call {
+            function: self.function(name)?,
+            grid: grid.map(|n| n as u32),
+            threads: threads as u32,
+            words,
+        })
     }
 }
 
 impl Drop for Gpu {
     fn drop(&mut self) {
         let _ = self.bind().and_then(|()| self.wait());
+        self.end_queue();
         self.free_spare();
         if let Some(mut lift) = self.lift.get_mut().unwrap_or_else(PoisonError::into_inner).take() {
             lift.free(self);

@@ -1,5 +1,7 @@
 //! The kernels' calls: shapes of launches and orders of arguments, as `docs/cuda.md` has them. Rows are f32 unless said otherwise.
 
+use std::sync::Arc;
+
 use super::driver::Address;
 use super::matrix::{Matrix, name_of};
 use super::{Arg, Gpu, Temp};
@@ -180,7 +182,7 @@ impl Gpu {
     /// Cosines and sines, `[m][half]` each.
     #[allow(clippy::too_many_arguments)] // the kernel's
     pub(crate) fn rope_table(
-        &self,
+        self: &Arc<Self>,
         inv_freq: Address,
         half: usize,
         magnitude: f32,
@@ -189,11 +191,12 @@ impl Gpu {
         cos: Address,
         sin: Address,
     ) -> Result<()> {
+        let (at, pos) = self.position(m, pos)?;
         let args = [
             At(inv_freq),
             Int(half),
             Float(magnitude),
-            At(0),
+            At(at),
             Int(pos),
             Int(m),
             At(cos),
@@ -327,7 +330,7 @@ impl Gpu {
 
     /// Rows `x` of `width` to a ring from position `pos` on.
     pub(crate) fn kv_write(
-        &self,
+        self: &Arc<Self>,
         x: Address,
         width: usize,
         m: usize,
@@ -335,14 +338,15 @@ impl Gpu {
         capacity: usize,
         (kv, precision): (Address, Precision),
     ) -> Result<()> {
-        let args = [At(x), Int(width), Int(m), At(0), Int(pos), Int(capacity), At(kv)];
+        let (at, pos) = self.position(m, pos)?;
+        let args = [At(x), Int(width), Int(m), At(at), Int(pos), Int(capacity), At(kv)];
         let name = by_precision("kv_write_h", "kv_write_f", precision);
         self.launch(name, per_element(m * width), 256, &args)
     }
 
     /// Attention of `m` rows q over rings k and v.
     pub(crate) fn attention(
-        &self,
+        self: &Arc<Self>,
         a: &Attention,
         m: usize,
         q: Address,
@@ -354,6 +358,7 @@ impl Gpu {
         const TILE: usize = 16;
         /// Keys that a part of attention has at least.
         const PART: usize = 256;
+        let (at, pos) = self.position(m, a.pos)?;
         let facts = |splits: Option<usize>| {
             let mut args = vec![
                 Int(m),
@@ -364,8 +369,8 @@ impl Gpu {
                 Float(a.softcap.unwrap_or(0.0)),
                 Int(a.window.unwrap_or(0)),
                 Int(a.capacity),
-                At(0),
-                Int(a.pos),
+                At(at),
+                Int(pos),
             ];
             args.extend(splits.map(Int));
             args
