@@ -9,6 +9,7 @@ use std::ops::Range;
 
 use crate::kernels::cpu::avx2;
 use crate::kernels::cpu::avx2::unpack::{self, Unpack};
+use crate::kernels::cpu::isa::{WordPanels, WordRows};
 use crate::kernels::cpu::types::Weight;
 use crate::kernels::cpu::words::{AHEAD, BACK, COLUMNS, LEAST};
 use crate::quant::BlockFormat;
@@ -32,8 +33,8 @@ const _: () = assert!(fits(BACK.w, BACK_BEHIND) && fits(AHEAD.w, AHEAD_BEHIND));
 /// The panels of a format.
 struct Kernels {
     format: BlockFormat,
-    back: unsafe fn(&Weight, Range<usize>, usize, &mut [f32], &mut [i16], &mut [f32]),
-    ahead: unsafe fn(&Weight, usize, Range<usize>, &mut [f32], &mut [i16], &mut [f32]),
+    back: WordPanels,
+    ahead: WordRows,
 }
 
 macro_rules! kernels {
@@ -66,7 +67,7 @@ pub(super) fn word_panels(
     match kernels_of(w.format) {
         // SAFETY: the format is that of the kernel.
         Some(kernels) if rows.len().is_multiple_of(ROWS) => unsafe {
-            (kernels.back)(&w, rows, column, unpacked, panels, scales);
+            (kernels.back)(w, rows, column, unpacked, panels, scales);
         },
         _ => avx2::words::word_panels(w, rows, column, unpacked, panels, scales),
     }
@@ -84,7 +85,7 @@ pub(super) fn word_rows(
 ) {
     match kernels_of(w.format) {
         // SAFETY: the format is that of the kernel.
-        Some(kernels) => unsafe { (kernels.ahead)(&w, row, columns, unpacked, panel, scales) },
+        Some(kernels) => unsafe { (kernels.ahead)(w, row, columns, unpacked, panel, scales) },
         None => avx2::words::word_rows(w, row, columns, unpacked, panel, scales),
     }
 }
@@ -229,7 +230,7 @@ unsafe fn pairs_of_columns<F: Unpack>(lines: *const f32, i: usize) -> [__m512i; 
 /// The weight is F's and checked; rows are whole strips.
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vnni")]
 unsafe fn back<F: Unpack>(
-    w: &Weight,
+    w: Weight,
     rows: Range<usize>,
     column: usize,
     unpacked: &mut [f32],
@@ -315,7 +316,7 @@ unsafe fn back<F: Unpack>(
 /// The weight is F's and checked.
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vnni")]
 unsafe fn ahead<F: Unpack>(
-    w: &Weight,
+    w: Weight,
     row: usize,
     columns: Range<usize>,
     unpacked: &mut [f32],
