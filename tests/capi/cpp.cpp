@@ -80,6 +80,13 @@ void test_facts(const graft::Model &model) {
     const graft::ModelInfo info = model.info();
     CHECK(info.architecture == "llama" && info.hidden_size == 576 && info.n_layers == 30 && info.vocab_size == 49152);
     CHECK(info.has_chat_template && info.eos && !info.isa.empty());
+    graft::ModelOptions cpu;
+    cpu.device = graft::Device::cpu;
+    const graft::ModelInfo there = graft::Model::open(tiny_path(), cpu).info();
+    CHECK(there.device.empty() && there.gpu_layers == 0);
+    cpu.device = graft::Device::cuda;
+    cpu.device_index = -2;
+    CHECK(thrown([&] { graft::Model::open(tiny_path(), cpu); }) == Status::usage);
     const std::vector<std::string> keys = model.metadata_keys();
     CHECK(std::count(keys.begin(), keys.end(), "general.architecture") == 1);
     CHECK(model.metadata("general.architecture") == "\"llama\"");
