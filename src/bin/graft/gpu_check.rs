@@ -278,3 +278,18 @@ impl Checked {
         .concat()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Oracle: by hand.
+    #[test]
+    fn differences_are_relative_to_large_logits_and_see_nan() {
+        let mut exact = Exact::default();
+        exact.add(&[100.0, 0.5], &[100.5, 0.498]);
+        assert_eq!((exact.difference, exact.relative), (0.5, 0.005));
+        exact.add(&[1.0, 1.0], &[1.0, f32::NAN]);
+        assert_eq!((exact.difference, exact.relative), (f32::INFINITY, f32::INFINITY));
+    }
+}
