@@ -43,6 +43,10 @@ void test_defaults() {
     std::vector<graft_text> stop;
     CHECK(graft::compatible() && !graft::version().empty());
     CHECK(is_default(d::c(graft::ModelOptions()), graft_model_options_init));
+    graft::ModelOptions gpu;
+    gpu.device = graft::Device::cuda, gpu.device_index = 3, gpu.gpu_layers = 7;
+    const graft_model_options on = d::c(gpu);
+    CHECK(on.device == GRAFT_DEVICE_CUDA && on.device_index == 3 && on.gpu_layers == 7);
     CHECK(is_default(d::c(graft::AdapterOptions()), graft_adapter_options_init));
     CHECK(is_default(d::c(graft::SessionOptions()), graft_session_options_init));
     CHECK(is_default(d::c(graft::SamplerOptions()), graft_sampler_options_init));
