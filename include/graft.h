@@ -240,6 +240,9 @@ typedef int32_t graft_load_mode;
 // then fails with `GRAFT_ERROR_CANCELLED`. It is called by the thread that made the call.
 typedef int32_t (*graft_progress_callback)(float share, void *user_data);
 
+// What runs a model.
+typedef int32_t graft_device;
+
 // How to open a model.
 typedef struct {
   // `sizeof(graft_model_options)`.
@@ -258,6 +261,15 @@ typedef struct {
   graft_progress_callback progress;
   // Handed to `progress`.
   void *progress_user_data;
+  // `GRAFT_DEVICE_AUTO`, `GRAFT_DEVICE_CPU` or `GRAFT_DEVICE_CUDA`.
+  graft_device device;
+  // With `GRAFT_DEVICE_CUDA`: which GPU; -1, the default, for that which has most memory free. Else not looked at.
+  int32_t device_index;
+  // Layers on the GPU: the last ones, and with them the head; more than there are: all; 0: none, all is on the CPU; -1, the default: as many
+  // as fit into its free memory.
+  int32_t gpu_layers;
+  // 0.
+  uint32_t reserved;
 } graft_model_options;
 
 // Mapped: nothing is copied, processes share the pages. The file must not be changed or shortened while it is in use.
@@ -265,6 +277,15 @@ typedef struct {
 
 // Read: safe against a file that changes.
 #define GRAFT_LOAD_READ 1
+
+// An NVIDIA GPU where there is one that this library can use, else the CPU: `graft_model_info` says which, and why.
+#define GRAFT_DEVICE_AUTO 0
+
+// The CPU.
+#define GRAFT_DEVICE_CPU 1
+
+// An NVIDIA GPU: `GRAFT_ERROR_UNSUPPORTED` where there is none, or where the library was built without (`scripts/install --features cuda`).
+#define GRAFT_DEVICE_CUDA 2
 
 // Sets the defaults; `struct_size` is `sizeof(graft_model_options)`.
 void graft_model_options_init(graft_model_options *options, size_t struct_size);
@@ -632,6 +653,13 @@ typedef struct {
   int64_t bos;
   // The token that ends a text, or -1.
   int64_t eos;
+  // Where it runs, such as "24 of 24 layers on GPU 0, NVIDIA L4", or why `GRAFT_DEVICE_AUTO` took no GPU, such as "on the CPU: no NVIDIA driver
+  // on this machine"; NULL on the CPU alone, because it was asked for or the library knows no other.
+  const char *device;
+  // Layers on the GPU; 0: none, all is on the CPU.
+  uint32_t gpu_layers;
+  // 0.
+  uint32_t reserved;
 } graft_model_info;
 
 // A tensor of the file. Texts are valid until the model is freed.

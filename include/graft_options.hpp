@@ -48,6 +48,9 @@ public:
 /// How the bytes of a model file come into memory: mapped (the file must not change), or read.
 enum class LoadMode : graft_load_mode { map = GRAFT_LOAD_MAP, read = GRAFT_LOAD_READ };
 
+/// What runs a model: an NVIDIA GPU where there is one that the library can use, else the CPU; the CPU; an NVIDIA GPU, or an error.
+enum class Device : graft_device { automatic = GRAFT_DEVICE_AUTO, cpu = GRAFT_DEVICE_CPU, cuda = GRAFT_DEVICE_CUDA };
+
 /// How to open a model.
 struct ModelOptions {
     std::uint32_t threads = 0; ///< of its own team, the calling one included; 0 for one a physical core
@@ -55,6 +58,9 @@ struct ModelOptions {
     std::optional<Team> team = {};            ///< instead of an own one
     std::string tokenizer = {};               ///< path of a `tokenizer.json` to use instead of the tokenizer in the model
     std::function<bool(float)> progress = {}; ///< is told the share that is done
+    Device device = Device::automatic;
+    std::int32_t device_index = -1; ///< with `Device::cuda`: which GPU; -1 for that which has most memory free
+    std::int32_t gpu_layers = -1;   ///< layers on the GPU, the last ones, and with them the head; -1 for as many as fit into its free memory
 };
 
 /// Facts about a model.
@@ -76,12 +82,15 @@ struct ModelInfo {
     bool has_chat_template;
     std::optional<Token> bos; ///< begins a text
     std::optional<Token> eos; ///< ends a text
+    std::string device;       ///< where it runs, or why `Device::automatic` took no GPU; nothing on the CPU alone
+    std::uint32_t gpu_layers; ///< layers on a GPU
 
     explicit ModelInfo(const graft_model_info &c)
         : architecture(detail::string(c.architecture)), name(detail::string(c.name)), isa(detail::string(c.isa)), parameters(c.parameters),
           weight_bytes(c.weight_bytes), vocab_size(c.vocab_size), context_length(c.context_length), n_layers(c.n_layers),
           hidden_size(c.hidden_size), n_heads(c.n_heads), n_kv_heads(c.n_kv_heads), head_dim(c.head_dim), ffn_size(c.ffn_size),
-          threads(c.threads), has_chat_template(c.has_chat_template != 0), bos(detail::token(c.bos)), eos(detail::token(c.eos)) {}
+          threads(c.threads), has_chat_template(c.has_chat_template != 0), bos(detail::token(c.bos)), eos(detail::token(c.eos)),
+          device(detail::string(c.device)), gpu_layers(c.gpu_layers) {}
 };
 
 /// A tensor of a model's file.
@@ -298,6 +307,9 @@ inline graft_model_options c(const ModelOptions &options) {
     c.team = options.team ? options.team->get() : nullptr;
     c.tokenizer = none_if_empty(options.tokenizer);
     c.tokenizer_len = options.tokenizer.size();
+    c.device = static_cast<graft_device>(options.device);
+    c.device_index = options.device_index;
+    c.gpu_layers = options.gpu_layers;
     return c;
 }
 

@@ -1,5 +1,9 @@
 //! What the system says about the machine, for people who compare figures. Nothing is computed from it.
 
+use serde::Serialize;
+
+use crate::error::Result;
+
 /// The CPU as its maker calls it, where the system tells (Linux).
 pub fn cpu_name() -> Option<String> {
     cpu_name_in(&std::fs::read_to_string("/proc/cpuinfo").ok()?)
@@ -28,6 +32,48 @@ fn page_size_in(auxv: &[u8]) -> Option<usize> {
     let (pairs, _) = words.as_chunks::<2>();
     let found = pairs.iter().find(|[key, _]| usize::from_ne_bytes(*key) == AT_PAGESZ);
     found.map(|[_, value]| usize::from_ne_bytes(*value))
+}
+
+/// An NVIDIA GPU, and what it can do at most.
+#[derive(Clone, Debug, Serialize)]
+pub struct Gpu {
+    /// Among those of the process.
+    pub index: usize,
+    /// As its driver calls it.
+    pub name: String,
+    /// Its compute capability, such as 9.0.
+    pub capability: String,
+    /// The driver's version of CUDA, such as 12.8.
+    pub cuda: String,
+    /// Bytes of its memory.
+    pub total_bytes: usize,
+    /// Those that nobody has.
+    pub free_bytes: usize,
+    /// What its memory moves at most, by clock and bus.
+    pub peak_gb_per_s: f64,
+    /// What its memory reads and writes when it is copied within itself: measured.
+    pub copy_gb_per_s: f64,
+    /// Multiply-adds in f32, by its clock.
+    pub f32_gmac_per_s: f64,
+    /// Multiply-adds of halves into f32 on tensor cores, by its clock; GeForce cards do half of it.
+    pub f16_gmac_per_s: f64,
+}
+
+impl Gpu {
+    /// GPU `index`, or the one that has most memory free; measures for about a tenth of a second.
+    ///
+    /// # Errors
+    /// `Unsupported`: this build has no GPUs, no driver is there, or it or the GPU is too old; `Usage`: no such index; what the driver says.
+    pub fn measure(index: Option<usize>) -> Result<Self> {
+        #[cfg(feature = "cuda")]
+        let measured = crate::kernels::cuda::Gpu::open(index).and_then(|gpu| gpu.limits());
+        #[cfg(not(feature = "cuda"))]
+        let measured = {
+            let _ = index;
+            Err(crate::model::device::no_gpus())
+        };
+        measured
+    }
 }
 
 #[cfg(test)]

@@ -384,3 +384,95 @@ fn failures_are_errors() {
         assert!(failed > 0, "{what}: nothing failed");
     }
 }
+
+/// Figures mean nothing here; that they are the device's, and add up, does.
+#[test]
+fn a_bench_has_the_limits_of_the_gpu() {
+    let model = tiny("llama-tied");
+    let model = model.to_str().unwrap();
+    let small = ["-p", "8", "-n", "2", "-r", "1"];
+    let bench = |more: &[&str]| graft(&[&["bench", "-m", model][..], &small, more].concat(), &[]);
+    let (out, err) = words(&bench(&["--device", "cuda", "--json"]));
+    let json: Value = serde_json::from_str(&out).unwrap_or_else(|e| panic!("{e}: {err}"));
+    let limit = |name: &str| json["limits"][name].as_f64();
+    // 5 GHz twice on 16 bytes; 8 multiprocessors of 64 and 1024 at 1 GHz: what the stand-in says of itself.
+    assert_eq!(limit("peak_gb_per_s"), Some(160.0));
+    assert_eq!(
+        (limit("f32_gmac_per_s"), limit("f16_gmac_per_s")),
+        (Some(512.0), Some(8192.0))
+    );
+    assert_eq!(limit("int8_gmac_per_s"), None);
+    let copy = limit("read_gb_per_s").expect("a copy");
+    let (speed, percent) = (&json["generation"]["gb_per_s"], &json["generation"]["percent_of_limit"]);
+    let share = 100.0 * speed.as_f64().expect("a speed") / copy;
+    assert!(
+        (percent.as_f64().expect("a share") - share).abs() < 1e-6 * share,
+        "{json}"
+    );
+    assert!(
+        json["device"]
+            .as_str()
+            .is_some_and(|d| d.contains("2 of 2 layers on GPU 0")),
+        "{json}"
+    );
+    let (out, _) = words(&bench(&["--device", "cpu", "--json"]));
+    assert!(
+        out.contains("int8_gmac_per_s") && !out.contains("f16_gmac_per_s"),
+        "{out}"
+    );
+    let refused = bench(&["--device", "cuda", "--ops"]);
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(words(&refused).1.contains("--ops"));
+}
+
+#[test]
+fn a_gpu_is_checked() {
+    let (one, two) = (tiny("qwen2-q4_0"), tiny("gemma3-mixed"));
+    let args = [
+        "gpu-check",
+        "-p",
+        "8",
+        "-n",
+        "2",
+        "-r",
+        "1",
+        "-m",
+        one.to_str().unwrap(),
+        "-m",
+        two.to_str().unwrap(),
+    ];
+    let checked = |more: &[&str], settings: &[(&str, &str)]| {
+        let ran = graft(&[&args, more].concat(), settings);
+        (ran.status.code(), words(&ran))
+    };
+    let (code, (out, err)) = checked(&["--json"], &[]);
+    assert_eq!((code, err.as_str()), (Some(0), ""));
+    let json: Value = serde_json::from_str(&out).expect("JSON");
+    assert_eq!(json["gpu"]["capability"], "8.0");
+    let models = json["models"].as_array().expect("models");
+    assert_eq!(models.len(), 2);
+    for model in models {
+        assert_eq!(
+            (&model["exact"]["passed"], &model["fast"]["passed"]),
+            (&true.into(), &true.into())
+        );
+        assert!(
+            model["exact"]["relative"].as_f64() <= Some(1e-3) && model["fast"]["kl"].is_f64(),
+            "{model}"
+        );
+    }
+    let (code, (out, _)) = checked(&[], &[]);
+    assert_eq!(
+        (code, out.matches("  exact ").count(), out.matches("passed: ").count()),
+        (Some(0), 2, 4),
+        "{out}"
+    );
+    // A kernel that fails, and no GPU at all.
+    let (code, (_, err)) = checked(&[], &[("FAIL", "launch:200")]);
+    assert_eq!((code, err.lines().count()), (Some(1), 1), "{err}");
+    assert!(err.contains("cuLaunchKernel"), "{err}");
+    let (code, (out, err)) = checked(&[], &[("DEVICES", "0")]);
+    assert_eq!((code, out.as_str(), err.lines().count()), (Some(2), "", 1), "{err}");
+    let (code, _) = checked(&["--gpu", "1"], &[]);
+    assert_eq!(code, Some(2));
+}

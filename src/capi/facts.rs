@@ -54,12 +54,19 @@ pub struct graft_model_info {
     pub bos: i64,
     /// The token that ends a text, or -1.
     pub eos: i64,
+    /// Where it runs, such as "24 of 24 layers on GPU 0, NVIDIA L4", or why `GRAFT_DEVICE_AUTO` took no GPU, such as "on the CPU: no NVIDIA driver
+    /// on this machine"; NULL on the CPU alone, because it was asked for or the library knows no other.
+    pub device: *const c_char,
+    /// Layers on the GPU; 0: none, all is on the CPU.
+    pub gpu_layers: u32,
+    /// 0.
+    pub reserved: u32,
 }
 
 // SAFETY: numbers and pointers; `struct_size` is first.
 unsafe impl Extensible for graft_model_info {
     const NAME: &'static str = "graft_model_info";
-    const FIRST: usize = size_of::<Self>();
+    const FIRST: usize = std::mem::offset_of!(Self, device);
 
     fn defaults() -> Self {
         graft_model_info {
@@ -81,6 +88,9 @@ unsafe impl Extensible for graft_model_info {
             has_chat_template: 0,
             bos: -1,
             eos: -1,
+            device: std::ptr::null(),
+            gpu_layers: 0,
+            reserved: 0,
         }
     }
 }
@@ -123,6 +133,8 @@ pub unsafe extern "C" fn graft_model_get_info(
                 has_chat_template: loaded.model.chat_template().is_ok_and(|t| t.is_some()).into(),
                 bos: id(tokenizer.and_then(crate::tokenizer::Tokenizer::bos)),
                 eos: id(tokenizer.and_then(crate::tokenizer::Tokenizer::eos)),
+                device: loaded.device.as_deref().map_or(std::ptr::null(), CStr::as_ptr),
+                gpu_layers: u32_of(loaded.model.gpu_layers()),
                 ..Extensible::defaults()
             });
             Ok(())

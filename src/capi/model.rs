@@ -12,7 +12,7 @@ use super::{Outcome, call, log, quiet};
 use crate::error::{Error, ErrorKind};
 use crate::format::LoadMode;
 use crate::runtime::Cancel;
-use crate::{LoadOptions, Model};
+use crate::{DeviceChoice, LoadOptions, Model};
 
 /// A loaded model. Sessions and adapters keep what they need of it: it may be freed before them.
 pub struct graft_model {
@@ -25,6 +25,7 @@ pub(super) struct Loaded {
     pub architecture: CString,
     pub name: Option<CString>,
     pub isa: CString,
+    pub device: Option<CString>,
     pub keys: Vec<CString>,
     pub tensors: Vec<(CString, CString)>,
 }
@@ -47,6 +48,15 @@ pub const GRAFT_LOAD_MAP: graft_load_mode = 0;
 /// Read: safe against a file that changes.
 pub const GRAFT_LOAD_READ: graft_load_mode = 1;
 
+/// What runs a model.
+pub type graft_device = i32;
+/// An NVIDIA GPU where there is one that this library can use, else the CPU: `graft_model_info` says which, and why.
+pub const GRAFT_DEVICE_AUTO: graft_device = 0;
+/// The CPU.
+pub const GRAFT_DEVICE_CPU: graft_device = 1;
+/// An NVIDIA GPU: `GRAFT_ERROR_UNSUPPORTED` where there is none, or where the library was built without (`scripts/install --features cuda`).
+pub const GRAFT_DEVICE_CUDA: graft_device = 2;
+
 /// How to open a model.
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -67,12 +77,21 @@ pub struct graft_model_options {
     pub progress: graft_progress_callback,
     /// Handed to `progress`.
     pub progress_user_data: *mut c_void,
+    /// `GRAFT_DEVICE_AUTO`, `GRAFT_DEVICE_CPU` or `GRAFT_DEVICE_CUDA`.
+    pub device: graft_device,
+    /// With `GRAFT_DEVICE_CUDA`: which GPU; -1, the default, for that which has most memory free. Else not looked at.
+    pub device_index: i32,
+    /// Layers on the GPU: the last ones, and with them the head; more than there are: all; 0: none, all is on the CPU; -1, the default: as many
+    /// as fit into its free memory.
+    pub gpu_layers: i32,
+    /// 0.
+    pub reserved: u32,
 }
 
 // SAFETY: numbers and pointers; `struct_size` is first.
 unsafe impl Extensible for graft_model_options {
     const NAME: &'static str = "graft_model_options";
-    const FIRST: usize = size_of::<Self>();
+    const FIRST: usize = std::mem::offset_of!(Self, device);
 
     fn defaults() -> Self {
         graft_model_options {
@@ -84,6 +103,10 @@ unsafe impl Extensible for graft_model_options {
             tokenizer_len: 0,
             progress: None,
             progress_user_data: std::ptr::null_mut(),
+            device: GRAFT_DEVICE_AUTO,
+            device_index: -1,
+            gpu_layers: -1,
+            reserved: 0,
         }
     }
 }
@@ -133,6 +156,30 @@ impl Progress {
     }
 }
 
+/// A number of 0 or more; -1 is none.
+fn maybe(value: i32, item: &str) -> Outcome<Option<usize>> {
+    match value {
+        -1 => Ok(None),
+        _ => usize::try_from(value).map(Some).map_err(|_| {
+            let e = Error::usage("below 0").item(item);
+            e.expected("0 or more, or -1").found(value).into()
+        }),
+    }
+}
+
+/// What is to run a model.
+fn device_of(o: &graft_model_options) -> Outcome<DeviceChoice> {
+    let devices = [
+        (GRAFT_DEVICE_AUTO, DeviceChoice::Auto),
+        (GRAFT_DEVICE_CPU, DeviceChoice::Cpu),
+        (GRAFT_DEVICE_CUDA, DeviceChoice::Cuda(None)),
+    ];
+    Ok(match input::one_of(o.device, "device", &devices)? {
+        DeviceChoice::Cuda(_) => DeviceChoice::Cuda(maybe(o.device_index, "device_index")?),
+        device => device,
+    })
+}
+
 /// Opens a model by `open` and gives it out.
 unsafe fn load(
     options: *const graft_model_options,
@@ -159,11 +206,12 @@ unsafe fn load(
         mode: input::one_of(o.load_mode, "load_mode", &modes)?,
         threads: (o.threads > 0).then_some(o.threads as usize),
         executor,
+        device: device_of(&o)?,
+        gpu_layers: maybe(o.gpu_layers, "gpu_layers")?,
         tokenizer,
         progress: Some(Box::new(move |share| {
             told.tell(share);
         })),
-        ..Default::default()
     };
     let loaded = open(&options)?;
     progress.check()?;
@@ -175,13 +223,15 @@ unsafe fn load(
         log::write(
             log::GRAFT_LOG_INFO,
             &format!(
-                "opened {}: {}, {} layers of {}; {}, {} threads",
+                "opened {}: {}, {} layers of {}; {}, {} threads{}{}",
                 loaded.gguf().path().display(),
                 s.arch,
                 s.n_layers,
                 s.hidden_size,
                 b.isa(),
-                b.threads()
+                b.threads(),
+                loaded.device().map_or("", |_| "; "),
+                loaded.device().unwrap_or_default()
             ),
         );
     }
@@ -197,6 +247,7 @@ pub(super) fn give(model: Model) -> *mut graft_model {
         architecture: c_text(model.spec().arch),
         name,
         isa: c_text(model.cpu().isa()),
+        device: model.device().map(c_text),
         keys: gguf.metadata().iter().map(|(key, _)| c_text(key)).collect(),
         tensors: gguf
             .tensors()

@@ -25,6 +25,17 @@ pub enum DeviceChoice {
     Cuda(Option<usize>),
 }
 
+impl std::fmt::Display for DeviceChoice {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        match self {
+            DeviceChoice::Auto => f.write_str("auto"),
+            DeviceChoice::Cpu => f.write_str("cpu"),
+            DeviceChoice::Cuda(None) => f.write_str("cuda"),
+            DeviceChoice::Cuda(Some(index)) => write!(f, "cuda:{index}"),
+        }
+    }
+}
+
 impl std::str::FromStr for DeviceChoice {
     type Err = Error;
 
@@ -91,11 +102,16 @@ pub fn open(
 ) -> Result<(Device, Option<String>)> {
     match choice {
         DeviceChoice::Auto | DeviceChoice::Cpu => Ok((cpu, None)),
-        DeviceChoice::Cuda(_) => {
-            let e = Error::unsupported("this build of Graft has no GPUs").item("--device cuda");
-            Err(e.expected("one built with the feature cuda"))
-        }
+        DeviceChoice::Cuda(_) => Err(no_gpus()),
     }
+}
+
+/// A GPU was asked for where this build knows the CPU alone.
+#[cfg(not(feature = "cuda"))]
+pub(crate) fn no_gpus() -> Error {
+    let e = Error::unsupported("this build of Graft has no GPUs").item("device");
+    e.expected("a build with the feature cuda, or another device: auto or cpu")
+        .found("cuda")
 }
 
 /// The CPU: its threads, how long operations take on it, what is computed of weights once.
@@ -103,6 +119,21 @@ pub fn cpu(device: &Device) -> &Cpu {
     #[cfg(feature = "cuda")]
     let device = device.cpu();
     device
+}
+
+/// The index of the GPU that has layers, and how many.
+pub fn gpu(device: &Device) -> Option<(usize, usize)> {
+    #[cfg(feature = "cuda")]
+    let gpu = device.gpu().zip(device.plan()).map(|(gpu, plan)| {
+        let index = usize::try_from(gpu.index()).unwrap_or(0);
+        (index, plan.layers().0)
+    });
+    #[cfg(not(feature = "cuda"))]
+    let gpu = {
+        let _ = device;
+        None
+    };
+    gpu
 }
 
 /// The same device with the same threads, for another model.
@@ -131,6 +162,7 @@ mod tests {
             ("cuda:12", Cuda(Some(12))),
         ] {
             assert_eq!(parse(text).unwrap(), choice);
+            assert_eq!(choice.to_string(), text);
         }
         for text in ["", "gpu", "cuda:", "cuda:-1", "cuda:x", "cuda0"] {
             assert!(parse(text).unwrap_err().to_string().contains("cuda:N"), "{text}");

@@ -151,6 +151,16 @@ impl Model {
         self.0.device.as_deref()
     }
 
+    /// How many of the model's layers, the last ones, are on a GPU.
+    pub fn gpu_layers(&self) -> usize {
+        device::gpu(&self.0.backend).map_or(0, |(_, layers)| layers)
+    }
+
+    /// The index of the GPU that layers are on.
+    pub fn gpu(&self) -> Option<usize> {
+        device::gpu(&self.0.backend).map(|(index, _)| index)
+    }
+
     /// The CPU: the threads that the model has, and how long operations take on it.
     pub fn cpu(&self) -> &Cpu {
         device::cpu(&self.0.backend)

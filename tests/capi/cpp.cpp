@@ -43,6 +43,10 @@ void test_defaults() {
     std::vector<graft_text> stop;
     CHECK(graft::compatible() && !graft::version().empty());
     CHECK(is_default(d::c(graft::ModelOptions()), graft_model_options_init));
+    graft::ModelOptions gpu;
+    gpu.device = graft::Device::cuda, gpu.device_index = 3, gpu.gpu_layers = 7;
+    const graft_model_options on = d::c(gpu);
+    CHECK(on.device == GRAFT_DEVICE_CUDA && on.device_index == 3 && on.gpu_layers == 7);
     CHECK(is_default(d::c(graft::AdapterOptions()), graft_adapter_options_init));
     CHECK(is_default(d::c(graft::SessionOptions()), graft_session_options_init));
     CHECK(is_default(d::c(graft::SamplerOptions()), graft_sampler_options_init));
@@ -80,6 +84,13 @@ void test_facts(const graft::Model &model) {
     const graft::ModelInfo info = model.info();
     CHECK(info.architecture == "llama" && info.hidden_size == 576 && info.n_layers == 30 && info.vocab_size == 49152);
     CHECK(info.has_chat_template && info.eos && !info.isa.empty());
+    graft::ModelOptions cpu;
+    cpu.device = graft::Device::cpu;
+    const graft::ModelInfo there = graft::Model::open(tiny_path(), cpu).info();
+    CHECK(there.device.empty() && there.gpu_layers == 0);
+    cpu.device = graft::Device::cuda;
+    cpu.device_index = -2;
+    CHECK(thrown([&] { graft::Model::open(tiny_path(), cpu); }) == Status::usage);
     const std::vector<std::string> keys = model.metadata_keys();
     CHECK(std::count(keys.begin(), keys.end(), "general.architecture") == 1);
     CHECK(model.metadata("general.architecture") == "\"llama\"");

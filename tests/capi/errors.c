@@ -206,9 +206,20 @@ static void sizes(const graft_model *model) {
     CHECK(options.context == UINT64_MAX);
 }
 
+/* Opening is refused, and the error says what of and what would do. */
+static void names(const char *item, const char *expected, const graft_model_options *options) {
+    graft_model *model = NULL;
+    graft_error *said = NULL;
+    STATUS(GRAFT_ERROR_USAGE, graft_model_open(model_path, GRAFT_NUL, options, &model, &said));
+    CHECK(!model && graft_error_item(said) && !strcmp(graft_error_item(said), item));
+    CHECK(graft_error_expected(said) && !strcmp(graft_error_expected(said), expected) && graft_error_found(said));
+    graft_error_free(said);
+}
+
 static void ranges(const graft_model *model) {
     graft_session_options session_options;
     graft_model_options model_options;
+    graft_model_info model_info = {.struct_size = sizeof model_info};
     graft_sampler_options sampler_options;
     graft_generate_options generate_options;
     graft_session *session = NULL, *used = new_session(model);
@@ -234,6 +245,25 @@ static void ranges(const graft_model *model) {
     model_options.threads = 0;
     model_options.team = (const graft_team *)used;
     FAILS(GRAFT_ERROR_HANDLE, graft_model_open(model_path, GRAFT_NUL, &model_options, &opened, &error));
+
+    model_options.team = NULL;
+    model_options.device = 3;
+    names("device", "0, 1, 2", &model_options);
+    model_options.device = GRAFT_DEVICE_CUDA;
+    model_options.device_index = -2;
+    names("device_index", "0 or more, or -1", &model_options);
+    model_options.device_index = -1;
+    model_options.gpu_layers = INT32_MIN;
+    names("gpu_layers", "0 or more, or -1", &model_options);
+    /* A program of yesterday knows nothing of devices: what is behind its struct is not read, and not written. */
+    model_options.struct_size = offsetof(graft_model_options, device);
+    OK(graft_model_open(model_path, GRAFT_NUL, &model_options, &opened, &error));
+    model_info.struct_size = offsetof(graft_model_info, device);
+    model_info.gpu_layers = 77;
+    OK(graft_model_get_info(opened, &model_info, &error));
+    CHECK(model_info.n_layers > 0 && model_info.gpu_layers == 77);
+    graft_model_free(opened);
+    opened = NULL;
 
     graft_sampler_options_init(&sampler_options, sizeof sampler_options);
     sampler_options.temperature = NAN;

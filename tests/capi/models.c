@@ -167,6 +167,51 @@ static void sources(void) {
     free(file);
 }
 
+/* What a library without GPUs, one with them, and one with them where there is none, all do. */
+static void devices(void) {
+    static collected plain, other;
+    graft_model_options options;
+    graft_model_info info = {.struct_size = sizeof info};
+    graft_model *model = NULL;
+    graft_error *said = NULL;
+    graft_status status;
+
+    graft_model_options_init(&options, sizeof options);
+    CHECK(options.device == GRAFT_DEVICE_AUTO && options.device_index == -1 && options.gpu_layers == -1);
+    options.device = GRAFT_DEVICE_CPU;
+    options.device_index = 9; /* not looked at */
+    OK(graft_model_open(model_path, GRAFT_NUL, &options, &model, &error));
+    OK(graft_model_get_info(model, &info, &error));
+    CHECK(!info.device && info.gpu_layers == 0);
+    answer_alone(model, NULL, PROMPT, TOKENS, &plain);
+    graft_model_free(model);
+    options.device = GRAFT_DEVICE_AUTO;
+    options.gpu_layers = 0;
+    OK(graft_model_open(model_path, GRAFT_NUL, &options, &model, &error));
+    OK(graft_model_get_info(model, &info, &error));
+    CHECK(!info.device && info.gpu_layers == 0);
+    answer_alone(model, NULL, PROMPT, TOKENS, &other);
+    CHECK(same(&plain, &other));
+    graft_model_free(model);
+
+    graft_model_options_init(&options, sizeof options);
+    options.device = GRAFT_DEVICE_CUDA;
+    status = graft_model_open(model_path, GRAFT_NUL, &options, &model, &said);
+    if (status == GRAFT_OK) {
+        OK(graft_model_get_info(model, &info, &error));
+        CHECK(info.gpu_layers > 0 && info.device && strstr(info.device, "on GPU"));
+        graft_model_free(model);
+    } else {
+        CHECK(status == GRAFT_ERROR_UNSUPPORTED);
+        CHECK(graft_error_expected(said) && graft_error_found(said));
+    }
+    graft_error_free(said);
+    model = NULL;
+    options.device_index = 99;
+    status = graft_model_open(model_path, GRAFT_NUL, &options, &model, NULL);
+    CHECK(!model && (status == GRAFT_ERROR_UNSUPPORTED || status == GRAFT_ERROR_USAGE));
+}
+
 static void progress_and_cancel(void) {
     progress_state state = {0, -1, 0, 1, pthread_self()};
     graft_model_options options;
@@ -296,6 +341,7 @@ void test_models(void) {
     library();
     facts();
     sources();
+    devices();
     progress_and_cancel();
     teams();
     logging();

@@ -237,9 +237,11 @@ fn ctrl_c_ends_with_130() {
         .read_exact(&mut first)
         .expect("text streams");
     interrupt(&child);
-    let output = child.wait_with_output().expect("it ends");
-    assert_eq!((output.status.code(), output.stderr.as_slice()), (Some(130), &b""[..]));
-    assert_eq!(output.stdout.last(), Some(&b'\n'));
+    let mut output = child.wait_with_output().expect("it ends");
+    // What is left may begin within a character.
+    assert_eq!(std::mem::take(&mut output.stdout).last(), Some(&b'\n'));
+    let ran = ran(output);
+    assert_eq!((ran.code, ran.err.as_str()), (130, ""));
 }
 
 #[test]
@@ -249,6 +251,30 @@ fn a_closed_pipe_ends_it_quietly() {
     let mut out = child.stdout.take().expect("piped");
     out.read_exact(&mut first).expect("text streams");
     drop(out);
-    let output = child.wait_with_output().expect("it ends");
-    assert_eq!((output.status.code(), output.stderr.as_slice()), (Some(0), &b""[..]));
+    let ran = ran(child.wait_with_output().expect("it ends"));
+    assert_eq!((ran.code, ran.err.as_str()), (0, ""));
+}
+
+/// Where there is no GPU: nobody asked for one, or somebody did.
+#[test]
+fn without_a_gpu_the_cpu_runs_models() {
+    let args = ["logits", "-m", &tiny(), "--tokens", "1", "--device"];
+    let on = |device: &str| {
+        command(&[&args[..], &[device]].concat())
+            .output()
+            .expect("the program runs")
+    };
+    let (auto, cpu) = (on("auto"), on("cpu"));
+    assert!(auto.status.success() && cpu.status.success());
+    assert_eq!(auto.stdout, cpu.stdout);
+    assert_eq!(cpu.stderr, b"");
+    let (said, why) = match cfg!(feature = "cuda") {
+        true => (no_gpu_line(), "no NVIDIA driver"),
+        false => (String::new(), "this build of Graft has no GPUs"),
+    };
+    assert_eq!(String::from_utf8_lossy(&auto.stderr), said, "once");
+    ran(on("cuda")).failed(1, &[why]);
+    ran(on("cuda:3")).failed(1, &[why]);
+    graft(&[&args[..], &["gpu"]].concat()).failed(2, &["auto, cpu, cuda or cuda:N", "gpu"]);
+    graft(&["gpu-check", "-m", &tiny()]).failed(2, &[why]);
 }

@@ -1,4 +1,5 @@
-//! A CUDA device that is the CPU: builds the shim with the system's C++ compiler, loads it and calls its driver interface.
+//! A CUDA device that is the CPU: builds the shim with the system's C++ compiler, loads it and calls its driver interface. Or a GPU:
+//! `GRAFT_CUDA_DRIVER` names the driver's library instead.
 
 use std::ffi::{CStr, CString, c_char, c_int, c_uint, c_void};
 use std::io::Read;
@@ -7,10 +8,12 @@ use std::process::Command;
 use std::ptr::null_mut;
 use std::sync::{Mutex, MutexGuard, OnceLock};
 
-/// The PTX that the library has: the driver's interface answers for the kernels that it names.
-const MODULES: [&[u8]; 2] = [
-    include_bytes!("../../src/kernels/cuda/ptx/base.ptx.gz"),
-    include_bytes!("../../src/kernels/cuda/ptx/tensor_80.ptx.gz"),
+/// The PTX that the library has, by the compute capability and the driver that it needs: as the library chooses.
+const BASE: &[u8] = include_bytes!("../../src/kernels/cuda/ptx/base.ptx.gz");
+const TENSOR: [(c_int, c_int, &[u8]); 3] = [
+    (90, 11080, include_bytes!("../../src/kernels/cuda/ptx/tensor_90.ptx.gz")),
+    (80, 0, include_bytes!("../../src/kernels/cuda/ptx/tensor_80.ptx.gz")),
+    (0, 0, include_bytes!("../../src/kernels/cuda/ptx/tensor_75.ptx.gz")),
 ];
 
 /// The text of a module.
@@ -21,10 +24,10 @@ pub fn unpacked(packed: &[u8]) -> String {
     text
 }
 
-/// Compiles the shim, or takes what `GRAFT_CUDA_ON_CPU` names, and gives the library's path. It has the soname `libcuda.so`: once it is
+/// Compiles the shim, or takes what `GRAFT_CUDA_DRIVER` names, and gives the library's path. It has the soname `libcuda.so`: once it is
 /// loaded, whoever asks for the driver gets it.
 pub fn library() -> PathBuf {
-    if let Ok(path) = std::env::var("GRAFT_CUDA_ON_CPU") {
+    if let Ok(path) = std::env::var("GRAFT_CUDA_DRIVER") {
         return path.into();
     }
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -112,7 +115,22 @@ impl Driver {
             driver.bind();
             let load: extern "C" fn(*mut *mut c_void, *const c_void) -> c_int =
                 std::mem::transmute(driver.symbol("cuModuleLoadData"));
-            for packed in MODULES {
+            let attribute: extern "C" fn(*mut c_int, c_int, c_int) -> c_int =
+                std::mem::transmute(driver.symbol("cuDeviceGetAttribute"));
+            let version: extern "C" fn(*mut c_int) -> c_int = std::mem::transmute(driver.symbol("cuDriverGetVersion"));
+            let (mut major, mut minor, mut cuda) = (0, 0, 0);
+            assert_eq!(
+                [
+                    attribute(&mut major, 75, 0),
+                    attribute(&mut minor, 76, 0),
+                    version(&mut cuda)
+                ],
+                [0; 3]
+            );
+            let fits =
+                |(capability, driver, _): &&(c_int, c_int, &[u8])| 10 * major + minor >= *capability && cuda >= *driver;
+            let (_, _, tensor) = TENSOR.iter().find(fits).expect("the last fits all");
+            for packed in [BASE, tensor] {
                 let text = CString::new(unpacked(packed)).expect("text");
                 let mut module = null_mut();
                 assert_eq!(load(&mut module, text.as_ptr().cast()), 0);
@@ -167,6 +185,10 @@ impl Device {
         let alloc: extern "C" fn(*mut u64, usize) -> c_int =
             unsafe { std::mem::transmute(self.driver.symbol("cuMemAlloc_v2")) };
         assert_eq!(alloc(&mut at, bytes), 0);
+        // SAFETY: its type in the driver's interface.
+        let fill: extern "C" fn(u64, u8, usize) -> c_int =
+            unsafe { std::mem::transmute(self.driver.symbol("cuMemsetD8_v2")) };
+        assert_eq!(fill(at, 0xff, bytes), 0);
         Buf {
             at,
             bytes,

@@ -64,13 +64,18 @@ static void release_buffer(void *buffer) {
     if (attached) (*machine)->DetachCurrentThread(machine);
 }
 
-static jlong open_model(JNIEnv *env, struct source source, jint threads, jboolean read, jbyteArray tokenizer) {
+static jlong open_model(JNIEnv *env, struct source source, jintArray numbers, jboolean read, jbyteArray tokenizer) {
     graft_model_options options;
     graft_model_options_init(&options, sizeof options);
     size_t path_len, tokenizer_len;
     char *path = copy_in(env, source.path, 'B', &path_len);
     char *own_tokenizer = copy_in(env, tokenizer, 'B', &tokenizer_len);
-    options.threads = (uint32_t)threads;
+    jint number[4] = {0, GRAFT_DEVICE_AUTO, -1, -1};
+    (*env)->GetIntArrayRegion(env, numbers, 0, 4, number);
+    options.threads = (uint32_t)number[0];
+    options.device = number[1];
+    options.device_index = number[2];
+    options.gpu_layers = number[3];
     options.load_mode = read ? GRAFT_LOAD_READ : GRAFT_LOAD_MAP;
     options.tokenizer = own_tokenizer;
     options.tokenizer_len = tokenizer_len;
@@ -97,30 +102,30 @@ static jlong open_model(JNIEnv *env, struct source source, jint threads, jboolea
     return NUMBER(model);
 }
 
-NATIVE(jlong, modelOpen)(JNIEnv *env, jclass self, jbyteArray path, jint threads, jboolean read, jbyteArray tokenizer) {
+NATIVE(jlong, modelOpen)(JNIEnv *env, jclass self, jbyteArray path, jintArray numbers, jboolean read, jbyteArray tokenizer) {
     (void)self;
     struct source source = {0};
     source.path = path;
-    return open_model(env, source, threads, read, tokenizer);
+    return open_model(env, source, numbers, read, tokenizer);
 }
 
-NATIVE(jlong, modelOpenFile)(JNIEnv *env, jclass self, jint file, jlong offset, jlong length, jint threads, jboolean read,
+NATIVE(jlong, modelOpenFile)(JNIEnv *env, jclass self, jint file, jlong offset, jlong length, jintArray numbers, jboolean read,
                              jbyteArray tokenizer) {
     (void)self;
     struct source source = {0};
     source.file = file;
     source.offset = (uint64_t)offset;
     source.length = (uint64_t)length;
-    return open_model(env, source, threads, read, tokenizer);
+    return open_model(env, source, numbers, read, tokenizer);
 }
 
-NATIVE(jlong, modelOpenBuffer)(JNIEnv *env, jclass self, jobject buffer, jint threads, jbyteArray tokenizer) {
+NATIVE(jlong, modelOpenBuffer)(JNIEnv *env, jclass self, jobject buffer, jintArray numbers, jbyteArray tokenizer) {
     (void)self;
     struct source source = {0};
     source.buffer = buffer;
     source.data = (*env)->GetDirectBufferAddress(env, buffer);
     source.data_len = (size_t)(*env)->GetDirectBufferCapacity(env, buffer);
-    return open_model(env, source, threads, JNI_FALSE, tokenizer);
+    return open_model(env, source, numbers, JNI_FALSE, tokenizer);
 }
 
 NATIVE(void, modelFree)(JNIEnv *env, jclass self, jlong model) {
@@ -135,11 +140,11 @@ NATIVE(jobjectArray, modelInfo)(JNIEnv *env, jclass self, jlong model, jlongArra
     graft_error *error = NULL;
     if (failed(env, graft_model_get_info(HANDLE(graft_model, model), &info, &error), &error)) return NULL;
     const jlong all[] = {(jlong)info.parameters, (jlong)info.weight_bytes, info.vocab_size, info.context_length, info.n_layers,
-                         info.hidden_size, info.threads, info.has_chat_template, info.bos, info.eos};
+                         info.hidden_size, info.threads, info.has_chat_template, info.bos, info.eos, info.gpu_layers};
     (*env)->SetLongArrayRegion(env, numbers, 0, sizeof all / sizeof *all, all);
-    const char *texts[] = {info.architecture, info.name, info.isa};
-    jobjectArray array = (*env)->ExceptionCheck(env) ? NULL : (*env)->NewObjectArray(env, 3, bytes_class, NULL);
-    for (jsize i = 0; i < 3 && array != NULL; i++) {
+    const char *texts[] = {info.architecture, info.name, info.isa, info.device};
+    jobjectArray array = (*env)->ExceptionCheck(env) ? NULL : (*env)->NewObjectArray(env, 4, bytes_class, NULL);
+    for (jsize i = 0; i < 4 && array != NULL; i++) {
         jbyteArray text = text_out(env, texts[i]);
         if ((*env)->ExceptionCheck(env)) return NULL;
         (*env)->SetObjectArrayElement(env, array, i, text);

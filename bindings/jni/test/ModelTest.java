@@ -86,6 +86,13 @@ final class ModelTest extends Check {
             check(Arrays.equals(session.eval(prompt), expected), "the same logits, read");
             equal(model.info().threads, 2);
         }
+        ModelOptions cpu = new ModelOptions();
+        cpu.device = ModelOptions.Device.CPU;
+        try (Model model = Model.open(tiny + "/model.gguf", cpu)) {
+            check(model.info().device == null && model.info().gpuLayers == 0, "all on the CPU");
+        }
+        cpu.gpuLayers = -2;
+        equal(graft(GraftException.Status.USAGE, () -> Model.open(tiny + "/model.gguf", cpu)).getItem(), "gpu_layers");
 
         // In the middle of a file, as an asset is in an Android app, and not at a page.
         Path package_ = scratch.resolve("package");

@@ -355,7 +355,10 @@ fn model_info(w: &World) {
         unsafe {
             [info.architecture, info.isa]
                 .into_iter()
-                .for_each(|text| read_text(text))
+                .for_each(|text| read_text(text));
+            if !info.device.is_null() {
+                read_text(info.device);
+            }
         };
     }
 }

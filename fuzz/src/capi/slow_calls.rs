@@ -46,6 +46,14 @@ fn model_options(w: &World, tokenizer: &Text) -> Sized<graft_model_options> {
         tokenizer_len: tokenizer.len,
         progress: perhaps(w),
         progress_user_data: w.user_data(),
+        device: if w.rarely() { w.one(&[-1, 2, 3]) } else { w.one(&[0, 1]) },
+        device_index: w.one(&[-1, 0, 1, -2, i32::MAX]),
+        gpu_layers: if w.rarely() {
+            w.one(&[-2, i32::MIN])
+        } else {
+            w.one(&[-1, 0, 1, i32::MAX])
+        },
+        reserved: 0,
     })
 }
 

@@ -68,6 +68,9 @@ pub enum Command {
     Train(Box<TrainArgs>),
     /// Measure speed beside this machine's limits
     Bench(BenchArgs),
+    /// Check an NVIDIA GPU: its numbers beside the CPU's, its speed beside its limits
+    #[command(hide = true)]
+    GpuCheck(GpuCheckArgs),
 }
 
 /// The model, how to load it and what to put on it.
@@ -503,7 +506,8 @@ pub struct InspectArgs {
 #[derive(Args)]
 #[command(after_help = "\
 First the limits of this machine at the same number of threads (memory read, f32 and int8 multiply-add), then the prompt
-speed (pp), the generation speed (tg), each with its share of the limit, then start time and memory of a fresh process.
+speed (pp), the generation speed (tg), each with its share of the limit, then start time and memory of a fresh process. With layers on a
+GPU the limits are the GPU's: memory as a copy on it moves it (and at most, by clock and bus), f32 and f16 multiply-add by its clock.
 Examples:
   graft bench -m model.gguf
   graft bench -m model.gguf -a ./my-lora -p 128 -n 32 -r 3 --json
@@ -531,6 +535,36 @@ pub struct BenchArgs {
     /// Also draw the speeds, with --ops the operations too, under the roofs of this machine
     #[arg(long, value_name = "FILE.svg")]
     pub svg: Option<PathBuf>,
+    /// Print one JSON document
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `graft gpu-check`
+#[derive(Args)]
+#[command(after_help = "\
+The device, then of each model: its logits in exact beside the CPU's, its fast beside the CPU's exact, prompt and generation speed beside
+the device's limits, what a LoRA costs. scripts/gpu-check adds the kernels' own tests.
+Exit codes: 0 all passed, 1 something failed, 2 no GPU.")]
+pub struct GpuCheckArgs {
+    /// A model: a GGUF file; can be repeated
+    #[arg(short, long = "model", value_name = "M.gguf")]
+    pub models: Vec<PathBuf>,
+    /// Which GPU [default: the one that has most memory free]
+    #[arg(long, value_name = "N")]
+    pub gpu: Option<usize>,
+    /// The CPU's threads [default: one per physical core]
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub threads: Option<u16>,
+    /// Tokens of the prompt whose speed is measured
+    #[arg(short, long, value_name = "N", default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..))]
+    pub prompt: u32,
+    /// Tokens to generate
+    #[arg(short, long = "new", value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..))]
+    pub n: u32,
+    /// Repetitions; the median counts
+    #[arg(short, long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub repeat: u32,
     /// Print one JSON document
     #[arg(long)]
     pub json: bool,

@@ -5,38 +5,85 @@ use std::fmt;
 use graft::Result;
 use graft::kernels::Cpu;
 use graft::kernels::cpu::peaks;
-use graft::machine::{cpu_name, page_size};
+use graft::machine::{Gpu, cpu_name, page_size};
 use serde::Serialize;
 
 use crate::output::{Done, print, print_json};
 
-/// The limits of this machine, measured.
+/// The limits of what runs a model.
 #[derive(Clone, Copy, Serialize)]
 pub struct Limits {
+    /// Measured. Of a GPU: read and written, in a copy.
     pub read_gb_per_s: f64,
+    /// Of a GPU's memory, by clock and bus.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub peak_gb_per_s: Option<f64>,
     pub f32_gmac_per_s: f64,
-    pub int8_gmac_per_s: f64,
+    #[serde(flatten)]
+    pub fast: Fast,
+}
+
+/// The multiply-adds of `Fast`: measured on the CPU, by its clock of a GPU.
+#[derive(Clone, Copy, Serialize)]
+pub enum Fast {
+    #[serde(rename = "int8_gmac_per_s")]
+    Int8(f64),
+    #[serde(rename = "f16_gmac_per_s")]
+    F16(f64),
+}
+
+impl Fast {
+    pub fn name(self) -> &'static str {
+        match self {
+            Fast::Int8(_) => "int8",
+            Fast::F16(_) => "f16",
+        }
+    }
+
+    pub fn gmac_per_s(self) -> f64 {
+        let (Fast::Int8(gmac) | Fast::F16(gmac)) = self;
+        gmac
+    }
 }
 
 impl Limits {
-    /// Takes about a second.
+    /// Of the CPU. Takes about a second.
     pub fn measure(threads: usize) -> Self {
         let peaks = peaks::measure(threads);
         Limits {
             read_gb_per_s: peaks.read_gb_s,
+            peak_gb_per_s: None,
             f32_gmac_per_s: peaks.fma_gmac_s,
-            int8_gmac_per_s: peaks.int8_gmac_s,
+            fast: Fast::Int8(peaks.int8_gmac_s),
+        }
+    }
+
+    pub fn of_gpu(gpu: &Gpu) -> Self {
+        Limits {
+            read_gb_per_s: gpu.copy_gb_per_s,
+            peak_gb_per_s: Some(gpu.peak_gb_per_s),
+            f32_gmac_per_s: gpu.f32_gmac_per_s,
+            fast: Fast::F16(gpu.f16_gmac_per_s),
+        }
+    }
+
+    /// Multiply-adds of attention: the CPU's are in f32, a GPU's as products are.
+    pub fn attention_gmac_per_s(&self) -> f64 {
+        match self.fast {
+            Fast::Int8(_) => self.f32_gmac_per_s,
+            Fast::F16(gmac) => gmac,
         }
     }
 }
 
 impl fmt::Display for Limits {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        write!(
-            f,
-            "read {:.1} GB/s · f32 {:.0} GMAC/s · int8 {:.0} GMAC/s",
-            self.read_gb_per_s, self.f32_gmac_per_s, self.int8_gmac_per_s
-        )
+        match self.peak_gb_per_s {
+            None => write!(f, "read {:.1} GB/s", self.read_gb_per_s)?,
+            Some(peak) => write!(f, "copy {:.1} of {peak:.1} GB/s", self.read_gb_per_s)?,
+        }
+        let (name, fast) = (self.fast.name(), self.fast.gmac_per_s());
+        write!(f, " · f32 {:.0} GMAC/s · {name} {fast:.0} GMAC/s", self.f32_gmac_per_s)
     }
 }
 

@@ -1,7 +1,7 @@
 //! The command line: `graft run`, `chat`, `batch`, `logits`, `perplexity`, `eval`, `tokenize`, `inspect`,
 //! `combine`, `merge`, `export-lora`, `to-lora`, `train`, `bench`.
 //!
-//! stdout carries data only, words go to stderr. Exit codes: 0 done, 1 data (a file, a disk, a model), 2 usage, 130 Ctrl-C.
+//! stdout carries data only, words go to stderr. Exit codes: 0 done, 1 data (a file, a disk, a model), 2 usage (or no GPU to check), 130 Ctrl-C.
 
 mod args;
 mod batch;
@@ -10,6 +10,7 @@ mod chat;
 mod combine;
 mod convert;
 mod eval;
+mod gpu_check;
 mod inspect;
 mod inspect_adapter;
 mod interrupt;
@@ -50,6 +51,7 @@ fn main() -> ExitCode {
         Command::ToLora(a) => convert::to_lora(&a),
         Command::Train(a) => train::run(&a),
         Command::Bench(a) => bench::run(&a),
+        Command::GpuCheck(a) => gpu_check::run(&a),
     };
     output::exit_code(done)
 }

@@ -16,6 +16,8 @@ pub enum Fail {
     Closed,
     /// Ctrl-C.
     Interrupted,
+    /// There is no GPU to check; said on stderr.
+    NoGpu(Error),
 }
 
 /// What commands return.
@@ -42,6 +44,10 @@ pub fn exit_code(done: Done) -> ExitCode {
     match done {
         Ok(()) | Err(Fail::Closed) => ExitCode::SUCCESS,
         Err(Fail::Interrupted) => ExitCode::from(130),
+        Err(Fail::NoGpu(e)) => {
+            say(&format!("error: {e}"));
+            ExitCode::from(2)
+        }
         Err(Fail::Error(e)) => {
             say(&format!("error: {e}"));
             ExitCode::from(if e.kind() == ErrorKind::Usage { 2 } else { 1 })

@@ -165,6 +165,6 @@ impl Driver {
 }
 
 /// `11.4` of 11040.
-fn version_text(version: c_int) -> String {
+pub(super) fn version_text(version: c_int) -> String {
     format!("{}.{}", version / 1000, version % 1000 / 10)
 }

@@ -3,6 +3,7 @@
 //! All that is launched goes to one stream, so that it runs in the order in which it was launched, from whichever threads.
 
 mod driver;
+mod limits;
 mod matrix;
 mod memory;
 mod ops;
@@ -94,7 +95,7 @@ impl Gpu {
         // SAFETY: writes to a number that lives.
         driver.check("cuDeviceGetCount", unsafe { (driver.device_count)(&mut count) })?;
         let wrong = |found: usize| {
-            let e = Error::usage("no such GPU").item("--device");
+            let e = Error::usage("no such GPU").item("device");
             e.expected(format_args!("cuda:0 to cuda:{}", (count - 1).max(0)))
                 .found(format_args!("cuda:{found}"))
         };

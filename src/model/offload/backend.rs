@@ -171,7 +171,7 @@ impl Backend for Offload {
                 let n = w.host.len();
                 gpu.rms_norm(x.on(gpu)?.at(), w.at(), eps, out.out_on(gpu)?, x.len() / n, n)
             }),
-            None => Cpu::rms_norm(&self.cpu, &x.host(self.gpu()), &w.host, eps, out.host_out(&self.cpu)),
+            None => Backend::rms_norm(&self.cpu, &x.host(self.gpu()), &w.host, eps, out.host_out(&self.cpu)),
         }
     }
 
@@ -181,7 +181,7 @@ impl Backend for Offload {
                 let (n, at) = (w.host.len(), x.change_on(gpu)?);
                 gpu.rms_norm(at, w.at(), eps, at, x.len() / n, n)
             }),
-            None => Cpu::rms_norm_inplace(&self.cpu, x.host_change(&self.cpu, self.gpu()), &w.host, eps),
+            None => Backend::rms_norm_inplace(&self.cpu, x.host_change(&self.cpu, self.gpu()), &w.host, eps),
         }
     }
 
@@ -416,7 +416,7 @@ impl Backend for Offload {
                 let (at, n) = (y.change_on(gpu)?, bias.host.len());
                 gpu.add_bias(at, bias.at(), scale, y.len() / n.max(1), n)
             }),
-            None => Cpu::add_bias(&self.cpu, y.host_change(&self.cpu, self.gpu()), &bias.host, scale),
+            None => Backend::add_bias(&self.cpu, y.host_change(&self.cpu, self.gpu()), &bias.host, scale),
         }
     }
 

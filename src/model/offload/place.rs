@@ -66,7 +66,7 @@ impl Plan {
             let needs = takes + spec.n_layers.checked_sub(1).map_or(0, layer) + free - room;
             let e = Error::limit("not enough memory on the GPU for one layer").item(gpu.name());
             return Err(e
-                .expected(format_args!("{needs} bytes free, or --gpu-layers"))
+                .expected(format_args!("{needs} bytes free, or a number of layers (gpu_layers)"))
                 .found(format_args!("{free} bytes")));
         }
         Ok(plan)

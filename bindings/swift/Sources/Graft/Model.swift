@@ -111,12 +111,26 @@ public struct ModelOptions: Sendable {
         case read
     }
 
+    /// What runs a model.
+    public enum Device: Hashable, Sendable {
+        /// An NVIDIA GPU where there is one that the library can use, else the CPU.
+        case automatic
+        /// The CPU.
+        case cpu
+        /// The NVIDIA GPU of this index, or without one that which has most memory free; an error where there is none.
+        case cuda(index: Int? = nil)
+    }
+
     /// How the weights come into memory.
     public var loading = Loading.map
     /// Threads that compute; `nil`: one for each core.
     public var threads: Int?
     /// The path of a `tokenizer.json`, for files that have no tokenizer.
     public var tokenizer: String?
+    /// What runs the model.
+    public var device = Device.automatic
+    /// Layers on the GPU, the last ones, and with them the head; `nil`: as many as fit into its free memory.
+    public var gpuLayers: Int?
     /// Is told the share that is done, from 0 to 1.
     public var progress: (@Sendable (Float) -> Void)?
 
@@ -130,6 +144,14 @@ public struct ModelOptions: Sendable {
             options.load_mode = loading == .map ? GRAFT_LOAD_MAP : GRAFT_LOAD_READ
             if let threads { options.threads = UInt32(clamping: threads) }
             if tokenizer != nil { (options.tokenizer, options.tokenizer_len) = (text.data, text.len) }
+            switch device {
+            case .automatic: options.device = GRAFT_DEVICE_AUTO
+            case .cpu: options.device = GRAFT_DEVICE_CPU
+            case .cuda(let index):
+                options.device = GRAFT_DEVICE_CUDA
+                if let index { options.device_index = Int32(clamping: index) }
+            }
+            if let gpuLayers { options.gpu_layers = Int32(clamping: gpuLayers) }
             options.progress = Monitor.report
             return monitor.withPointer {
                 options.progress_user_data = $0

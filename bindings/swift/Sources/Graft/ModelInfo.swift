@@ -10,6 +10,10 @@ public struct ModelInfo: Hashable, Sendable {
     public let instructionSet: String
     /// Threads that work for it.
     public let threads: Int
+    /// Where it runs, or why no GPU was taken on its own; `nil` on the CPU alone.
+    public let device: String?
+    /// Layers on a GPU.
+    public let gpuLayers: Int
     /// Values in all weights.
     public let parameters: UInt64
     /// Bytes of all weights.
@@ -37,6 +41,8 @@ public struct ModelInfo: Hashable, Sendable {
         name = string(info.name)
         instructionSet = string(info.isa) ?? ""
         threads = Int(info.threads)
+        device = string(info.device)
+        gpuLayers = Int(info.gpu_layers)
         parameters = info.parameters
         weightBytes = info.weight_bytes
         vocabularySize = Int(info.vocab_size)

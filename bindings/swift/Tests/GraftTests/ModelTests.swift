@@ -19,6 +19,20 @@ final class ModelTests: XCTestCase {
         XCTAssertTrue(try model.metadataKeys.contains("tokenizer.chat_template"))
     }
 
+    func testTheDeviceIsChosen() async throws {
+        var options = ModelOptions()
+        options.device = .cpu
+        let model = try await Model.open(path: tinyModel, options: options)
+        XCTAssertNil(model.info.device)
+        XCTAssertEqual(model.info.gpuLayers, 0)
+        options.device = .cuda(index: 99)
+        let noGPU = await graftError { [options] in try await Model.open(path: tinyModel, options: options) }
+        XCTAssertEqual(noGPU?.status == .unsupported || noGPU?.status == .usage, true)
+        options.device = .cuda(index: -2)
+        let noIndex = await graftError { [options] in try await Model.open(path: tinyModel, options: options) }
+        XCTAssertEqual(noIndex?.item, "device_index")
+    }
+
     func testMemoryIsKnownBeforeItIsTaken() async throws {
         var options = SessionOptions()
         options.context = 32

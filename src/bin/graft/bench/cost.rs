@@ -11,8 +11,8 @@ use super::{Bench, Phase};
 #[derive(Serialize)]
 pub struct Cost {
     /// Percent of the speed without them that is lost; the median of neighbouring pairs.
-    prompt_percent: f64,
-    generation_percent: f64,
+    pub prompt_percent: f64,
+    pub generation_percent: f64,
     /// Microseconds to put them on or off between two tokens.
     switch_us: f64,
     /// Milliseconds to open and attach them once more.
@@ -49,7 +49,7 @@ pub fn measure(bench: &mut Bench, adapters: &[(Adapter, f32)], attach: &dyn Fn()
 /// Percent of the speed that is lost in `phase`.
 fn loss(bench: &mut Bench, adapters: &[(Adapter, f32)], phase: Phase) -> Result<f64> {
     let mut losses = Vec::new();
-    for i in 0..=bench.args.repeat {
+    for i in 0..=bench.repeat {
         let mut seconds = [0.0; 2];
         for (on, seconds) in seconds.iter_mut().enumerate() {
             bench.session.reset();

@@ -2,18 +2,19 @@
 //!
 //! The limits come first: what the memory delivers when it is only read, and how many multiply-adds the cores do when they
 //! do nothing else. A generated token reads every weight once, so its limit is the memory; a prompt's tokens share that
-//! reading, so their limit is arithmetic. Start time and memory are those of a fresh `graft run`, from outside.
+//! reading, so their limit is arithmetic. Of a model on a GPU the limits are the GPU's. Start time and memory are those of a fresh `graft run`, from outside.
 
-mod cost;
+pub mod cost;
 mod ops;
 mod roofline;
 mod start;
 mod svg;
-mod work;
+pub mod work;
 
 use std::time::{Duration, Instant};
 
 use graft::kernels::Precision;
+use graft::machine::Gpu;
 use graft::{Error, Result, Session};
 use serde::Serialize;
 
@@ -33,6 +34,9 @@ struct Document {
     model: String,
     isa: &'static str,
     threads: usize,
+    /// Where layers are, with a GPU in question.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    device: Option<String>,
     precision: &'static str,
     limits: Limits,
     prompt: Speed,
@@ -48,14 +52,14 @@ struct Document {
 }
 
 #[derive(Serialize)]
-struct Speed {
+pub struct Speed {
     tokens: usize,
-    tokens_per_s: f64,
+    pub tokens_per_s: f64,
     /// Of all repetitions, the slowest and the fastest.
     range: (f64, f64),
-    gb_per_s: f64,
-    gmac_per_s: f64,
-    percent_of_limit: f64,
+    pub gb_per_s: f64,
+    pub gmac_per_s: f64,
+    pub percent_of_limit: f64,
 }
 
 /// The same with tokens already in the context.
@@ -88,7 +92,7 @@ struct Ops {
 
 /// What is timed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
+pub enum Phase {
     /// Tokens that come all at once.
     Prompt,
     /// Tokens that come one by one.
@@ -96,11 +100,15 @@ enum Phase {
 }
 
 /// A session and what to run in it.
-struct Bench<'a> {
-    args: &'a BenchArgs,
-    session: Session,
+pub struct Bench {
+    /// Tokens of a prompt.
+    pub prompt: usize,
+    /// Tokens to generate.
+    pub n: usize,
+    pub repeat: u32,
+    pub session: Session,
     /// Those of the greatest depth, then those of a phase.
-    ids: Vec<u32>,
+    pub ids: Vec<u32>,
 }
 
 pub fn run(args: &BenchArgs) -> Done {
@@ -119,7 +127,14 @@ pub fn run(args: &BenchArgs) -> Done {
             .found(ids.len()))?;
     }
     let threads = model.cpu().threads();
-    let limits = Limits::measure(threads);
+    let limits = match model.gpu() {
+        Some(_) if args.ops => {
+            let e = Error::usage("operations are timed on the CPU alone").item("--ops");
+            Err(e.expected("--device cpu").found(model.device().unwrap_or_default()))?
+        }
+        Some(index) => Limits::of_gpu(&Gpu::measure(Some(index))?),
+        None => Limits::measure(threads),
+    };
     let precision = match args.model.precision() {
         Precision::Exact => "exact",
         Precision::Fast => "fast",
@@ -128,14 +143,20 @@ pub fn run(args: &BenchArgs) -> Done {
     // Text comes as it is measured, a document at the end.
     let say = |text: &str| if args.json { Ok(()) } else { print(text) };
     say(&format!(
-        "{}: {}, {precision}, {} · {threads} threads\nlimits      {limits}\n",
+        "{}: {}, {precision}, {} · {threads} threads{}\nlimits      {limits}\n",
         args.model.model.display(),
         bytes(model.gguf().tensors().iter().map(|t| t.range.len()).sum()),
         model.cpu().isa(),
+        model
+            .gpu()
+            .and(model.device())
+            .map_or(String::new(), |said| format!(" · {said}")),
     ))?;
 
     let mut bench = Bench {
-        args,
+        prompt: args.prompt as usize,
+        n: args.n as usize,
+        repeat: args.repeat,
         session: load::session(&model, &args.model, ids.len(), &adapters)?,
         ids,
     };
@@ -202,6 +223,7 @@ pub fn run(args: &BenchArgs) -> Done {
         model: args.model.model.display().to_string(),
         isa: model.cpu().isa(),
         threads,
+        device: model.device().map(str::to_owned),
         precision,
         limits,
         prompt,
@@ -214,16 +236,16 @@ pub fn run(args: &BenchArgs) -> Done {
 }
 
 /// Ids that are the same on every run and do not repeat one row of the embedding.
-fn ids(vocab: usize, n: usize) -> Vec<u32> {
+pub fn ids(vocab: usize, n: usize) -> Vec<u32> {
     (0..n).map(|i| (i.wrapping_mul(7919) % vocab) as u32).collect()
 }
 
-impl Bench<'_> {
+impl Bench {
     /// Tokens of a phase.
     fn tokens(&self, phase: Phase) -> usize {
         match phase {
-            Phase::Prompt => self.args.prompt as usize,
-            Phase::Generation => self.args.n as usize,
+            Phase::Prompt => self.prompt,
+            Phase::Generation => self.n,
         }
     }
 
@@ -249,7 +271,7 @@ impl Bench<'_> {
     /// Times of a phase, once to warm up and then as often as asked, ascending.
     fn times(&mut self, phase: Phase, depth: usize) -> Result<Vec<Duration>> {
         let mut times = Vec::new();
-        for i in 0..=self.args.repeat {
+        for i in 0..=self.repeat {
             self.session.truncate(depth)?;
             let start = Instant::now();
             self.run(phase, depth, |_| Ok(()))?;
@@ -261,7 +283,7 @@ impl Bench<'_> {
         Ok(times)
     }
 
-    fn speed(&mut self, phase: Phase, work: &Work, limits: &Limits) -> Result<Speed> {
+    pub fn speed(&mut self, phase: Phase, work: &Work, limits: &Limits) -> Result<Speed> {
         let times = self.times(phase, 0)?;
         let tokens = self.tokens(phase);
         let (tokens_per_s, range) = per_second(tokens, &times);
@@ -275,7 +297,7 @@ impl Bench<'_> {
         let share = match (phase, self.session.precision()) {
             (Phase::Generation, _) => gb_per_s / limits.read_gb_per_s,
             (Phase::Prompt, Precision::Exact) => gmac_per_s / limits.f32_gmac_per_s,
-            (Phase::Prompt, Precision::Fast | Precision::Fine) => gmac_per_s / limits.int8_gmac_per_s,
+            (Phase::Prompt, Precision::Fast | Precision::Fine) => gmac_per_s / limits.fast.gmac_per_s(),
         };
         Ok(Speed {
             tokens,

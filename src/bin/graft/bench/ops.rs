@@ -47,7 +47,7 @@ pub struct Row {
 pub fn measure(bench: &mut Bench, phase: Phase, depth: usize, limits: &Limits) -> Result<Table> {
     let mut best: Option<(Duration, Vec<OpTime>)> = None;
     let mut sampler = Sampler::new(usual(), bench.session.model().spec().vocab_size)?;
-    for _ in 0..bench.args.repeat {
+    for _ in 0..bench.repeat {
         bench.session.truncate(depth)?;
         let model = bench.session.model().clone();
         model.cpu().times().start();
@@ -97,7 +97,7 @@ impl Row {
         let macs = op.macs + op.integer_macs;
         let (gmac, gb) = (macs as f64 / 1e9, op.bytes as f64 / 1e9);
         let f32 = op.macs as f64 / 1e9 / limits.f32_gmac_per_s;
-        let int8 = op.integer_macs as f64 / 1e9 / limits.int8_gmac_per_s;
+        let int8 = op.integer_macs as f64 / 1e9 / limits.fast.gmac_per_s();
         let arithmetic = (if int8 > f32 { "int8" } else { "f32" }, int8 + f32);
         let reading = ("read", gb / limits.read_gb_per_s);
         // Whatever takes longer at the machine's limit is what limits.

@@ -81,8 +81,8 @@ impl Axes {
             let (low, high) = values.fold((f64::MAX, f64::MIN), |(l, h), v| (l.min(v), h.max(v)));
             round_out(low, high)
         };
-        let ridge = limits.int8_gmac_per_s / limits.read_gb_per_s;
-        let top = limits.int8_gmac_per_s.max(limits.f32_gmac_per_s);
+        let ridge = limits.fast.gmac_per_s() / limits.read_gb_per_s;
+        let top = limits.fast.gmac_per_s().max(limits.f32_gmac_per_s);
         Axes {
             x: fit(&mut marks.iter().map(|m| m.intensity).chain([ridge / 10.0, ridge * 10.0])),
             y: fit(&mut marks.iter().map(|m| m.gmac_per_s).chain([top / 50.0, top * 1.1])),
@@ -118,7 +118,10 @@ impl Axes {
     fn roofs(&self, svg: &mut Svg, limits: &Limits) -> Vec<Rect> {
         let read = limits.read_gb_per_s;
         let mut taken = Vec::new();
-        let mut level = [("f32", limits.f32_gmac_per_s), ("int8", limits.int8_gmac_per_s)];
+        let mut level = [
+            ("f32", limits.f32_gmac_per_s),
+            (limits.fast.name(), limits.fast.gmac_per_s()),
+        ];
         level.sort_by(|a, b| a.1.total_cmp(&b.1));
         // The lower one has its label below, so that the two do not meet where the roofs are close.
         for ((name, roof), below) in level.into_iter().zip([15.0, -6.0]) {
@@ -265,14 +268,16 @@ fn label_place(point: Point, mark: &Mark, taken: &[Rect]) -> Option<Rect> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::machine::Fast;
 
     /// Oracle: the definition of the axes, and that labels meet neither each other nor a point.
     #[test]
     fn everything_has_its_place() {
         let limits = Limits {
             read_gb_per_s: 10.0,
+            peak_gb_per_s: None,
             f32_gmac_per_s: 100.0,
-            int8_gmac_per_s: 200.0,
+            fast: Fast::Int8(200.0),
         };
         let mark = |i: usize| Mark {
             label: format!("operation {i}"),

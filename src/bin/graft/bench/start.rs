@@ -39,6 +39,8 @@ pub fn measure(args: &BenchArgs) -> Result<Start> {
             .arg(&args.model.model);
         command.args(args.model.adapters.iter().map(|a| format!("-a{a}")));
         command.args(args.model.threads.map(|t| format!("-t{t}")));
+        command.arg("--device").arg(args.model.device.to_string());
+        command.args(args.model.gpu_layers.map(|n| format!("--gpu-layers={n}")));
         command
             .args(args.model.exact.then_some("--exact"))
             .args(args.model.no_mmap.then_some("--no-mmap"));

@@ -80,7 +80,7 @@ impl Attention {
 
     /// Seconds that it takes at least: the slower of multiplying and reading.
     pub fn seconds(self, limits: &Limits) -> f64 {
-        let multiply = self.macs as f64 / (limits.f32_gmac_per_s * 1e9);
+        let multiply = self.macs as f64 / (limits.attention_gmac_per_s() * 1e9);
         let read = self.bytes as f64 / (limits.read_gb_per_s * 1e9);
         multiply.max(read)
     }

@@ -14,7 +14,7 @@ public final class Model extends Handle {
 
     private Model(long pointer) {
         super(pointer);
-        long[] numbers = new long[10];
+        long[] numbers = new long[11];
         byte[][] texts;
         try {
             texts = Native.modelInfo(pointer, numbers);
@@ -37,7 +37,7 @@ public final class Model extends Handle {
 
     /** As {@link #open(String)}, with options. */
     public static Model open(String path, ModelOptions options) {
-        return new Model(Native.modelOpen(Texts.required(path), options.threads, options.read, Texts.encode(options.tokenizer)));
+        return new Model(Native.modelOpen(Texts.required(path), options.numbers(), options.read, Texts.encode(options.tokenizer)));
     }
 
     /**
@@ -49,7 +49,7 @@ public final class Model extends Handle {
             throw new IllegalArgumentException("an offset and a length are not negative");
         }
         byte[] tokenizer = Texts.encode(options.tokenizer);
-        return new Model(Native.modelOpenFile(descriptor, offset, length, options.threads, options.read, tokenizer));
+        return new Model(Native.modelOpenFile(descriptor, offset, length, options.numbers(), options.read, tokenizer));
     }
 
     /**
@@ -62,7 +62,7 @@ public final class Model extends Handle {
         if (!buffer.isDirect()) {
             throw new IllegalArgumentException("the buffer is not a direct one");
         }
-        return new Model(Native.modelOpenBuffer(buffer.slice(), options.threads, Texts.encode(options.tokenizer)));
+        return new Model(Native.modelOpenBuffer(buffer.slice(), options.numbers(), Texts.encode(options.tokenizer)));
     }
 
     /** Facts about it; also after it is closed. */

@@ -28,6 +28,10 @@ public final class ModelInfo {
     public final int bos;
     /** The token that ends a text, or -1. */
     public final int eos;
+    /** Where it runs, or why {@link ModelOptions.Device#AUTO} took no GPU; {@code null} on the CPU alone. */
+    public final String device;
+    /** Layers on a GPU. */
+    public final int gpuLayers;
 
     /** As {@link Native#modelInfo} gives them. */
     ModelInfo(byte[][] texts, long[] numbers) {
@@ -44,5 +48,7 @@ public final class ModelInfo {
         hasChatTemplate = numbers[7] != 0;
         bos = (int) numbers[8];
         eos = (int) numbers[9];
+        device = Texts.decode(texts[3]);
+        gpuLayers = (int) numbers[10];
     }
 }

@@ -28,16 +28,17 @@ final class Native {
 
     static native void cancelFree(long cancel);
 
-    static native long modelOpen(byte[] path, int threads, boolean read, byte[] tokenizer);
+    /** Numbers: those of {@link ModelOptions#numbers}. */
+    static native long modelOpen(byte[] path, int[] numbers, boolean read, byte[] tokenizer);
 
-    static native long modelOpenFile(int descriptor, long offset, long length, int threads, boolean read, byte[] tokenizer);
+    static native long modelOpenFile(int descriptor, long offset, long length, int[] numbers, boolean read, byte[] tokenizer);
 
     /** Keeps {@code buffer}, a direct one, until the model and all that came of it are freed. */
-    static native long modelOpenBuffer(ByteBuffer buffer, int threads, byte[] tokenizer);
+    static native long modelOpenBuffer(ByteBuffer buffer, int[] numbers, byte[] tokenizer);
 
     static native void modelFree(long model);
 
-    /** Gives architecture, name and ISA; writes ten numbers in the order of {@link ModelInfo}. */
+    /** Gives architecture, name, ISA and device; writes eleven numbers in the order of {@link ModelInfo}. */
     static native byte[][] modelInfo(long model, long[] numbers);
 
     static native byte[] modelMetadata(long model, byte[] key);
