@@ -1,6 +1,7 @@
 //! Models on a GPU, without one: the program with a driver whose device is the CPU (`tests/cuda_on_cpu`).
 //!
 //! Oracles: the same program on the CPU, of which other tests know that it is right; what a driver that fails is told to say.
+#![cfg(target_os = "linux")]
 
 #[path = "common/mod.rs"]
 mod common;
@@ -10,8 +11,6 @@ use std::process::{Command, Output};
 use std::sync::OnceLock;
 
 use common::{LOGIT_BOUND, data, logit_error};
-use graft::kernels::Precision;
-use graft::{DeviceChoice, LoadOptions, Model, SessionOptions};
 use serde_json::Value;
 
 /// The folder with the driver's stand-in.
@@ -195,66 +194,6 @@ fn the_same_tokens_follow() {
         };
         assert_eq!(text(&GPU), text(&["--device", "cpu"]), "{model:?}");
     }
-}
-
-/// In this process: the calls of a token become a graph, whatever else goes on, and the tokens are the CPU's.
-#[test]
-fn a_token_is_one_graph() {
-    // SAFETY: the stand-in's own; from now on whoever asks for the driver gets it, by its name.
-    std::mem::forget(unsafe { libloading::Library::new(driver().join("libcuda.so")) }.unwrap());
-    let open = |device| {
-        let options = LoadOptions {
-            device,
-            threads: Some(1),
-            ..Default::default()
-        };
-        Model::open_with(tiny("llama-tied"), &options).unwrap()
-    };
-    let (cpu, gpu) = (open(DeviceChoice::Cpu), open(DeviceChoice::Cuda(None)));
-    let device = graft::kernels::cuda::Gpu::open(None).unwrap();
-    let adapter = data().join("methods/llama-tied/lora");
-    let follow = |model: &Model, adapters: bool| {
-        let options = SessionOptions {
-            precision: Precision::Exact,
-            ..Default::default()
-        };
-        let mut session = model.session(&options).unwrap();
-        if adapters {
-            session
-                .set_adapters(&[(model.load_adapter(&adapter).unwrap(), 1.0)])
-                .unwrap();
-        }
-        let mut token = 7;
-        let mut steps = Vec::new();
-        for _ in 0..12 {
-            let before = device.launched();
-            let logits = session.eval(&[token]).unwrap();
-            token = (0..logits.len())
-                .max_by(|a, b| logits[*a].total_cmp(&logits[*b]))
-                .unwrap() as u32;
-            let after = device.launched();
-            steps.push((token, after.calls - before.calls, after.graphs - before.graphs));
-        }
-        steps
-    };
-    for adapters in [false, true] {
-        let (on_cpu, on_gpu) = (follow(&cpu, adapters), follow(&gpu, adapters));
-        let tokens = |steps: &[(u32, u64, u64)]| steps.iter().map(|s| s.0).collect::<Vec<_>>();
-        assert_eq!(tokens(&on_cpu), tokens(&on_gpu));
-        // The first makes buffers, the second is seen, the third becomes a graph; the embedding is looked up apart from it.
-        assert!(on_gpu[0].1 > 8 && on_gpu[0].2 == 0, "{on_gpu:?}");
-        assert!(on_gpu[3..].iter().all(|s| s.1 <= 1 && s.2 == 1), "{on_gpu:?}");
-        // A second session has buffers of its own, or those that the first has left.
-        assert_eq!(tokens(&follow(&gpu, adapters)), tokens(&on_cpu));
-    }
-    // Two threads at once, whose calls mix.
-    let expected: Vec<_> = follow(&cpu, true).iter().map(|s| s.0).collect();
-    std::thread::scope(|scope| {
-        let both = [0, 1].map(|_| scope.spawn(|| follow(&gpu, true)));
-        for steps in both.map(|thread| thread.join().unwrap()) {
-            assert_eq!(steps.iter().map(|s| s.0).collect::<Vec<_>>(), expected);
-        }
-    });
 }
 
 /// Memory for a part of the layers: the stand-in's device has as much as it is told.
@@ -470,7 +409,7 @@ fn a_gpu_is_checked() {
     // A kernel that fails, and no GPU at all.
     let (code, (_, err)) = checked(&[], &[("FAIL", "launch:200")]);
     assert_eq!((code, err.lines().count()), (Some(1), 1), "{err}");
-    assert!(err.contains("cuLaunchKernel"), "{err}");
+    assert!(err.contains("cuLaunchKernel") || err.contains("cuGraphLaunch"), "{err}");
     let (code, (out, err)) = checked(&[], &[("DEVICES", "0")]);
     assert_eq!((code, out.as_str(), err.lines().count()), (Some(2), "", 1), "{err}");
     let (code, _) = checked(&["--gpu", "1"], &[]);

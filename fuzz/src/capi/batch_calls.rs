@@ -122,6 +122,12 @@ pub fn run(w: &World) {
         let records = std::fs::read(&*String::from_utf8_lossy(&to)).expect("what was written");
         let n = records.iter().filter(|b| **b == b'\n').count() as u64;
         let whole = n == report.before + report.answered && records.last().is_none_or(|b| *b == b'\n');
-        assert!(whole, "{} and {}: {}", report.before, report.answered, String::from_utf8_lossy(&records));
+        assert!(
+            whole,
+            "{} and {}: {}",
+            report.before,
+            report.answered,
+            String::from_utf8_lossy(&records)
+        );
     }
 }

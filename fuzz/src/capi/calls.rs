@@ -346,7 +346,10 @@ pub fn zeroed<T: Copy>() -> T {
 
 fn model_info(w: &World) {
     let model = w.handle::<graft_model>(Kind::Model);
-    let mut info = w.facts(zeroed::<graft_model_info>());
+    let mut info = w.facts_since(
+        zeroed::<graft_model_info>(),
+        std::mem::offset_of!(graft_model_info, device),
+    );
     let ok = call!(w, graft_model_get_info(model, info.at(w)));
     let info = info.value();
     assert!(ok == !info.architecture.is_null());

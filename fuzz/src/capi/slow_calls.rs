@@ -33,7 +33,7 @@ fn path(w: &World) -> Text {
 }
 
 fn model_options(w: &World, tokenizer: &Text) -> Sized<graft_model_options> {
-    w.options(graft_model_options {
+    let options = graft_model_options {
         struct_size: 0,
         threads: if w.rarely() { w.one(&[2, 1025, u32::MAX]) } else { 1 },
         load_mode: if w.rarely() {
@@ -54,7 +54,8 @@ fn model_options(w: &World, tokenizer: &Text) -> Sized<graft_model_options> {
             w.one(&[-1, 0, 1, i32::MAX])
         },
         reserved: 0,
-    })
+    };
+    w.options_since(options, std::mem::offset_of!(graft_model_options, device))
 }
 
 pub fn model_open(w: &World) {

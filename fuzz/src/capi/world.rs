@@ -253,7 +253,8 @@ impl<'a> World<'a> {
         self.facts_since(value, size_of::<T>())
     }
 
-    fn facts_since<T: Copy>(&self, value: T, first: usize) -> Sized<T> {
+    /// The same, of a struct that once had only the first `first` bytes.
+    pub fn facts_since<T: Copy>(&self, value: T, first: usize) -> Sized<T> {
         let known = size_of::<T>();
         let size = match self.byte() {
             0..232 => known,
