@@ -2,6 +2,7 @@
 //!
 //! All that is launched goes to one stream, so that it runs in the order in which it was launched, from whichever threads.
 
+mod back;
 mod driver;
 mod matrix;
 mod memory;
@@ -21,6 +22,7 @@ use memory::Lift;
 
 use crate::error::{Error, Result};
 
+pub(crate) use back::Multiply;
 pub use driver::Address;
 pub use matrix::{Matrix, device_bytes};
 pub use memory::{Memory, Temp};

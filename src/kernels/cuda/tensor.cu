@@ -2,3 +2,4 @@
 #include "attend_mma.cuh"
 #include "matmul_few.cuh"
 #include "matmul_h.cuh"
+#include "multiply_h.cuh"
