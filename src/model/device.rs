@@ -105,6 +105,15 @@ pub fn cpu(device: &Device) -> &Cpu {
     device
 }
 
+/// Operations that ran on the CPU though what they read was on a GPU.
+pub fn fallen(device: &Device) -> Vec<&'static str> {
+    #[cfg(feature = "cuda")]
+    let fallen = device.fallen();
+    #[cfg(not(feature = "cuda"))]
+    let (fallen, _) = (Vec::new(), device);
+    fallen
+}
+
 /// The same device with the same threads, for another model.
 ///
 /// # Errors

@@ -151,6 +151,12 @@ impl Model {
         self.0.device.as_deref()
     }
 
+    /// Operations that so far ran on the CPU, with copies, though the layers that they belong to are on a GPU: no kernel does them for such
+    /// values. They are slow, and their results the same.
+    pub fn fallen(&self) -> Vec<&'static str> {
+        device::fallen(&self.0.backend)
+    }
+
     /// The CPU: the threads that the model has, and how long operations take on it.
     pub fn cpu(&self) -> &Cpu {
         device::cpu(&self.0.backend)

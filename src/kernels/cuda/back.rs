@@ -89,6 +89,31 @@ impl Gpu {
         self.launch("turn", grid, 256, &[At(x), Int(rows), Int(cols), At(out)])
     }
 
+    /// Rows `first..first + count` of a matrix as they are in f32.
+    pub(crate) fn unpack(&self, w: &Matrix, first: usize, count: usize, out: Address) -> Result<()> {
+        let ids: Vec<u8> = (first..first + count)
+            .flat_map(|row| (row as i32).to_le_bytes())
+            .collect();
+        let ids = self.temp_of(&ids)?;
+        self.embed(w, ids.at(), count, 1.0, out)
+    }
+
+    /// Rows `of` of x, which has `rows` of `cols`, one after the other.
+    pub(crate) fn take_rows(&self, x: Address, (rows, cols): (usize, usize), of: &[usize], out: Address) -> Result<()> {
+        let ids: Vec<u8> = of.iter().flat_map(|row| (*row as i32).to_le_bytes()).collect();
+        let ids = self.temp_of(&ids)?;
+        let args = [
+            At(x),
+            Int(rows),
+            Int(cols),
+            At(ids.at()),
+            Int(of.len()),
+            Float(1.0),
+            At(out),
+        ];
+        self.launch("embed_f32", [of.len(), 1, 1], 128, &args)
+    }
+
     /// Of y = x w^T: dx += dy w for `m` rows. In `Fast` on tensor cores, where the forward product runs on them.
     pub(crate) fn matmul_back(
         &self,
@@ -132,9 +157,7 @@ impl Gpu {
         };
         for first in (0..n).step_by(rows) {
             let count = rows.min(n - first);
-            let ids: Vec<u8> = (first..first + count).flat_map(|r| (r as i32).to_le_bytes()).collect();
-            let ids = self.temp_of(&ids)?;
-            self.embed(w, ids.at(), count, 1.0, unpacked.at())?;
+            self.unpack(w, first, count, unpacked.at())?;
             let x = match &some {
                 None => dy,
                 Some(some) => {
