@@ -75,12 +75,23 @@ fn adapter(model: &Model, method: &str, more: &dyn Fn(&mut NewAdapter)) -> Param
 
 type Gradients = Vec<(String, Vec<f32>)>;
 
-/// The loss and the gradients by each tensor, and that no operation left the GPU.
+/// The loss and the gradients by each tensor, and that with all layers on the GPU no operation leaves it.
 fn gradients(model: &Model, parameters: Parameters, precision: Precision, dropout: bool) -> (f64, Gradients) {
     let mut learner = Learner::new(model, parameters, 40, precision).unwrap();
     learner.drop_out(dropout.then_some(99));
+    model.cpu().times().start();
     let (loss, _) = learner.gradients(&examples(), 0.5).unwrap();
+    let on_cpu: Vec<&str> = model.cpu().times().stop().iter().map(|op| op.op).collect();
     assert_eq!(model.fallen(), [""; 0]);
+    let layers: Vec<&str> = model.device().unwrap_or_default().split(' ').collect();
+    match layers[..] {
+        [on, "of", all, ..] if on == all => {
+            // Rows of the table, which lies there.
+            let others: Vec<_> = on_cpu.into_iter().filter(|op| *op != "embed").collect();
+            assert_eq!(others, [""; 0], "these are the GPU's");
+        }
+        _ => assert!(on_cpu.contains(&"matmul_back"), "{on_cpu:?}"),
+    }
     let all = learner.parameters().all().iter();
     let grads = all.filter(|p| p.trained).map(|p| (p.key.clone(), p.grad.clone()));
     (loss, grads.collect())

@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::format::Gguf;
-use crate::kernels::Cpu;
+use crate::kernels::{Cpu, Precision};
 
 use super::spec::Spec;
 
@@ -44,7 +44,7 @@ impl std::str::FromStr for DeviceChoice {
     }
 }
 
-/// The device for a model: `layers` of it on a GPU, or as many as fit. Besides what there is to say: where what runs, or, of
+/// The device for a model: `layers` of it on a GPU, or as many as fit, with room for a training on sequences of so many tokens. Besides what there is to say: where what runs, or, of
 /// [`DeviceChoice::Auto`], why no GPU is used.
 ///
 /// # Errors
@@ -54,6 +54,7 @@ pub fn open(
     cpu: Cpu,
     choice: DeviceChoice,
     layers: Option<usize>,
+    training: Option<(usize, Precision)>,
     spec: &Spec,
     gguf: &Gguf,
 ) -> Result<(Device, Option<String>)> {
@@ -65,7 +66,7 @@ pub fn open(
         DeviceChoice::Auto => None,
         DeviceChoice::Cuda(index) => index,
     };
-    let gpu = Gpu::open(index).and_then(|gpu| Ok((Plan::new(&gpu, spec, gguf, layers)?, gpu)));
+    let gpu = Gpu::open(index).and_then(|gpu| Ok((Plan::new(&gpu, spec, gguf, layers, training)?, gpu)));
     match (gpu, choice) {
         (Ok((plan, gpu)), _) => {
             let (on, all) = plan.layers();
@@ -86,6 +87,7 @@ pub fn open(
     cpu: Cpu,
     choice: DeviceChoice,
     _layers: Option<usize>,
+    _training: Option<(usize, Precision)>,
     _spec: &Spec,
     _gguf: &Gguf,
 ) -> Result<(Device, Option<String>)> {

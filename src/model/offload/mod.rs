@@ -7,7 +7,6 @@ mod place;
 mod products;
 mod values;
 
-use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use crate::error::Result;
@@ -30,7 +29,7 @@ struct OnGpu {
     /// The embedding, which a tied head has too.
     embed: Mutex<Weak<Matrix>>,
     /// Operations that no kernel could do, though what they read was there.
-    fallen: Mutex<BTreeSet<&'static str>>,
+    fallen: Mutex<Vec<&'static str>>,
 }
 
 impl Offload {
@@ -67,19 +66,22 @@ impl Offload {
         self.gpu.as_ref().map(|on| &on.plan)
     }
 
-    /// Operations that so far ran on the CPU, with copies, though what they read was on the GPU: no kernel has them for such values.
+    /// Operations that so far ran on the CPU, with copies, though what they read was on the GPU: no kernel has them for such values. In the
+    /// order of the first calls.
     pub fn fallen(&self) -> Vec<&'static str> {
-        let fallen = self
-            .gpu
-            .as_ref()
-            .map(|on| on.fallen.lock().unwrap_or_else(PoisonError::into_inner));
-        fallen.map_or_else(Vec::new, |fallen| fallen.iter().copied().collect())
+        let fallen = self.gpu.as_ref().map(|on| on.fallen.lock());
+        fallen.map_or_else(Vec::new, |fallen| {
+            fallen.unwrap_or_else(PoisonError::into_inner).clone()
+        })
     }
 
     /// Takes note of such an operation.
     fn falls(&self, op: &'static str) {
         if let Some(on) = &self.gpu {
-            on.fallen.lock().unwrap_or_else(PoisonError::into_inner).insert(op);
+            let mut fallen = on.fallen.lock().unwrap_or_else(PoisonError::into_inner);
+            if !fallen.contains(&op) {
+                fallen.push(op);
+            }
         }
     }
 
