@@ -12,6 +12,7 @@ use std::sync::Once;
 
 use common::data;
 use graft::kernels::Precision;
+use graft::kernels::op_times::OpTime;
 use graft::runtime::LoadOptions;
 use graft::train::{Example, Learner, NewAdapter, Optimizer, Parameters, TrainOptions, Trainer};
 use graft::{DeviceChoice, Model};
@@ -81,16 +82,21 @@ fn gradients(model: &Model, parameters: Parameters, precision: Precision, dropou
     learner.drop_out(dropout.then_some(99));
     model.cpu().times().start();
     let (loss, _) = learner.gradients(&examples(), 0.5).unwrap();
-    let on_cpu: Vec<&str> = model.cpu().times().stop().iter().map(|op| op.op).collect();
+    let on_cpu = model.cpu().times().stop();
     assert_eq!(model.fallen(), [""; 0]);
     let layers: Vec<&str> = model.device().unwrap_or_default().split(' ').collect();
     match layers[..] {
         [on, "of", all, ..] if on == all => {
-            // Rows of the table, which lies there.
-            let others: Vec<_> = on_cpu.into_iter().filter(|op| *op != "embed").collect();
+            // Rows of the table and of a prefix, which lie there, and once for each example a copy of them.
+            let here = |op: &OpTime| match op.op {
+                "embed" | "copy_rows" => true,
+                "copy" => op.calls <= examples().len(),
+                _ => false,
+            };
+            let others: Vec<_> = on_cpu.iter().filter(|op| !here(op)).map(|op| op.op).collect();
             assert_eq!(others, [""; 0], "these are the GPU's");
         }
-        _ => assert!(on_cpu.contains(&"matmul_back"), "{on_cpu:?}"),
+        _ => assert!(on_cpu.iter().any(|op| op.op == "matmul_back"), "{on_cpu:?}"),
     }
     let all = learner.parameters().all().iter();
     let grads = all.filter(|p| p.trained).map(|p| (p.key.clone(), p.grad.clone()));

@@ -513,3 +513,114 @@ fn attention_back() {
         }
     }
 }
+
+#[test]
+fn numbers_become_halves_of_one_scale() {
+    let (device, random) = (Device::get(), &mut Random(53));
+    for (len, size) in [(1, 1.0), (3000, 1e-20), (70_000, 1e20), (5, 0.0), (2049, 1e-42)] {
+        let x: Vec<f32> = random.floats(len).iter().map(|v| v * size).collect();
+        let (x_on, parts) = (device.put(&x), device.alloc(4 * 256));
+        let (out, by) = (device.alloc(2 * len), device.alloc(4));
+        let n = Arg::Long(len as i64);
+        device.launch("largest", [256, 1, 1], 256, &[x_on.arg(), n, parts.arg()]);
+        let args = [x_on.arg(), n, parts.arg(), out.arg(), by.arg()];
+        device.launch("scaled_halves", [len.div_ceil(2048), 1, 1], 256, &args);
+        let (by, largest) = (by.read::<f32>()[0], x.iter().fold(0f32, |a, v| a.max(v.abs())));
+        for (h, v) in out.read::<u16>().iter().zip(&x) {
+            let h = half::f16::from_bits(*h).to_f32();
+            assert!(h.abs() <= 16.0, "{len}, {size:e}");
+            // Doubles: numbers may be smaller than normal ones.
+            let off = (f64::from(h) * f64::from(by) - f64::from(*v)).abs();
+            let bound = f64::from(v.abs()) / 2048.0 + f64::from(largest) * 2f64.powi(-27);
+            assert!(off <= bound, "{len}, {size:e}: {h:e} times {by:e} for {v:e}");
+        }
+    }
+    // As they are, and what is no number.
+    let x_on = device.put(&[0.1f32, -3.0]);
+    let out = device.alloc(4);
+    let args = [x_on.arg(), Arg::Long(2), Arg::Ptr(0), out.arg(), Arg::Ptr(0)];
+    device.launch("scaled_halves", [1, 1, 1], 256, &args);
+    let halves = [0.1, -3.0].map(|v| half::f16::from_f32(v).to_bits());
+    assert_eq!(out.read::<u16>(), halves);
+    let (x_on, parts, by) = (device.put(&[1.0, f32::NAN]), device.alloc(4 * 256), device.alloc(4));
+    device.launch("largest", [256, 1, 1], 256, &[x_on.arg(), Arg::Long(2), parts.arg()]);
+    let args = [x_on.arg(), Arg::Long(2), parts.arg(), out.arg(), by.arg()];
+    device.launch("scaled_halves", [1, 1, 1], 256, &args);
+    assert!(by.read::<f32>()[0].is_nan());
+}
+
+/// On the tensor cores probabilities and their gradients are rounded to halves, 2^-11 of each; what is read is rounded for the oracle too.
+#[test]
+fn attention_back_on_tensor_cores() {
+    let (device, cpu, random) = (Device::get(), scalar(), &mut Random(54));
+    let cases: &[Case] = &[
+        (3, 1, 64, 1, 0, None, None),
+        (4, 2, 16, 70, 0, None, None),
+        (2, 1, 128, 20, 5, None, Some(5.0)),
+        (2, 2, 96, 66, 0, Some(9), None),
+        (4, 4, 8, 150, 3, Some(70), Some(2.0)),
+        (2, 1, 128, 130, 64, None, None),
+        (6, 2, 24, 64, 64, Some(1), None),
+    ];
+    for (i, &(heads, kv_heads, head_dim, m, pos, window, softcap)) in cases.iter().enumerate() {
+        let (width, kv_width, n) = (heads * head_dim, kv_heads * head_dim, pos + m);
+        let a = Attention {
+            heads,
+            kv_heads,
+            head_dim,
+            scale: 2.0 / (head_dim as f32).sqrt(),
+            softcap,
+            window,
+            capacity: n + 3,
+            pos,
+        };
+        let by = 2f32.powi(-20);
+        let mut rounded = |len: usize| {
+            let halves: Vec<half::f16> = random.floats(len).iter().map(|v| half::f16::from_f32(*v)).collect();
+            let values: Vec<f32> = halves.iter().map(|h| h.to_f32()).collect();
+            (halves.iter().map(|h| h.to_bits()).collect::<Vec<u16>>(), values)
+        };
+        let (q, d_out, k, v) = (
+            rounded(m * width),
+            rounded(m * width),
+            rounded(n * kv_width),
+            rounded(n * kv_width),
+        );
+        let ring = |x: &[f32]| {
+            let mut kv = KvBuf::new(a.capacity, kv_width, Precision::Exact).unwrap();
+            cpu.kv_write(x, kv_width, 0, a.capacity, &mut kv);
+            kv
+        };
+        let mut want = [vec![0.0; q.1.len()], vec![0.0; k.1.len()], vec![0.0; k.1.len()]];
+        {
+            let [dq, dk, dv] = &mut want;
+            let d_out: Vec<f32> = d_out.1.iter().map(|d| d * by).collect();
+            cpu.attention_back(&a, &q.1, &ring(&k.1), &ring(&v.1), &d_out, dq, dk, dv);
+        }
+        let on = [&q.0, &d_out.0, &k.0, &v.0].map(|v| device.put(v));
+        let (rows, by_on) = (device.alloc(4 * 3 * heads * m), device.put(&[by]));
+        let got = [0, 1, 2].map(|i: usize| device.alloc(4 * want[i].len()));
+        let args = |between: &[&Buf]| {
+            let mut args: Vec<Arg> = on.iter().chain([&rows]).map(Buf::arg).collect();
+            args.extend(between.iter().map(|b| b.arg()));
+            args.extend(ints(&[m, heads, kv_heads, head_dim]));
+            args.extend([Arg::Float(a.scale), Arg::Float(softcap.unwrap_or(0.0))]);
+            args.extend(ints(&[window.unwrap_or(0), a.capacity]));
+            args.extend([Arg::Ptr(0), Arg::Int(pos as i32)]);
+            args
+        };
+        let of = if head_dim <= 64 { 64 } else { 128 };
+        let shape = [m.div_ceil(64), heads, 1];
+        device.launch(&format!("attend_back_rows_{of}"), shape, 128, &args(&[]));
+        device.launch(&format!("attend_back_q_{of}"), shape, 128, &args(&[&by_on, &got[0]]));
+        let shape = [n.div_ceil(64), kv_heads, 1];
+        let kv = [&by_on, &got[1], &got[2]];
+        device.launch(&format!("attend_back_kv_{of}"), shape, 128, &args(&kv));
+        for ((name, got), want) in ["dq", "dk", "dv"].iter().zip(&got).zip(&want) {
+            let largest = want.iter().fold(0f32, |a, v| a.max(v.abs()));
+            // A row that sees one key has no gradient by its score.
+            let limit = 1e-3 * largest.max(by * 1e-2);
+            assert_near(&got.read(), want, limit, &format!("{name}, case {i}"));
+        }
+    }
+}

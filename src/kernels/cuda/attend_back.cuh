@@ -71,9 +71,6 @@ DEV void mask(const Backward &b, int row0, int key0, float s[4][4]) {
     }
 }
 
-// Of each row its highest score, the inverse of the sum of exponentials, and sum(P dP).
-constexpr int ROW_FACTS = 3;
-
 // P, and in place of dP dS times what s is multiplied by.
 DEV void slopes(const Backward &b, const float *rows, int head, int row0, int key0, float s[4][4], float d[4][4]) {
     mask(b, row0, key0, s);

@@ -290,40 +290,32 @@ impl Gpu {
         self.launch(name, per_element(len), 256, &args)
     }
 
-    /// Of [`Gpu::attention`] of `m` rows q over rings that hold all positions from 0 on: dq, dk and dv.
+    /// Of [`Gpu::attention`] of `m` rows q over rings that hold all positions from 0 on: dq, dk and dv. In `Fast` on tensor cores, for heads up
+    /// to 128.
     #[allow(clippy::too_many_arguments)] // those of the operation and their gradients
     pub(crate) fn attention_back(
         &self,
         a: &Attention,
         m: usize,
         q: Address,
-        [k, v]: [Address; 2],
+        rings: [Address; 2],
         precision: Precision,
         d_out: Address,
-        [dq, dk, dv]: [Address; 3],
+        out: [Address; 3],
     ) -> Result<()> {
         const SIDE: usize = 64;
         const COLUMNS: usize = 128;
         let n = a.pos + m;
-        let len = n * a.kv_heads * a.head_dim;
+        let (len, [dq, dk, dv]) = (n * a.kv_heads * a.head_dim, out);
         if m == 0 {
             self.zero(dk, len * SIZE)?;
             return self.zero(dv, len * SIZE);
         }
-        // The kernels read f32.
-        let floats = |ring: Address| match precision {
-            Precision::Exact => Ok((ring, None)),
-            Precision::Fast => {
-                let temp = self.temp(len * SIZE)?;
-                self.floats_of_halves(ring, len, temp.at())?;
-                Ok((temp.at(), Some(temp)))
-            }
-        };
-        let ((k, _k), (v, _v)) = (floats(k)?, floats(v)?);
+        // Three numbers of each row, which the first kernel finds.
         let rows = self.temp(3 * a.heads * m * SIZE)?;
-        let args = |out: &[Address]| {
-            let mut args = vec![At(q), At(d_out), At(k), At(v), At(rows.at())];
-            args.extend(out.iter().map(|at| At(*at)));
+        let args = |read: [Address; 4], between: &[Address]| {
+            let mut args: Vec<Arg> = read.into_iter().chain([rows.at()]).map(At).collect();
+            args.extend(between.iter().map(|at| At(*at)));
             args.extend([
                 Int(m),
                 Int(a.heads),
@@ -338,11 +330,49 @@ impl Gpu {
             ]);
             args
         };
-        let (tiles, pieces) = (m.div_ceil(SIDE), a.head_dim.div_ceil(COLUMNS));
-        self.launch("attend_back_rows", [tiles, a.heads, 1], 256, &args(&[]))?;
-        self.launch("attend_back_q", [tiles, a.heads, pieces], 256, &args(&[dq]))?;
-        let grid = [n.div_ceil(SIDE), a.kv_heads, pieces];
-        self.launch("attend_back_kv", grid, 256, &args(&[dk, dv]))
+        let (row_tiles, key_tiles) = (m.div_ceil(SIDE), n.div_ceil(SIDE));
+        if precision == Precision::Fast && a.head_dim <= COLUMNS {
+            let of = if a.head_dim <= 64 { 64 } else { 128 };
+            let numbers = m * a.heads * a.head_dim;
+            let halves = self.temp(4 * numbers)?;
+            let (q_at, d_at) = (halves.at(), halves.at() + 2 * numbers as u64);
+            let by = self.temp(SIZE)?;
+            self.scaled_halves(q, numbers, q_at, None)?;
+            self.scaled_halves(d_out, numbers, d_at, Some(by.at()))?;
+            let read = [q_at, d_at, rings[0], rings[1]];
+            let (grid, by) = ([row_tiles, a.heads, 1], by.at());
+            self.launch(&format!("attend_back_rows_{of}"), grid, 128, &args(read, &[]))?;
+            self.launch(&format!("attend_back_q_{of}"), grid, 128, &args(read, &[by, dq]))?;
+            let grid = [key_tiles, a.kv_heads, 1];
+            return self.launch(&format!("attend_back_kv_{of}"), grid, 128, &args(read, &[by, dk, dv]));
+        }
+        // The kernels read f32.
+        let floats = |ring: Address| match precision {
+            Precision::Exact => Ok((ring, None)),
+            Precision::Fast => {
+                let temp = self.temp(len * SIZE)?;
+                self.floats_of_halves(ring, len, temp.at())?;
+                Ok((temp.at(), Some(temp)))
+            }
+        };
+        let ((k, _k), (v, _v)) = (floats(rings[0])?, floats(rings[1])?);
+        let (read, pieces) = ([q, d_out, k, v], a.head_dim.div_ceil(COLUMNS));
+        self.launch("attend_back_rows", [row_tiles, a.heads, 1], 256, &args(read, &[]))?;
+        self.launch("attend_back_q", [row_tiles, a.heads, pieces], 256, &args(read, &[dq]))?;
+        let grid = [key_tiles, a.kv_heads, pieces];
+        self.launch("attend_back_kv", grid, 256, &args(read, &[dk, dv]))
+    }
+
+    /// Numbers as halves; with `by` times a power of two, whose inverse goes there.
+    fn scaled_halves(&self, x: Address, len: usize, out: Address, by: Option<Address>) -> Result<()> {
+        const PARTS: usize = 256;
+        let parts = by.map(|_| self.temp(PARTS * SIZE)).transpose()?;
+        let parts = parts.as_ref().map_or(0, |parts| parts.at());
+        if parts != 0 {
+            self.launch("largest", [PARTS, 1, 1], 256, &[At(x), Long(len as i64), At(parts)])?;
+        }
+        let args = [At(x), Long(len as i64), At(parts), At(out), At(by.unwrap_or(0))];
+        self.launch("scaled_halves", [len.div_ceil(2048), 1, 1], 256, &args)
     }
 
     /// Numbers of halves.

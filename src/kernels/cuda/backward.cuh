@@ -182,3 +182,40 @@ KERNEL(256, columns, const float *x, int width, int first, int count, i64 len, f
     i64 i = index();
     if (i < len) out[i] = x[i / count * width + first + i % count];
 }
+
+// The largest magnitude of all, as bits, in 256 parts: one for each block.
+KERNEL(256, largest, const float *x, i64 len, u32 *parts) {
+    SHARED(u32, warps, 8);
+    u32 bits = 0;
+    for (i64 i = index(); i < len; i += 256 * 256) {
+        u32 v = float_to_bits(x[i]) & 0x7fffffffu;
+        bits = bits > v ? bits : v;
+    }
+    bits = largest_bits_of(bits);
+    if (threadIdx.x % 32 == 0) warps[threadIdx.x / 32] = bits;
+    __syncthreads();
+    for (int i = 0; i < 8; i++) bits = bits > warps[i] ? bits : warps[i];
+    if (threadIdx.x == 0) parts[blockIdx.x] = bits;
+}
+
+// Numbers as halves. With parts of `largest` times a power of two that puts the largest magnitude into 8 .. 16, whose inverse goes to `by`: NaN
+// where one of them is no number. A block has 2048.
+KERNEL(256, scaled_halves, const float *x, i64 len, const u32 *parts, u16 *out, float *by) {
+    SHARED(u32, warps, 8);
+    float up = 1;
+    bool bad = false;
+    if (parts) {
+        u32 bits = largest_bits_of(parts[threadIdx.x]);
+        if (threadIdx.x % 32 == 0) warps[threadIdx.x / 32] = bits;
+        __syncthreads();
+        for (int i = 0; i < 8; i++) bits = bits > warps[i] ? bits : warps[i];
+        bad = bits >= 0x7f800000u;
+        int e = bits == 0 ? 0 : least(3 - ((int)(bits >> 23) - 127), 126);
+        up = bad ? 0 : bits_to_float((u32)(127 + e) << 23);
+        if (blockIdx.x == 0 && threadIdx.x == 0) *by = bad ? quiet_nan() : bits_to_float((u32)(127 - e) << 23);
+    }
+    for (int j = 0; j < 8; j++) {
+        i64 i = (i64)blockIdx.x * 2048 + 256 * j + threadIdx.x;
+        if (i < len) out[i] = bad ? (u16)0 : float_to_half(x[i] * up);
+    }
+}
