@@ -14,8 +14,10 @@ use Arg::{At, Float, Int, Long};
 
 /// Bytes of a number.
 const SIZE: usize = size_of::<f32>();
-/// Bytes of unpacked weights that are there at once: most matrices of a layer whole.
-const UNPACKED: usize = 64 << 20;
+/// Bytes of unpacked weights that are there at once: most matrices of a layer whole, and no large part of a GPU's memory.
+fn unpacked_at_once(gpu: &Gpu) -> usize {
+    (gpu.total / 64).min(64 << 20)
+}
 
 /// A product [`Gpu::multiply`]: y (`[rows][n]`) = or += x w for w `[depth][n]`.
 #[derive(Clone, Copy)]
@@ -149,7 +151,7 @@ impl Gpu {
             return self.multiply(whole(n, dy, w.at()));
         }
         // dy's columns of some rows of w lie apart.
-        let rows = (UNPACKED / (k * SIZE).max(1)).clamp(1, n.max(1));
+        let rows = (unpacked_at_once(self) / (k * SIZE).max(1)).clamp(1, n.max(1));
         let unpacked = self.temp(rows * k * SIZE)?;
         let some = match rows < n {
             true => Some(self.temp(m * rows * SIZE)?),
@@ -184,7 +186,7 @@ impl Gpu {
         self.pack_halves(dy, m, n, acts.at())?;
         let kp = k.next_multiple_of(64);
         // Whole steps of the product.
-        let rows = (UNPACKED / (2 * kp))
+        let rows = (unpacked_at_once(self) / (2 * kp).max(1))
             .max(1)
             .next_multiple_of(64)
             .min(n.next_multiple_of(64));

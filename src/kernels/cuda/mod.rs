@@ -36,6 +36,8 @@ pub struct Gpu {
     name: String,
     context: Handle,
     stream: Handle,
+    /// Bytes of memory.
+    total: usize,
     modules: Vec<Handle>,
     functions: Mutex<HashMap<String, Handle>>,
     /// Memory that operations have borrowed, and its bytes.
@@ -170,6 +172,7 @@ impl Gpu {
             name,
             context: 0,
             stream: 0,
+            total: 0,
             modules: Vec::new(),
             functions: Mutex::default(),
             spare: Mutex::default(),
@@ -197,6 +200,7 @@ impl Gpu {
                 gpu.modules.push(module);
             }
         }
+        gpu.total = gpu.memory()?.1;
         Ok(gpu)
     }
 

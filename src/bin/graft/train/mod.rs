@@ -32,7 +32,7 @@ pub fn run(args: &TrainArgs) -> Done {
         threads: args.threads.map(usize::from),
         device: args.device,
         gpu_layers: args.gpu_layers,
-        training: Some((plan.train.seq, plan.train.precision)),
+        training: Some(plan.sequences()),
         ..Default::default()
     };
     let model = load::model_at(&args.model, load)?;
