@@ -357,22 +357,30 @@ fn trainings_have_the_same_losses() {
     }
 }
 
-/// Launches and allocations of a training fail, now and then one: errors that name the call.
+/// Launches and allocations of a training fail, now and then one: errors that name the call. An allocation may succeed after all, in place of
+/// memory that was spare: then the training is what it is without.
 #[test]
 fn failures_of_trainings_are_errors() {
     let model = tiny("llama-tied");
     let args = ["--precision", "fast", "--device", "cuda"];
-    for (what, call, step) in [("launch", "cuLaunchKernel", 301), ("alloc", "cuMemAlloc", 101)] {
+    let (done, right, said) = train(&model, &args, &[]);
+    assert!(done && right.len() == 3, "{said}");
+    for (what, call, at) in [
+        ("launch", "cuLaunchKernel", [20, 200, 321, 500, 750, 1100]),
+        ("alloc", "cuMemAlloc", [2, 30, 50, 90, 150, 300]),
+    ] {
         let mut failed = 0;
-        for n in (7..).step_by(step) {
-            let (done, _, said) = train(&model, &args, &[("FAIL", &format!("{what}:{n}"))]);
-            if done {
-                break;
+        for n in at {
+            let (done, losses, said) = train(&model, &args, &[("FAIL", &format!("{what}:{n}"))]);
+            match done {
+                true => assert_eq!(losses, right, "{what} {n}"),
+                false => {
+                    failed += 1;
+                    assert!(said.contains(call) && !said.contains("panick"), "{what} {n}: {said}");
+                }
             }
-            failed += 1;
-            assert!(said.contains(call) && !said.contains("panick"), "{what} {n}: {said}");
         }
-        assert!(failed > 2, "{what}: {failed}");
+        assert!(failed > 1, "{what}: {failed}");
     }
 }
 
