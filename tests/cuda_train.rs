@@ -11,11 +11,14 @@ mod device;
 use std::sync::Once;
 
 use common::data;
+use graft::adapter::{AdapterFile, AdapterOptions};
 use graft::kernels::Precision;
 use graft::kernels::op_times::OpTime;
 use graft::runtime::LoadOptions;
 use graft::train::{Example, Learner, NewAdapter, Optimizer, Parameters, TrainOptions, Trainer};
-use graft::{DeviceChoice, Model};
+use graft::{DeviceChoice, Model, SessionOptions};
+use safetensors::SafeTensors;
+use safetensors::tensor::{Dtype, TensorView, serialize};
 
 /// A tiny model: on the CPU, or so many layers of it (`None`: all) on the GPU.
 fn model(name: &str, gpu_layers: Option<Option<usize>>) -> Model {
@@ -259,4 +262,46 @@ fn a_training_is_that_of_the_cpu() {
         let (again, same) = run(&gpu);
         assert_eq!((again, same), (got, values), "{method}: another run");
     }
+}
+
+/// A in halves, B in f32: no kernel has that. The CPU does it, the numbers are right, and the operation's name is known.
+#[test]
+fn what_no_kernel_does_is_named() {
+    let dir = data().join("methods/llama-tied/lora");
+    let read = |name: &str| std::fs::read(dir.join(name)).unwrap();
+    let (config, tensors) = (read("adapter_config.json"), read("adapter_model.safetensors"));
+    let file = SafeTensors::deserialize(&tensors).unwrap();
+    let halves = |bytes: &[u8]| -> Vec<u8> {
+        let values = bytes.chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap()));
+        values.flat_map(|v| half::f16::from_f32(v).to_le_bytes()).collect()
+    };
+    let stored = file.tensors().into_iter().map(|(name, t)| {
+        assert_eq!(t.dtype(), Dtype::F32);
+        match name.contains("lora_A") {
+            true => (name, Dtype::F16, t.shape().to_vec(), halves(t.data())),
+            false => (name, Dtype::F32, t.shape().to_vec(), t.data().to_vec()),
+        }
+    });
+    let stored: Vec<_> = stored.collect();
+    let views = stored
+        .iter()
+        .map(|(name, dtype, shape, bytes)| (name, TensorView::new(*dtype, shape.clone(), bytes).unwrap()));
+    let mixed = serialize(views, None).unwrap();
+    let logits = |model: &Model, tensors: &[u8]| {
+        let file = AdapterFile::from_bytes(config.clone(), tensors.to_vec(), &AdapterOptions::default()).unwrap();
+        let options = SessionOptions {
+            precision: Precision::Exact,
+            ..Default::default()
+        };
+        let mut session = model.session(&options).unwrap();
+        session.set_adapters(&[(model.attach(&file).unwrap(), 1.0)]).unwrap();
+        session.eval(&[3, 9, 40, 12]).unwrap().to_vec()
+    };
+    let (cpu, gpu) = (model("llama-tied", None), model("llama-tied", ALL));
+    logits(&gpu, &tensors);
+    assert_eq!(gpu.fallen(), [""; 0]);
+    let (got, want) = (logits(&gpu, &mixed), logits(&cpu, &mixed));
+    assert_eq!(gpu.fallen(), ["low_rank"]);
+    let off = got.iter().zip(&want).map(|(g, w)| (g - w).abs() / w.abs().max(1.0));
+    assert!(off.fold(0f32, f32::max) <= 1e-4);
 }
