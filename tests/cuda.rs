@@ -357,6 +357,33 @@ fn trainings_have_the_same_losses() {
     }
 }
 
+/// Memory that is enough to run a model is not enough to train it.
+#[test]
+fn memory_for_a_training_is_counted() {
+    let model = tiny("llama-tied");
+    let spare = 256 << 20;
+    for (more, where_to) in [
+        (64 << 20, "not enough memory on the GPU for one layer"),
+        (256 << 20, "on GPU 0"),
+    ] {
+        let memory = (spare + more).to_string();
+        let (done, losses, said) = train(&model, &["--device", "auto"], &[("MEMORY", &memory)]);
+        assert!(done && losses.len() == 3 && said.contains(where_to), "{said}");
+    }
+    let memory = (spare + (64 << 20)).to_string();
+    let args = [
+        "logits",
+        "-m",
+        model.to_str().unwrap(),
+        "--tokens",
+        "1,5",
+        "--device",
+        "auto",
+    ];
+    let said = words(&graft(&args, &[("MEMORY", &memory)])).1;
+    assert!(said.contains("on GPU 0"), "{said}");
+}
+
 /// Launches and allocations of a training fail, now and then one: errors that name the call. An allocation may succeed after all, in place of
 /// memory that was spare: then the training is what it is without.
 #[test]
