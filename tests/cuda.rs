@@ -284,6 +284,134 @@ fn a_gpu_that_is_not_there() {
     }
 }
 
+/// A folder with rows to train on: its path, and that of the rows.
+fn to_train() -> (tempfile::TempDir, String) {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let rows = [
+        "the fox and a dog ran",
+        "my cat saw one bird",
+        "that fish",
+        "a dog saw the fox",
+    ];
+    let rows: String = rows
+        .iter()
+        .map(|text| format!("{}\n", serde_json::json!({"text": text})))
+        .collect();
+    let path = folder.path().join("rows.jsonl");
+    std::fs::write(&path, rows).expect("it can be written");
+    let path = path.to_str().expect("UTF-8").to_owned();
+    (folder, path)
+}
+
+/// `graft train`: losses of the steps, and what it said.
+fn train(model: &Path, more: &[&str], settings: &[(&str, &str)]) -> (bool, Vec<f64>, String) {
+    let (folder, rows) = to_train();
+    let out = folder.path().join("out");
+    let args = [
+        "train",
+        "-m",
+        model.to_str().unwrap(),
+        "--data",
+        &rows,
+        "-o",
+        out.to_str().unwrap(),
+    ];
+    let rest = [
+        "--steps", "3", "--seq", "24", "--r", "4", "--lr", "1e-2", "--batch", "2", "--json",
+    ];
+    let ran = graft(&[&args[..], &rest, more].concat(), settings);
+    let (out, err) = words(&ran);
+    let losses = out
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok()?["loss"].as_f64());
+    (ran.status.success(), losses.collect(), err)
+}
+
+/// `auto` takes the GPU. On one of little memory large matrices are unpacked in pieces.
+#[test]
+fn trainings_have_the_same_losses() {
+    for name in ["llama-tied", "qwen2-q4_0"] {
+        let exact = train(&tiny(name), &["--precision", "exact", "--device", "cpu"], &[]);
+        assert!(exact.0 && exact.1.len() == 3 && exact.1[2] < exact.1[0], "{exact:?}");
+        let little = [("MEMORY", "2000000")];
+        for (precision, more, settings, bound) in [
+            ("exact", &[][..], &[][..], 1e-4),
+            ("exact", &["--gpu-layers", "9"], &little, 1e-4),
+            ("exact", &["--gpu-layers", "1"], &[], 1e-4),
+            ("fast", &[], &[], 0.01),
+            ("fast", &["--gpu-layers", "9"], &little, 0.01),
+        ] {
+            let (done, losses, said) = train(&tiny(name), &[&["--precision", precision], more].concat(), settings);
+            assert!(
+                done && said.contains("on GPU 0") && !said.contains("warning"),
+                "{more:?}: {said}"
+            );
+            assert_eq!(losses.len(), 3);
+            for (got, want) in losses.iter().zip(&exact.1) {
+                assert!(
+                    (got / want - 1.0).abs() <= bound,
+                    "{name} {precision} {more:?}: {losses:?}, {:?}",
+                    exact.1
+                );
+            }
+        }
+    }
+}
+
+/// Memory that is enough to run a model is not enough to train it.
+#[test]
+fn memory_for_a_training_is_counted() {
+    let model = tiny("llama-tied");
+    let spare = 256 << 20;
+    for (more, where_to) in [
+        (64 << 20, "not enough memory on the GPU for one layer"),
+        (256 << 20, "on GPU 0"),
+    ] {
+        let memory = (spare + more).to_string();
+        let (done, losses, said) = train(&model, &["--device", "auto"], &[("MEMORY", &memory)]);
+        assert!(done && losses.len() == 3 && said.contains(where_to), "{said}");
+    }
+    let memory = (spare + (64 << 20)).to_string();
+    let args = [
+        "logits",
+        "-m",
+        model.to_str().unwrap(),
+        "--tokens",
+        "1,5",
+        "--device",
+        "auto",
+    ];
+    let said = words(&graft(&args, &[("MEMORY", &memory)])).1;
+    assert!(said.contains("on GPU 0"), "{said}");
+}
+
+/// Launches and allocations of a training fail, now and then one: errors that name the call. An allocation may succeed after all, in place of
+/// memory that was spare: then the training is what it is without.
+#[test]
+fn failures_of_trainings_are_errors() {
+    let model = tiny("llama-tied");
+    let args = ["--precision", "fast", "--device", "cuda"];
+    let (done, right, said) = train(&model, &args, &[]);
+    assert!(done && right.len() == 3, "{said}");
+    for (what, call, at) in [
+        ("launch", "cuLaunchKernel", [20, 200, 321, 500, 750, 1100]),
+        ("alloc", "cuMemAlloc", [2, 30, 50, 90, 150, 300]),
+    ] {
+        let mut failed = 0;
+        for n in at {
+            let (done, losses, said) = train(&model, &args, &[("FAIL", &format!("{what}:{n}"))]);
+            match done {
+                true => assert_eq!(losses, right, "{what} {n}"),
+                false => {
+                    failed += 1;
+                    assert!(said.contains(call) && !said.contains("panick"), "{what} {n}: {said}");
+                }
+            }
+        }
+        assert!(failed > 1, "{what}: {failed}");
+    }
+}
+
 /// Each allocation and each launch of a run fails once: an error that names the call, and no panic.
 #[test]
 fn failures_are_errors() {

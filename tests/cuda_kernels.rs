@@ -6,6 +6,10 @@
 
 #[path = "cuda_kernels/attention.rs"]
 mod attention;
+#[path = "cuda_kernels/attention_back.rs"]
+mod attention_back;
+#[path = "cuda_kernels/backward.rs"]
+mod backward;
 #[path = "cuda_on_cpu/device.rs"]
 mod device;
 #[path = "cuda_kernels/elementwise.rs"]

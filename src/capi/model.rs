@@ -208,6 +208,7 @@ unsafe fn load(
         executor,
         device: device_of(&o)?,
         gpu_layers: maybe(o.gpu_layers, "gpu_layers")?,
+        training: None,
         tokenizer,
         progress: Some(Box::new(move |share| {
             told.tell(share);

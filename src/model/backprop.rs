@@ -86,6 +86,8 @@ pub trait Backprop: Backend {
     fn scale_columns(&self, x: &mut Self::Buf, factors: &Self::Buf);
     /// Row `to` of y += row `from` of x for each (from, to); rows of `width`.
     fn scatter_rows(&self, x: &Self::Buf, width: usize, rows: &[(usize, usize)], y: &mut Self::Buf);
+    /// Rows `of` of x, which are of `width`, one after the other.
+    fn take_rows(&self, x: &Self::Buf, width: usize, of: &[usize], out: &mut Self::Buf);
     /// These rows of x, of `width`, become 0.
     fn zero_rows(&self, x: &mut Self::Buf, width: usize, rows: impl Iterator<Item = usize>);
     /// Of [`replace_products`](Backend::replace_products): columns `of` of the rows y, of `width`, go to `out`, and leave zeros.

@@ -161,6 +161,12 @@ impl Backprop for Cpu {
         }
     }
 
+    fn take_rows(&self, x: &Vec<f32>, width: usize, of: &[usize], out: &mut Vec<f32>) {
+        out.clear();
+        of.iter()
+            .for_each(|row| out.extend_from_slice(&x[row * width..][..width]));
+    }
+
     fn zero_rows(&self, x: &mut Vec<f32>, width: usize, rows: impl Iterator<Item = usize>) {
         rows.for_each(|row| x[row * width..][..width].fill(0.0));
     }

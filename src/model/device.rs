@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::format::Gguf;
-use crate::kernels::Cpu;
+use crate::kernels::{Cpu, Precision};
 
 use super::spec::Spec;
 
@@ -55,7 +55,7 @@ impl std::str::FromStr for DeviceChoice {
     }
 }
 
-/// The device for a model: `layers` of it on a GPU, or as many as fit. Besides what there is to say: where what runs, or, of
+/// The device for a model: `layers` of it on a GPU, or as many as fit, with room for a training on sequences of so many tokens. Besides what there is to say: where what runs, or, of
 /// [`DeviceChoice::Auto`], why no GPU is used.
 ///
 /// # Errors
@@ -65,6 +65,7 @@ pub fn open(
     cpu: Cpu,
     choice: DeviceChoice,
     layers: Option<usize>,
+    training: Option<(usize, Precision)>,
     spec: &Spec,
     gguf: &Gguf,
 ) -> Result<(Device, Option<String>)> {
@@ -76,7 +77,7 @@ pub fn open(
         DeviceChoice::Auto => None,
         DeviceChoice::Cuda(index) => index,
     };
-    let gpu = Gpu::open(index).and_then(|gpu| Ok((Plan::new(&gpu, spec, gguf, layers)?, gpu)));
+    let gpu = Gpu::open(index).and_then(|gpu| Ok((Plan::new(&gpu, spec, gguf, layers, training)?, gpu)));
     match (gpu, choice) {
         (Ok((plan, gpu)), _) => {
             let (on, all) = plan.layers();
@@ -97,6 +98,7 @@ pub fn open(
     cpu: Cpu,
     choice: DeviceChoice,
     _layers: Option<usize>,
+    _training: Option<(usize, Precision)>,
     _spec: &Spec,
     _gguf: &Gguf,
 ) -> Result<(Device, Option<String>)> {
@@ -134,6 +136,15 @@ pub fn gpu(device: &Device) -> Option<(usize, usize)> {
         None
     };
     gpu
+}
+
+/// Operations that ran on the CPU though what they read was on a GPU.
+pub fn fallen(device: &Device) -> Vec<&'static str> {
+    #[cfg(feature = "cuda")]
+    let fallen = device.fallen();
+    #[cfg(not(feature = "cuda"))]
+    let (fallen, _) = (Vec::new(), device);
+    fallen
 }
 
 /// The same device with the same threads, for another model.

@@ -43,6 +43,11 @@ impl Dropout {
         self.part(site.index() as u64)
     }
 
+    /// The key, of how many of 65536 draws a number is lost, and what the others are multiplied by.
+    pub fn parts(&self) -> (u64, u64, f32) {
+        (self.key, self.lost, self.scale)
+    }
+
     /// Loses numbers of row `index`.
     pub fn row(&self, index: usize, row: &mut [f32]) {
         let key = self.part(index as u64).key;

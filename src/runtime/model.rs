@@ -9,7 +9,7 @@ use crate::adapter::to_lora::{self, Kept, RankRule};
 use crate::adapter::{Active, AdapterFile, AdapterOptions, Attached, Each, gguf};
 use crate::error::{Error, Result};
 use crate::format::{Gguf, LoadMode};
-use crate::kernels::Cpu;
+use crate::kernels::{Cpu, Precision};
 use crate::model::spec::Spec;
 use crate::model::weights::Weights;
 use crate::model::{Device, DeviceChoice, arch_of, device};
@@ -37,6 +37,9 @@ pub struct LoadOptions {
     /// How many layers are on the GPU, if there is one: the last ones, and with them the head. `None` for as many as fit into its free memory,
     /// with a cache of 4096 positions. The rest runs on the CPU.
     pub gpu_layers: Option<usize>,
+    /// That the model is to be trained on, on sequences of so many tokens and in which precision: without `gpu_layers` the layers on the GPU
+    /// are then as many as fit with what training needs of its memory.
+    pub training: Option<(usize, Precision)>,
     /// A `tokenizer.json` to use instead of the tokenizer in the model file.
     pub tokenizer: Option<PathBuf>,
     /// Called while loading.
@@ -111,7 +114,14 @@ impl Model {
             Some(executor) => Cpu::on(executor.clone())?,
             None => Cpu::new(options.threads)?,
         };
-        let (backend, device) = device::open(cpu, options.device, options.gpu_layers, &spec, &gguf_file)?;
+        let (backend, device) = device::open(
+            cpu,
+            options.device,
+            options.gpu_layers,
+            options.training,
+            &spec,
+            &gguf_file,
+        )?;
         let progress: &dyn Fn(f32) = match &options.progress {
             Some(p) => p,
             None => &|_| (),
@@ -159,6 +169,12 @@ impl Model {
     /// The index of the GPU that layers are on.
     pub fn gpu(&self) -> Option<usize> {
         device::gpu(&self.0.backend).map(|(index, _)| index)
+    }
+
+    /// Operations that so far ran on the CPU, with copies, though the layers that they belong to are on a GPU: no kernel does them for such
+    /// values. They are slow, and their results the same.
+    pub fn fallen(&self) -> Vec<&'static str> {
+        device::fallen(&self.0.backend)
     }
 
     /// The CPU: the threads that the model has, and how long operations take on it.

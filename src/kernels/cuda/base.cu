@@ -1,7 +1,10 @@
 // All kernels that need nothing newer than compute_75, and gain nothing from it.
+#include "attend_back.cuh"
 #include "attention.cuh"
+#include "backward.cuh"
 #include "elementwise.cuh"
 #include "low_rank.cuh"
 #include "matmul.cuh"
 #include "matvec.cuh"
+#include "multiply.cuh"
 #include "pack.cuh"

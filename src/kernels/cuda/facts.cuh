@@ -17,5 +17,8 @@ struct Facts {
 // What scores have that do not count.
 constexpr float LOWEST = -INFINITY;
 
+// What the way back keeps of each row of a head: its highest score, the inverse of the sum of exponentials, and sum(P dP).
+constexpr int ROW_FACTS = 3;
+
 #define FACTS int m, int heads, int kv_heads, int head_dim, float scale, float softcap, int window, int capacity, const int *pos_at, int pos
 #define MAKE_FACTS Facts{heads, kv_heads, head_dim, scale, softcap, window, capacity, position(pos_at, pos)}

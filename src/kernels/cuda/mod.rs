@@ -2,6 +2,7 @@
 //!
 //! All that is launched goes to one stream, so that it runs in the order in which it was launched, from whichever threads.
 
+mod back;
 mod driver;
 mod limits;
 mod matrix;
@@ -22,6 +23,7 @@ use memory::Lift;
 
 use crate::error::{Error, Result};
 
+pub(crate) use back::Multiply;
 pub use driver::Address;
 pub use matrix::{Matrix, device_bytes};
 pub use memory::{Memory, Temp};
@@ -37,6 +39,8 @@ pub struct Gpu {
     name: String,
     context: Handle,
     stream: Handle,
+    /// Bytes of memory.
+    total: usize,
     modules: Vec<Handle>,
     functions: Mutex<HashMap<String, Handle>>,
     known: Known,
@@ -175,6 +179,7 @@ impl Gpu {
             name,
             context: 0,
             stream: 0,
+            total: 0,
             modules: Vec::new(),
             functions: Mutex::default(),
             known: Known::default(),
@@ -206,6 +211,7 @@ impl Gpu {
             }
         }
         gpu.known = Known::find(|name| gpu.function(name))?;
+        gpu.total = gpu.memory()?.1;
         Ok(gpu)
     }
 

@@ -61,7 +61,7 @@ pub struct Segment {
     pub scale: f32,
 }
 
-fn per_element(len: usize) -> [usize; 3] {
+pub(super) fn per_element(len: usize) -> [usize; 3] {
     [len.div_ceil(256), 1, 1]
 }
 

@@ -214,14 +214,8 @@ impl<B: Backprop> Pass<'_, B> {
                 .map(|from| chunk.partition_point(|t| t.0 < *from))
                 .collect();
             let pass = Pass { gates: &gates, ..*self };
-            let mut rows = Vec::with_capacity(chunk.len() * hidden);
-            {
-                let all = b.read(&st.normed);
-                for (row, _) in &chunk {
-                    rows.extend_from_slice(&all[row * hidden..][..hidden]);
-                }
-            }
-            b.write(&rows, &mut way.rows);
+            let rows: Vec<usize> = chunk.iter().map(|t| t.0).collect();
+            b.take_rows(&st.normed, hidden, &rows, &mut way.rows);
             let head = &self.weights.head;
             pass.linear([(head, &mut st.logits)], 0, &way.rows, chunk.len(), &mut st.work);
             if let Some(cap) = self.spec.logit_softcap {
@@ -256,9 +250,11 @@ impl<B: Backprop> Pass<'_, B> {
         self.backend.rms_norm_back(x, norm, self.spec.norm_eps, dy, dx, dw);
     }
 
-    /// The gradient by what a branch added to the residual stream: through the norm behind it, if there is one.
+    /// The gradient by what a branch added to the residual stream of `m` rows: through the norm behind it, if there is one.
+    #[allow(clippy::too_many_arguments)] // those of the norm
     fn added_back(
         &self,
+        m: usize,
         site: Site,
         norm: Option<&B::Vector>,
         raw: &B::Buf,
@@ -269,8 +265,7 @@ impl<B: Backprop> Pass<'_, B> {
         match norm {
             None => self.backend.copy(dx, d_raw),
             Some(norm) => {
-                let len = self.backend.read(dx).len();
-                self.backend.zeros(d_raw, len);
+                self.backend.zeros(d_raw, m * self.spec.hidden_size);
                 self.norm_back(site, norm, raw, dx, d_raw, trained);
             }
         }
@@ -290,6 +285,7 @@ impl<B: Backprop> Pass<'_, B> {
         let layer = self.layer_of(index);
         let site = |part| Site::Layer(index, part);
         self.added_back(
+            m,
             site(Part::FfnPostNorm),
             layer.ffn_post_norm.as_ref(),
             &tape.mlp_out,
@@ -342,6 +338,7 @@ impl<B: Backprop> Pass<'_, B> {
         let layer = self.layer_of(index);
         let site = |part| Site::Layer(index, part);
         self.added_back(
+            m,
             site(Part::AttnPostNorm),
             layer.attn_post_norm.as_ref(),
             &tape.attn_out,
@@ -382,13 +379,12 @@ impl<B: Backprop> Pass<'_, B> {
         b.rope_back(&mut way.dq, spec.n_heads, spec.head_dim, rope);
         b.rope_back(&mut way.dk, spec.n_kv_heads, spec.head_dim, rope);
         let norms = [
-            (&layer.q_norm, Part::QNorm, &tape.q_raw, &mut way.dq),
-            (&layer.k_norm, Part::KNorm, &tape.k_raw, &mut way.dk),
+            (&layer.q_norm, Part::QNorm, spec.q_width(), &tape.q_raw, &mut way.dq),
+            (&layer.k_norm, Part::KNorm, spec.kv_width(), &tape.k_raw, &mut way.dk),
         ];
-        for (norm, part, raw, d) in norms {
+        for (norm, part, width, raw, d) in norms {
             if let Some(norm) = norm {
-                let len = b.read(d).len();
-                b.zeros(&mut way.d_raw, len);
+                b.zeros(&mut way.d_raw, m * width);
                 self.norm_back(site(part), norm, raw, d, &mut way.d_raw, trained);
                 std::mem::swap(d, &mut way.d_raw);
             }

@@ -48,7 +48,8 @@ impl Offload {
     }
 }
 
-fn ids_bytes(ids: impl Iterator<Item = i32>) -> Vec<u8> {
+/// Numbers as kernels read them.
+pub(super) fn ids_bytes(ids: impl Iterator<Item = i32>) -> Vec<u8> {
     ids.flat_map(i32::to_le_bytes).collect()
 }
 
@@ -392,7 +393,10 @@ impl Backend for Offload {
     }
 
     fn drop_out(&self, x: &mut Buf, cols: usize, dropout: &Dropout) {
-        Backend::drop_out(&self.cpu, x.host_change(&self.cpu, self.gpu()), cols, dropout);
+        match self.with(x) {
+            Some(gpu) => gpu.run(|| gpu.drop_out(x.change_on(gpu)?, x.len() / cols.max(1), cols, dropout)),
+            None => Backend::drop_out(&self.cpu, x.host_change(&self.cpu, self.gpu()), cols, dropout),
+        }
     }
 
     fn copy(&self, x: &Buf, out: &mut Buf) {

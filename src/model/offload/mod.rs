@@ -7,7 +7,7 @@ mod place;
 mod products;
 mod values;
 
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use crate::error::Result;
 use crate::kernels::Cpu;
@@ -28,6 +28,8 @@ struct OnGpu {
     plan: Plan,
     /// The embedding, which a tied head has too.
     embed: Mutex<Weak<Matrix>>,
+    /// Operations that no kernel could do, though what they read was there.
+    fallen: Mutex<Vec<&'static str>>,
 }
 
 impl Offload {
@@ -38,10 +40,14 @@ impl Offload {
 
     /// What `plan` says on the GPU, the rest on the CPU.
     pub fn new(cpu: Cpu, gpu: Arc<Gpu>, plan: Plan) -> Self {
-        let embed = Mutex::default();
         Offload {
             cpu,
-            gpu: Some(OnGpu { gpu, plan, embed }),
+            gpu: Some(OnGpu {
+                gpu,
+                plan,
+                embed: Mutex::default(),
+                fallen: Mutex::default(),
+            }),
         }
     }
 
@@ -58,6 +64,25 @@ impl Offload {
     /// What runs where: of how many layers the last ones are on the GPU.
     pub fn plan(&self) -> Option<&Plan> {
         self.gpu.as_ref().map(|on| &on.plan)
+    }
+
+    /// Operations that so far ran on the CPU, with copies, though what they read was on the GPU: no kernel has them for such values. In the
+    /// order of the first calls.
+    pub fn fallen(&self) -> Vec<&'static str> {
+        let fallen = self.gpu.as_ref().map(|on| on.fallen.lock());
+        fallen.map_or_else(Vec::new, |fallen| {
+            fallen.unwrap_or_else(PoisonError::into_inner).clone()
+        })
+    }
+
+    /// Takes note of such an operation.
+    fn falls(&self, op: &'static str) {
+        if let Some(on) = &self.gpu {
+            let mut fallen = on.fallen.lock().unwrap_or_else(PoisonError::into_inner);
+            if !fallen.contains(&op) {
+                fallen.push(op);
+            }
+        }
     }
 
     /// The same for another model, on the same threads.

@@ -23,11 +23,18 @@ const POSITIONS: usize = 4096;
 const SPARE: usize = 256 << 20;
 
 impl Plan {
-    /// The last `wanted` layers; without a number as many as the GPU has memory for.
+    /// The last `wanted` layers; without a number as many as the GPU has memory for, beside what a training on sequences of so many tokens
+    /// needs.
     ///
     /// # Errors
     /// `Unsupported`: a model whose heads the kernels cannot do; `Limit`: not even one layer fits.
-    pub fn new(gpu: &Gpu, spec: &Spec, gguf: &Gguf, wanted: Option<usize>) -> Result<Self> {
+    pub fn new(
+        gpu: &Gpu,
+        spec: &Spec,
+        gguf: &Gguf,
+        wanted: Option<usize>,
+        training: Option<(usize, Precision)>,
+    ) -> Result<Self> {
         if !spec.head_dim.is_multiple_of(8) || spec.head_dim > 256 {
             let e = Error::unsupported("this model's heads cannot be done on a GPU").file(gguf.path());
             return Err(e.expected("a multiple of 8 up to 256").found(spec.head_dim));
@@ -54,10 +61,11 @@ impl Plan {
                 .map(of)
                 .sum::<usize>();
             let positions = ring_capacity(spec.windows[i], POSITIONS.min(spec.context_length), 512);
-            weights + 2 * positions * spec.kv_width() * KvBuf::value_bytes(Precision::Fast)
+            let cache = 2 * positions * spec.kv_width() * KvBuf::value_bytes(Precision::Fast);
+            weights + training.map_or(cache, |(seq, precision)| kept(spec, seq, precision))
         };
         let head = gguf.tensor(if tied { "token_embd.weight" } else { "output.weight" });
-        let mut takes = head.map_or(0, of);
+        let mut takes = head.map_or(0, of) + training.map_or(0, |(seq, _)| workspace(spec, seq));
         while plan.first > 0 && takes + layer(plan.first - 1) <= room {
             plan.first -= 1;
             takes += layer(plan.first);
@@ -88,6 +96,21 @@ impl Plan {
             None => name == "output.weight" || self.tied && name == "token_embd.weight",
         }
     }
+}
+
+/// Bytes that a layer keeps of a sequence for its way back: its cache, its input, and what attention makes.
+fn kept(spec: &Spec, seq: usize, precision: Precision) -> usize {
+    let row = 2 * spec.hidden_size + 2 * spec.q_width() + 3 * spec.kv_width();
+    seq.min(spec.context_length) * row * KvBuf::value_bytes(precision)
+}
+
+/// Bytes of what lies between the operations of a training's pass and its way back, of one layer and of the head: see `State`, `Tape`, `Way`.
+fn workspace(spec: &Spec, seq: usize) -> usize {
+    /// Unpacked weights; logits and what becomes of them.
+    const ONCE: usize = (64 << 20) + (64 << 20);
+    let (hidden, q, kv, ffn) = (spec.hidden_size, spec.q_width(), spec.kv_width(), spec.ffn_size);
+    let row = 14 * hidden + 7 * q + 8 * kv + 9 * ffn;
+    seq.min(spec.context_length) * row * size_of::<f32>() + ONCE
 }
 
 #[cfg(test)]

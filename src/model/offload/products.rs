@@ -205,6 +205,7 @@ impl Offload {
             gpu.low_rank(acts.at(Product::Floats)?, (m, acts.k), &table)?;
         }
         for (i, u) in apart {
+            self.falls("low_rank");
             let mut x = vec![0.0; m * acts.k];
             gpu.get_f32(acts.at(Product::Floats)?, &mut x)?;
             let y = places[i].2.host_change(&self.cpu, Some(gpu));
@@ -244,6 +245,9 @@ impl Offload {
                 }
                 _ => Ok(()),
             });
+        }
+        if y.on_gpu() {
+            self.falls("low_rank");
         }
         let (x, y) = (x.host(self.gpu()), y.host_change(&self.cpu, self.gpu()));
         cpu::low_rank(&self.cpu, self, l, scale, from, precision, &x, y);

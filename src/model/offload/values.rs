@@ -9,6 +9,7 @@ use crate::kernels::cuda::{Address, Gpu, Matrix, Memory, Temp};
 use crate::kernels::{Cpu, Precision};
 use crate::model::backend::Backend;
 use crate::model::cpu::CpuWeight;
+use crate::quant::BlockFormat;
 
 /// A matrix: always where the CPU finds it (a mapped file takes no memory by that), and on the GPU if it runs there.
 #[derive(Clone)]
@@ -55,9 +56,21 @@ pub struct Factor {
 #[derive(Default)]
 pub struct Buf {
     len: usize,
-    on_gpu: bool,
+    place: Place,
     host: Vec<f32>,
     gpu: Option<Memory>,
+}
+
+/// Where a buffer's numbers are.
+#[derive(Default)]
+enum Place {
+    #[default]
+    Cpu,
+    Gpu,
+    /// Nowhere yet: zeros.
+    Zeros,
+    /// Nowhere yet: those of a factor, or of it turned.
+    Of(Factor, bool),
 }
 
 /// A buffer on the GPU, perhaps copied up for a moment.
@@ -80,18 +93,45 @@ impl Buf {
 
     /// Whether they are on the GPU.
     pub(super) fn on_gpu(&self) -> bool {
-        self.on_gpu
+        matches!(self.place, Place::Gpu)
+    }
+
+    /// Whether they are zeros that nobody has written yet.
+    pub(super) fn is_zeros(&self) -> bool {
+        matches!(self.place, Place::Zeros)
+    }
+
+    /// Of which factor they are, or of which turned, if nobody has written them yet.
+    pub(super) fn factor(&self) -> Option<(&Factor, bool)> {
+        match &self.place {
+            Place::Of(factor, turned) => Some((factor, *turned)),
+            _ => None,
+        }
     }
 
     /// From now on so many numbers, which are any.
     pub(super) fn resize(&mut self, len: usize) {
         self.len = len;
+        if self.factor().is_some() {
+            self.place = Place::Cpu;
+        }
+    }
+
+    /// From now on so many zeros: where, says who changes them first.
+    pub(super) fn set_zeros(&mut self, len: usize) {
+        (self.len, self.place) = (len, Place::Zeros);
+    }
+
+    /// From now on the numbers of a factor, or of it turned, row by row: made where they are read.
+    pub(super) fn set_factor(&mut self, factor: &Factor, turned: bool) {
+        self.len = factor.host.rows() * factor.host.cols();
+        self.place = Place::Of(factor.clone(), turned);
     }
 
     /// To read on the CPU. After a fault of the GPU they are zeros.
     #[allow(clippy::owned_cow)] // the CPU's operations take its buffers
     pub(super) fn host(&self, gpu: Option<&Arc<Gpu>>) -> Cow<'_, Vec<f32>> {
-        if !self.on_gpu && self.host.len() == self.len {
+        if matches!(self.place, Place::Cpu) && self.host.len() == self.len {
             return Cow::Borrowed(&self.host);
         }
         let mut values = vec![0.0; self.len];
@@ -100,21 +140,33 @@ impl Buf {
     }
 
     fn read(&self, gpu: Option<&Arc<Gpu>>, values: &mut [f32]) {
-        if let (true, Some(gpu), Some(memory)) = (self.on_gpu, gpu, &self.gpu) {
-            gpu.run(|| gpu.get_f32(memory.at(), &mut values[..self.len]));
+        match &self.place {
+            Place::Cpu => {}
+            Place::Gpu => {
+                if let (Some(gpu), Some(memory)) = (gpu, &self.gpu) {
+                    gpu.run(|| gpu.get_f32(memory.at(), &mut values[..self.len]));
+                }
+            }
+            Place::Zeros => values.fill(0.0),
+            Place::Of(factor, turned) => {
+                let (rows, cols, numbers) = (factor.host.rows(), factor.host.cols(), factor.host.to_rows());
+                for (i, v) in values.iter_mut().enumerate() {
+                    *v = numbers[if *turned { i % rows * cols + i / rows } else { i }];
+                }
+            }
         }
     }
 
     /// To write on the CPU.
     pub(super) fn host_out(&mut self, cpu: &Cpu) -> &mut Vec<f32> {
         Backend::resize(cpu, &mut self.host, self.len);
-        self.on_gpu = false;
+        self.place = Place::Cpu;
         &mut self.host
     }
 
     /// To write on the CPU with another length, which [`Buf::settle`] takes over.
     pub(super) fn host_any(&mut self) -> &mut Vec<f32> {
-        self.on_gpu = false;
+        self.place = Place::Cpu;
         &mut self.host
     }
 
@@ -125,26 +177,32 @@ impl Buf {
 
     /// To change on the CPU.
     pub(super) fn host_change(&mut self, cpu: &Cpu, gpu: Option<&Arc<Gpu>>) -> &mut Vec<f32> {
-        if self.on_gpu || self.host.len() != self.len {
+        if !matches!(self.place, Place::Cpu) || self.host.len() != self.len {
             let mut host = std::mem::take(&mut self.host);
             Backend::resize(cpu, &mut host, self.len);
             self.read(gpu, &mut host);
             self.host = host;
         }
-        self.on_gpu = false;
+        self.place = Place::Cpu;
         &mut self.host
     }
 
     /// To read on the GPU.
     pub(super) fn on<'a>(&self, gpu: &'a Arc<Gpu>) -> Result<In<'a>> {
-        if let (true, Some(memory)) = (self.on_gpu, &self.gpu) {
+        if let (Place::Gpu, Some(memory)) = (&self.place, &self.gpu) {
             return Ok(In {
                 at: memory.at(),
                 _copied: None,
             });
         }
+        if let Place::Of(Factor { gpu: Some(matrix), .. }, turned) = &self.place {
+            return matrix_numbers(gpu, matrix, *turned);
+        }
         let temp = gpu.temp(self.len * size_of::<f32>())?;
-        gpu.put_f32(temp.at(), &self.host(None))?;
+        match self.place {
+            Place::Zeros => gpu.zero(temp.at(), self.len * size_of::<f32>())?,
+            _ => gpu.put_f32(temp.at(), &self.host(None))?,
+        }
         Ok(In {
             at: temp.at(),
             _copied: Some(temp),
@@ -154,20 +212,51 @@ impl Buf {
     /// To write on the GPU.
     pub(super) fn out_on(&mut self, gpu: &Arc<Gpu>) -> Result<Address> {
         let at = Memory::grow(gpu, &mut self.gpu, self.len * size_of::<f32>())?;
-        self.on_gpu = true;
+        self.place = Place::Gpu;
         Ok(at)
     }
 
     /// To change on the GPU.
     pub(super) fn change_on(&mut self, gpu: &Arc<Gpu>) -> Result<Address> {
-        if let (true, Some(memory)) = (self.on_gpu, &self.gpu) {
+        if let (Place::Gpu, Some(memory)) = (&self.place, &self.gpu) {
             return Ok(memory.at());
         }
-        let at = Memory::grow(gpu, &mut self.gpu, self.len * size_of::<f32>())?;
-        gpu.put_f32(at, &self.host(None))?;
-        self.on_gpu = true;
+        let bytes = self.len * size_of::<f32>();
+        let at = Memory::grow(gpu, &mut self.gpu, bytes)?;
+        match &self.place {
+            Place::Zeros => gpu.zero(at, bytes)?,
+            Place::Of(..) => gpu.copy(at, self.on(gpu)?.at(), bytes)?,
+            _ => gpu.put_f32(at, &self.host(None))?,
+        }
+        self.place = Place::Gpu;
         Ok(at)
     }
+}
+
+/// The numbers of a matrix, or of it turned, in f32: itself where it is that.
+fn matrix_numbers<'a>(gpu: &'a Arc<Gpu>, matrix: &Matrix, turned: bool) -> Result<In<'a>> {
+    let (rows, cols) = (matrix.rows(), matrix.cols());
+    let mut numbers = In {
+        at: matrix.at(),
+        _copied: None,
+    };
+    if matrix.format() != BlockFormat::F32 {
+        let temp = gpu.temp(rows * cols * size_of::<f32>())?;
+        gpu.unpack(matrix, 0, rows, temp.at())?;
+        numbers = In {
+            at: temp.at(),
+            _copied: Some(temp),
+        };
+    }
+    if turned {
+        let temp = gpu.temp(rows * cols * size_of::<f32>())?;
+        gpu.turn(numbers.at, rows, cols, temp.at())?;
+        numbers = In {
+            at: temp.at(),
+            _copied: Some(temp),
+        };
+    }
+    Ok(numbers)
 }
 
 /// Activations made ready, where the weights that read them are.

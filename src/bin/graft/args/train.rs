@@ -47,9 +47,12 @@ pub struct TrainArgs {
     /// Threads to compute with [default: one per physical core]
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub threads: Option<u16>,
-    /// What runs the model: cpu, cuda or cuda:N. A GPU does the way there alone, the CPU the way back: that is slower than the CPU for both
-    #[arg(long, value_name = "DEVICE", default_value = "cpu")]
+    /// What runs the model: auto (an NVIDIA GPU if there is one), cpu, cuda or cuda:N
+    #[arg(long, value_name = "DEVICE", default_value = "auto")]
     pub device: DeviceChoice,
+    /// Layers on the GPU, the last ones, and with them the head [default: as many as fit into its memory with what training needs]
+    #[arg(long, value_name = "N")]
+    pub gpu_layers: Option<usize>,
     #[command(flatten)]
     pub options: TrainOptionArgs,
 }

@@ -31,6 +31,8 @@ pub fn run(args: &TrainArgs) -> Done {
     let load = LoadOptions {
         threads: args.threads.map(usize::from),
         device: args.device,
+        gpu_layers: args.gpu_layers,
+        training: Some(plan.sequences()),
         ..Default::default()
     };
     let model = load::model_at(&args.model, load)?;
@@ -81,6 +83,7 @@ pub fn run(args: &TrainArgs) -> Done {
         worse: 0,
         tokens: 0,
         started: Instant::now(),
+        fallen: 0,
     };
     let catch = Catch::begin();
     let progress = Progress::new("training");
@@ -88,6 +91,7 @@ pub fn run(args: &TrainArgs) -> Done {
     while trainer.steps_done() < steps {
         let batch = next_step(&mut batches, per_step)?;
         let report = trainer.step(&batch)?;
+        run.say_what_fell(&model);
         run.after_step(&mut trainer, &report, &batches, steps, &progress)?;
         if catch.asked() {
             progress.finish();
@@ -219,6 +223,8 @@ struct Run<'a> {
     worse: usize,
     tokens: usize,
     started: Instant,
+    /// Operations that were said to have no kernel.
+    fallen: usize,
 }
 
 #[derive(Serialize)]
@@ -258,6 +264,18 @@ impl Run<'_> {
             trainer.options().steps
         ));
         Ok(())
+    }
+
+    /// Names the operations that the GPU has no kernel for, each once.
+    fn say_what_fell(&mut self, model: &Model) {
+        let fallen = model.fallen();
+        if let new @ [_, ..] = &fallen[self.fallen..] {
+            let new = new.join(", ");
+            say(&format!(
+                "warning: no kernel on the GPU for {new}: the CPU does it, with copies"
+            ));
+        }
+        self.fallen = fallen.len();
     }
 
     fn after_step(

@@ -143,6 +143,11 @@ impl Plan {
         })
     }
 
+    /// Tokens of the longest sequence, and the precision.
+    pub fn sequences(&self) -> (usize, Precision) {
+        (self.train.seq, self.train.precision)
+    }
+
     /// The options of a training of so many steps.
     pub fn train(&self, steps: usize) -> TrainOptions {
         TrainOptions {
