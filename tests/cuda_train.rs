@@ -23,8 +23,12 @@ use safetensors::tensor::{Dtype, TensorView, serialize};
 /// A tiny model: on the CPU, or so many layers of it (`None`: all) on the GPU.
 fn model(name: &str, gpu_layers: Option<Option<usize>>) -> Model {
     static LOADED: Once = Once::new();
-    // Once the stand-in is loaded it is what `libcuda.so` means in the process.
-    LOADED.call_once(|| drop(device::Device::get()));
+    // Once the stand-in is loaded it is what `libcuda.so` means in the process, whatever the environment says.
+    LOADED.call_once(|| {
+        drop(device::Device::get());
+        // SAFETY: all tests begin here, and wait for the first.
+        unsafe { std::env::set_var("GRAFT_CUDA_DRIVER", "libcuda.so") };
+    });
     let device = match gpu_layers {
         None => DeviceChoice::Cpu,
         Some(_) => DeviceChoice::Cuda(None),
