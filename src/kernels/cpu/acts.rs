@@ -173,7 +173,7 @@ pub struct Acts {
     pub(crate) outliers: Vec<Outlier>,
     /// For each tile how many it has.
     pub(crate) outlier_counts: Vec<u32>,
-    /// For each [`SPAN`] of columns and each row as many codes of 15 bits.
+    /// For each [`SPAN`] of columns and each row as many codes, of [`AHEAD`](super::words::AHEAD)'s size.
     pub(crate) words: Vec<i16>,
     /// The scale of each.
     pub(crate) word_scales: Vec<f32>,

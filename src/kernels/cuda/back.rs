@@ -2,7 +2,7 @@
 
 use super::driver::Address;
 use super::matrix::{Matrix, name_of};
-use super::ops::per_element;
+use super::ops::{attention_facts, per_element};
 use super::{Arg, Gpu};
 use crate::error::Result;
 use crate::kernels::Precision;
@@ -93,17 +93,13 @@ impl Gpu {
 
     /// Rows `first..first + count` of a matrix as they are in f32.
     pub(crate) fn unpack(&self, w: &Matrix, first: usize, count: usize, out: Address) -> Result<()> {
-        let ids: Vec<u8> = (first..first + count)
-            .flat_map(|row| (row as i32).to_le_bytes())
-            .collect();
-        let ids = self.temp_of(&ids)?;
+        let ids = self.temp_ids((first..first + count).map(|row| row as i32))?;
         self.embed(w, ids.at(), count, 1.0, out)
     }
 
     /// Rows `of` of x, which has `rows` of `cols`, one after the other.
     pub(crate) fn take_rows(&self, x: Address, (rows, cols): (usize, usize), of: &[usize], out: Address) -> Result<()> {
-        let ids: Vec<u8> = of.iter().flat_map(|row| (*row as i32).to_le_bytes()).collect();
-        let ids = self.temp_of(&ids)?;
+        let ids = self.temp_ids(of.iter().map(|row| *row as i32))?;
         let args = [
             At(x),
             Int(rows),
@@ -318,18 +314,7 @@ impl Gpu {
         let args = |read: [Address; 4], between: &[Address]| {
             let mut args: Vec<Arg> = read.into_iter().chain([rows.at()]).map(At).collect();
             args.extend(between.iter().map(|at| At(*at)));
-            args.extend([
-                Int(m),
-                Int(a.heads),
-                Int(a.kv_heads),
-                Int(a.head_dim),
-                Float(a.scale),
-                Float(a.softcap.unwrap_or(0.0)),
-                Int(a.window.unwrap_or(0)),
-                Int(a.capacity),
-                At(0),
-                Int(a.pos),
-            ]);
+            args.extend(attention_facts(a, m, (0, a.pos)));
             args
         };
         let (row_tiles, key_tiles) = (m.div_ceil(SIDE), n.div_ceil(SIDE));
@@ -414,13 +399,9 @@ impl Gpu {
             groups.extend([same[0].1, at, at + same.len()].map(|v| v as i32));
             at += same.len();
         }
-        let bytes = |values: &[i32]| values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<_>>();
-        let from: Vec<i32> = sorted.iter().map(|(from, _)| *from as i32).collect();
-        let (count, groups, from) = (
-            groups.len() / 3,
-            self.temp_of(&bytes(&groups))?,
-            self.temp_of(&bytes(&from))?,
-        );
+        let count = groups.len() / 3;
+        let groups = self.temp_ids(groups)?;
+        let from = self.temp_ids(sorted.iter().map(|(from, _)| *from as i32))?;
         let args = [At(x), Int(width), At(groups.at()), At(from.at()), At(y)];
         self.launch("scatter_rows", [count, width.div_ceil(256), 1], 256, &args)
     }

@@ -119,6 +119,23 @@ impl Gpu {
         Ok(temp)
     }
 
+    /// Borrowed memory with these ids, places or other whole numbers.
+    ///
+    /// # Errors
+    /// Those of the driver.
+    pub fn temp_ids(&self, ids: impl IntoIterator<Item = i32>) -> Result<Temp<'_>> {
+        self.temp_of(&ids.into_iter().flat_map(i32::to_le_bytes).collect::<Vec<_>>())
+    }
+
+    /// Borrowed memory with these numbers.
+    ///
+    /// # Errors
+    /// Those of the driver.
+    pub fn temp_f32(&self, values: &[f32]) -> Result<Temp<'_>> {
+        let temp = self.temp(size_of_val(values))?;
+        self.put_f32(temp.at, values).map(|()| temp)
+    }
+
     /// Memory with these bytes, the same for the same bytes: what launches read again and again. `None` when there are too many of them.
     ///
     /// # Errors
@@ -351,17 +368,19 @@ impl Gpu {
         POSITIONS.with_borrow_mut(|positions| {
             positions.retain(|p| p.gpu.strong_count() > 0);
             let mine = |p: &Position| std::ptr::eq(p.gpu.as_ptr(), Arc::as_ptr(self));
-            if !positions.iter().any(mine) {
-                let spare = self.positions.lock().unwrap_or_else(PoisonError::into_inner).pop();
-                positions.push(Position {
-                    at: spare.map_or_else(|| self.alloc(size_of::<i32>()), Ok)?,
-                    gpu: Arc::downgrade(self),
-                    pos: usize::MAX,
-                });
-            }
-            let Some(mine) = positions.iter_mut().find(|p| mine(p)) else {
-                return Ok((0, pos));
+            let index = match positions.iter().position(mine) {
+                Some(index) => index,
+                None => {
+                    let spare = self.positions.lock().unwrap_or_else(PoisonError::into_inner).pop();
+                    positions.push(Position {
+                        at: spare.map_or_else(|| self.alloc(size_of::<i32>()), Ok)?,
+                        gpu: Arc::downgrade(self),
+                        pos: usize::MAX,
+                    });
+                    positions.len() - 1
+                }
             };
+            let mine = &mut positions[index];
             if mine.pos != pos {
                 let number =
                     i32::try_from(pos).map_err(|_| Error::limit("a position is too large for a GPU").found(pos))?;

@@ -65,6 +65,22 @@ pub(super) fn per_element(len: usize) -> [usize; 3] {
     [len.div_ceil(256), 1, 1]
 }
 
+/// What kernels of attention of `m` rows are told; the position is the sum of a number in the device's memory, or none, and another.
+pub(super) fn attention_facts(a: &Attention, m: usize, (at, pos): (Address, usize)) -> [Arg; 10] {
+    [
+        Int(m),
+        Int(a.heads),
+        Int(a.kv_heads),
+        Int(a.head_dim),
+        Float(a.scale),
+        Float(a.softcap.unwrap_or(0.0)),
+        Int(a.window.unwrap_or(0)),
+        Int(a.capacity),
+        At(at),
+        Int(pos),
+    ]
+}
+
 impl Gpu {
     /// Packs `[m][k]` to integers, `acts` of [`Gpu::ints_bytes`].
     pub(crate) fn pack_ints(&self, x: Address, m: usize, k: usize, acts: Address) -> Result<()> {
@@ -359,25 +375,10 @@ impl Gpu {
         /// Keys that a part of attention has at least.
         const PART: usize = 256;
         let (at, pos) = self.position(m, a.pos)?;
-        let facts = |splits: Option<usize>| {
-            let mut args = vec![
-                Int(m),
-                Int(a.heads),
-                Int(a.kv_heads),
-                Int(a.head_dim),
-                Float(a.scale),
-                Float(a.softcap.unwrap_or(0.0)),
-                Int(a.window.unwrap_or(0)),
-                Int(a.capacity),
-                At(at),
-                Int(pos),
-            ];
-            args.extend(splits.map(Int));
-            args
-        };
+        let facts = attention_facts(a, m, (at, pos));
         if m >= TILE {
             let mut args = vec![At(q), At(k), At(v), At(out)];
-            args.extend(facts(None));
+            args.extend(facts);
             let (name, rows, threads) = match (precision, a.head_dim) {
                 (Precision::Exact, _) => ("attend_tile_f", TILE, 128),
                 (_, 0..=64) => ("attend_mma_64", 64, 128),
@@ -390,7 +391,8 @@ impl Gpu {
         let splits = (seen / PART).clamp(1, 64);
         let part = self.temp(m * a.heads * splits * (a.head_dim + 2) * size_of::<f32>())?;
         let mut args = vec![At(q), At(k), At(v), At(part.at())];
-        args.extend(facts(Some(splits)));
+        args.extend(facts);
+        args.push(Int(splits));
         let name = by_precision("attend_h", "attend_f", precision);
         let group = a.heads / a.kv_heads;
         self.launch(name, [a.kv_heads * group.div_ceil(8), splits, m], 128, &args)?;

@@ -39,15 +39,19 @@ pub(super) struct Call {
 }
 
 impl Call {
-    fn memory(grid: u32, words: [u64; 3]) -> Self {
+    fn new(function: Handle, grid: [u32; 3], threads: u32, words: &[u64]) -> Self {
         let mut all = [0; ARGS];
-        all[..3].copy_from_slice(&words);
+        all[..words.len()].copy_from_slice(words);
         Call {
-            function: 0,
-            grid: [grid; 3],
-            threads: 0,
+            function,
+            grid,
+            threads,
             words: all,
         }
+    }
+
+    fn memory(grid: u32, words: [u64; 3]) -> Self {
+        Call::new(0, [grid; 3], 0, &words)
     }
 }
 
@@ -322,16 +326,6 @@ known! {
 fn fused(known: &Known, before: &[Call], call: &Call) -> Option<(usize, Call)> {
     let last = before.last()?;
     let (w, v) = (&call.words, &last.words);
-    let with = |function: Handle, grid: [u32; 3], threads: u32, words: &[u64]| {
-        let mut all = [0; ARGS];
-        all[..words.len()].copy_from_slice(words);
-        Call {
-            function,
-            grid,
-            threads,
-            words: all,
-        }
-    };
     let k = known;
     match call.function {
         f if f == k.pack => {
@@ -339,27 +333,32 @@ fn fused(known: &Known, before: &[Call], call: &Call) -> Option<(usize, Call)> {
             let gated = [(k.gated_silu, k.gated_pack_silu), (k.gated_gelu, k.gated_pack_gelu)];
             if let Some((_, one)) = gated.iter().find(|(g, _)| *g == last.function) {
                 let same = v[0] == x && v[2] == m * cols;
-                return same.then(|| (1, with(*one, last.grid, last.threads, &[v[0], v[1], m, cols, acts])));
+                return same.then(|| {
+                    (
+                        1,
+                        Call::new(*one, last.grid, last.threads, &[v[0], v[1], m, cols, acts]),
+                    )
+                });
             }
             let [part, out, rows, heads, head_dim, splits, ..] = *v;
             let same = last.function == k.attend_join && (out, rows, heads * head_dim) == (x, m, cols);
             (same && head_dim % 32 == 0).then(|| {
                 let words = [part, out, rows, heads, head_dim, splits, acts];
-                (1, with(k.attend_join_pack, last.grid, last.threads, &words))
+                (1, Call::new(k.attend_join_pack, last.grid, last.threads, &words))
             })
         }
         f if last.function == k.add && f == k.norm_pack => {
             let [x, weights, eps, out, n, m, acts, ..] = *w;
             (v[0] == x && v[2] == m * n).then(|| {
                 let words = [x, v[1], weights, eps, out, n, m, acts];
-                (1, with(k.add_norm_pack, call.grid, call.threads, &words))
+                (1, Call::new(k.add_norm_pack, call.grid, call.threads, &words))
             })
         }
         f if last.function == k.add && f == k.rms_norm => {
             let [x, weights, eps, out, n, ..] = *w;
             (v[0] == x && v[2] == u64::from(call.grid[0]) * n).then(|| {
                 let words = [x, v[1], weights, eps, out, n];
-                (1, with(k.add_rms_norm, call.grid, call.threads, &words))
+                (1, Call::new(k.add_rms_norm, call.grid, call.threads, &words))
             })
         }
         f if f == k.kv_write_h || f == k.kv_write_f => {
@@ -398,7 +397,7 @@ fn fused(known: &Known, before: &[Call], call: &Call) -> Option<(usize, Call)> {
                 ];
                 let numbers = m * (heads + 2 * kv_heads) * (head_dim / 2);
                 let one = if f == k.kv_write_h { k.rope_kv_h } else { k.rope_kv_f };
-                (3, with(one, [numbers.div_ceil(256) as u32, 1, 1], 256, &words))
+                (3, Call::new(one, [numbers.div_ceil(256) as u32, 1, 1], 256, &words))
             })
         }
         _ => None,

@@ -9,7 +9,7 @@ use crate::adapter::matrix::Matrix;
 use crate::error::Result;
 use crate::format::{Gguf, TensorInfo};
 use crate::kernels::cpu::{Act, Attention, KvBuf, Panels};
-use crate::kernels::cuda::{self, Gpu, Memory};
+use crate::kernels::cuda::{self, Gpu, Memory, Temp};
 use crate::kernels::{Cpu, Precision};
 use crate::model::backend::{Affine, Backend, Epilogue, GatherOn, LowRankOn};
 use crate::model::cpu::{self, CpuWeight};
@@ -49,8 +49,10 @@ impl Offload {
 }
 
 /// Numbers as kernels read them.
-pub(super) fn ids_bytes(ids: impl Iterator<Item = i32>) -> Vec<u8> {
-    ids.flat_map(i32::to_le_bytes).collect()
+/// The order of blocks, if they have one.
+pub(super) fn order_on<'a>(gpu: &'a Gpu, blocks: &Blocks) -> Result<Option<Temp<'a>>> {
+    let up = |order: &Vec<u32>| gpu.temp_ids(order.iter().map(|place| *place as i32));
+    blocks.order.as_ref().map(up).transpose()
 }
 
 impl Backend for Offload {
@@ -159,7 +161,7 @@ impl Backend for Offload {
     fn embed(&self, w: &Weight, ids: &[u32], scale: f32, out: &mut Buf) {
         match (self.gpu(), &w.gpu) {
             (Some(gpu), Some(matrix)) => gpu.run(|| {
-                let at = gpu.temp_of(&ids_bytes(ids.iter().map(|id| *id as i32)))?;
+                let at = gpu.temp_ids(ids.iter().map(|id| *id as i32))?;
                 gpu.embed(matrix, at.at(), ids.len(), scale, out.out_on(gpu)?)
             }),
             _ => Backend::embed(&self.cpu, &w.host, ids, scale, out.host_out(&self.cpu)),
@@ -338,10 +340,8 @@ impl Backend for Offload {
         let n = pairs.f.len();
         let m = y.len() / n.max(1);
         let on_gpu = |gpu: &Arc<Gpu>, x, out| {
-            let (f, h) = (gpu.temp(4 * n)?, gpu.temp(4 * n)?);
-            gpu.put_f32(f.at(), &pairs.f)?;
-            gpu.put_f32(h.at(), &pairs.h)?;
-            let partner = gpu.temp_of(&ids_bytes(pairs.partner.iter().map(|p| *p as i32)))?;
+            let (f, h) = (gpu.temp_f32(&pairs.f)?, gpu.temp_f32(&pairs.h)?);
+            let partner = gpu.temp_ids(pairs.partner.iter().map(|p| *p as i32))?;
             gpu.pairs(x, out, (m, n), [f.at(), h.at(), partner.at()])
         };
         self.apart(y, on_gpu, |cpu, y| Backend::pairs(cpu, y, pairs));
@@ -351,13 +351,8 @@ impl Backend for Offload {
         let n = blocks.blocks.len() / blocks.size.max(1);
         let m = x.len() / n.max(1);
         let on_gpu = |gpu: &Arc<Gpu>, x, out| {
-            let values = gpu.temp(size_of_val(&blocks.blocks[..]))?;
-            gpu.put_f32(values.at(), &blocks.blocks)?;
-            let order = blocks
-                .order
-                .as_ref()
-                .map(|order| ids_bytes(order.iter().map(|i| *i as i32)));
-            let order = order.map(|order| gpu.temp_of(&order)).transpose()?;
+            let values = gpu.temp_f32(&blocks.blocks)?;
+            let order = order_on(gpu, blocks)?;
             let order = order.as_ref().map_or(0, |order| order.at());
             gpu.blocks(x, out, (m, n), blocks.size, values.at(), order)
         };
@@ -368,7 +363,7 @@ impl Backend for Offload {
         match (self.with(out), &w.gpu) {
             (Some(gpu), Some(matrix)) => gpu.run(|| {
                 let place = |id: &u32| of.iter().position(|o| o == id).map_or(-1, |at| at as i32);
-                let places = gpu.temp_of(&ids_bytes(ids.iter().map(place)))?;
+                let places = gpu.temp_ids(ids.iter().map(place))?;
                 gpu.embed(matrix, places.at(), ids.len(), 1.0, out.change_on(gpu)?)
             }),
             _ => Backend::replace_rows(&self.cpu, &w.host, of, ids, out.host_change(&self.cpu, self.gpu())),
@@ -381,7 +376,7 @@ impl Backend for Offload {
                 let (m, n) = (acts.m, of.len());
                 let z = gpu.temp(m * n * size_of::<f32>())?;
                 self.floats_product(gpu, w, acts, 1.0, false, z.at())?;
-                let of = gpu.temp_of(&ids_bytes(of.iter().map(|id| *id as i32)))?;
+                let of = gpu.temp_ids(of.iter().map(|id| *id as i32))?;
                 let (at, width) = (y.change_on(gpu)?, y.len() / m.max(1));
                 gpu.scatter_columns(z.at(), of.at(), m, n, width, at)
             }),

@@ -10,7 +10,7 @@ use crate::kernels::cpu::{Act, Attention};
 use crate::kernels::cuda::{Gpu, Memory, Multiply};
 use crate::model::backprop::Backprop;
 
-use super::backend::ids_bytes;
+use super::backend::order_on;
 use super::{Buf, Factor, Kv, Offload, RopeTable, Vector, Weight};
 
 /// Bytes of a number.
@@ -257,7 +257,7 @@ impl Backprop for Offload {
             let vocab = logits.len() / rows.max(1);
             let inside = targets.iter().all(|t| (*t as usize) < vocab);
             check(logits.len() == rows * vocab && inside, "cross_entropy")?;
-            let ids = gpu.temp_of(&ids_bytes(targets.iter().map(|t| *t as i32)))?;
+            let ids = gpu.temp_ids(targets.iter().map(|t| *t as i32))?;
             let out = gpu.temp(rows * SIZE)?;
             let at = logits.change_on(gpu)?;
             gpu.cross_entropy(at, ids.at(), (rows, vocab), softcap, scale, out.at())?;
@@ -366,7 +366,7 @@ impl Backprop for Offload {
                     "take_columns",
                 )?;
                 out.resize(m * of.len());
-                let ids = gpu.temp_of(&ids_bytes(of.iter().map(|id| *id as i32)))?;
+                let ids = gpu.temp_ids(of.iter().map(|id| *id as i32))?;
                 let (at, out) = (y.change_on(gpu)?, out.out_on(gpu)?);
                 gpu.take_columns(at, width, ids.at(), (m, of.len()), out)
             }),
@@ -407,17 +407,9 @@ impl Backprop for Offload {
     }
 
     fn pairs_back(&self, y: &Buf, pairs: &Pairs, dy: &mut Buf, d_f: &mut Buf, d_h: &mut Buf) {
-        // To whom each is the partner, where that is one.
-        let n = pairs.partner.len();
-        let mut whose = vec![u32::MAX; n];
-        for (j, partner) in pairs.partner.iter().enumerate() {
-            if let Some(whose) = whose.get_mut(*partner as usize) {
-                *whose = j as u32;
-            }
-        }
-        let one_each = !whose.contains(&u32::MAX);
-        match self.with(dy).filter(|_| one_each) {
-            Some(gpu) => gpu.run(|| pairs_back_on(gpu, y, pairs, &whose, dy, d_f, d_h)),
+        let on = self.with(dy).and_then(|gpu| Some((gpu, whose_partner(pairs)?)));
+        match on {
+            Some((gpu, whose)) => gpu.run(|| pairs_back_on(gpu, y, pairs, &whose, dy, d_f, d_h)),
             None => {
                 if dy.on_gpu() {
                     self.falls("pairs_back");
@@ -468,12 +460,7 @@ fn blocks_back_on(gpu: &Arc<Gpu>, x: &Buf, blocks: &Blocks, dy: &mut Buf, d_bloc
         "blocks_back",
     )?;
     check(d_blocks.len() == blocks.blocks.len(), "blocks_back")?;
-    let ids = |order: &Vec<u32>| ids_bytes(order.iter().map(|p| *p as i32));
-    let order = blocks
-        .order
-        .as_ref()
-        .map(|order| gpu.temp_of(&ids(order)))
-        .transpose()?;
+    let order = order_on(gpu, blocks)?;
     let order = order.as_ref().map_or(0, |order| order.at());
     let (x, at) = (x.on(gpu)?, dy.change_on(gpu)?);
     gpu.blocks_back(x.at(), at, (m, n), size, order, d_blocks.change_on(gpu)?)?;
@@ -483,10 +470,20 @@ fn blocks_back_on(gpu: &Arc<Gpu>, x: &Buf, blocks: &Blocks, dy: &mut Buf, d_bloc
         .chunks_exact(size * size)
         .flat_map(|block| turned(block, size))
         .collect();
-    let (values, out) = (gpu.temp(size_of_val(&back[..]))?, gpu.temp(m * n * SIZE)?);
-    gpu.put_f32(values.at(), &back)?;
+    let (values, out) = (gpu.temp_f32(&back)?, gpu.temp(m * n * SIZE)?);
     gpu.blocks(at, out.at(), (m, n), size, values.at(), order)?;
     gpu.copy(at, out.at(), m * n * SIZE)
+}
+
+/// Whose partner each is, where all have one.
+fn whose_partner(pairs: &Pairs) -> Option<Vec<u32>> {
+    let mut whose = vec![u32::MAX; pairs.partner.len()];
+    for (j, partner) in pairs.partner.iter().enumerate() {
+        if let Some(whose) = whose.get_mut(*partner as usize) {
+            *whose = j as u32;
+        }
+    }
+    (!whose.contains(&u32::MAX)).then_some(whose)
 }
 
 fn pairs_back_on(
@@ -504,21 +501,17 @@ fn pairs_back_on(
         [pairs.h.len(), whose.len(), d_f.len(), d_h.len()] == [n; 4] && [y.len(), dy.len()] == [m * n; 2],
         "pairs_back",
     )?;
-    let numbers = |values: &[f32]| {
-        let temp = gpu.temp(size_of_val(values))?;
-        gpu.put_f32(temp.at(), values).map(|()| temp)
-    };
-    let places = |ids: &[u32]| gpu.temp_of(&ids_bytes(ids.iter().map(|p| *p as i32)));
+    let places = |ids: &[u32]| gpu.temp_ids(ids.iter().map(|p| *p as i32));
     let (y, at, out) = (y.on(gpu)?, dy.change_on(gpu)?, gpu.temp(m * n * SIZE)?);
     gpu.column_sums([y.at(), at, 0], (m, n), d_f.change_on(gpu)?)?;
     // Partners of y alone: the operation itself with factors 0 and 1.
-    let (zeros, ones) = (numbers(&vec![0.0; n])?, numbers(&vec![1.0; n])?);
+    let (zeros, ones) = (gpu.temp_f32(&vec![0.0; n])?, gpu.temp_f32(&vec![1.0; n])?);
     let partner = places(&pairs.partner)?;
     gpu.pairs(y.at(), out.at(), (m, n), [zeros.at(), ones.at(), partner.at()])?;
     gpu.column_sums([out.at(), at, 0], (m, n), d_h.change_on(gpu)?)?;
     // What j's partner gets from j: the operation of those whose partner each is.
     let h: Vec<f32> = whose.iter().map(|j| pairs.h[*j as usize]).collect();
-    let (f, h, whose) = (numbers(&pairs.f)?, numbers(&h)?, places(whose)?);
+    let (f, h, whose) = (gpu.temp_f32(&pairs.f)?, gpu.temp_f32(&h)?, places(whose)?);
     gpu.pairs(at, out.at(), (m, n), [f.at(), h.at(), whose.at()])?;
     gpu.copy(at, out.at(), m * n * SIZE)
 }

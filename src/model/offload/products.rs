@@ -269,8 +269,7 @@ impl Offload {
         if from >= m {
             return Ok(());
         }
-        let ids = ids.iter().flat_map(|id| (*id as i32).to_le_bytes());
-        let ids = gpu.temp_of(&ids.collect::<Vec<_>>())?;
+        let ids = gpu.temp_ids(ids.iter().map(|id| *id as i32))?;
         // Rows before the gate are not read.
         let u = gpu.temp(m * rank * size_of::<f32>())?;
         gpu.embed(table, ids.at(), m, scale, u.at())?;
@@ -328,9 +327,7 @@ impl Offload {
         gpu.products(&[(&**w2, z.at())], Product::Floats, x.on(gpu)?.at(), m * i1, 1.0, false)?;
         // The kernel reads f32.
         let numbers = gpu.temp(w1.rows() * w1.cols() * size_of::<f32>())?;
-        let rows = (0..w1.rows() as i32).flat_map(i32::to_le_bytes);
-        let rows = gpu.temp_of(&rows.collect::<Vec<_>>())?;
-        gpu.embed(w1, rows.at(), w1.rows(), 1.0, numbers.at())?;
+        gpu.unpack(w1, 0, w1.rows(), numbers.at())?;
         gpu.kron(numbers.at(), z.at(), m, sizes, scale, y.change_on(gpu)?)
     }
 
