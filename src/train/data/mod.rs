@@ -174,8 +174,8 @@ impl Data {
         &self.0.options
     }
 
-    /// Rows: lines that are not blank and not bad, or parts of a plain text. A row may still turn out to have nothing to learn (a
-    /// prompt that fills the whole length): [`Counts`] say how many did.
+    /// Rows: lines that are not blank and not bad, or parts of a plain text. A row may still turn out to have nothing to learn:
+    /// a prompt that fills the whole length ([`Counts`] say how many did), a part of one token.
     pub fn len(&self) -> u64 {
         self.0.usable
     }

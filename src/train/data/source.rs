@@ -8,6 +8,7 @@ use super::scan::at;
 use super::text::Cutter;
 use super::{Data, Inner};
 use crate::error::{Error, ErrorKind, Result};
+use crate::runtime::Model;
 use crate::train::Example;
 
 /// What a row of the file turned out to be.
@@ -65,7 +66,8 @@ impl Source {
         })
     }
 
-    /// What is learnt from a row, and whether it was cut; `None` for a blank line. The inner error is that of a bad row.
+    /// What is learnt from a row, and whether it was cut; `None` for a blank line and a part of one token. The inner error is that of
+    /// a bad row.
     #[allow(clippy::type_complexity)]
     pub fn example(&mut self, row: u64) -> Result<Option<Result<(Example, bool)>>> {
         let data = self.data.clone();
@@ -77,6 +79,7 @@ impl Source {
             Found::Bad(e) => Some(Err(e)),
             Found::Row(found) => match found.example(model, options.seq) {
                 Err(e) if is_fault_of_model(&e, &found) => return Err(e),
+                Err(_) if is_one_token(model, &found) => None,
                 Err(e) => Some(Err(at(e, path, row + 1))),
                 Ok(made) => Some(Ok(made)),
             },
@@ -94,6 +97,13 @@ fn is_fault_of_model(e: &Error, row: &Row) -> bool {
         ErrorKind::Limit => e.item_name() == Some("tokenizer.chat_template"),
         _ => true,
     }
+}
+
+/// What can be left of a line that is longer than a part. Nothing follows it that could be learnt, and nothing is wrong with it.
+fn is_one_token(model: &Model, row: &Row) -> bool {
+    let Row::Part(text) = row else { return false };
+    let tokens = model.tokenizer().and_then(|tokenizer| row::encode(tokenizer, text));
+    tokens.is_ok_and(|tokens| tokens.len() == 1)
 }
 
 /// Where rows begin in a group.
@@ -152,12 +162,15 @@ impl Rows {
         Ok(None)
     }
 
-    /// What was made of a row that was read; `None` if that is bad and to be skipped.
+    /// What was made of a row that was read; `None` if that is bad and to be skipped, and for a part of one token.
     pub(in crate::train) fn judge<T>(&mut self, line: u64, row: &Row, made: Result<T>) -> Result<Option<T>> {
-        let Inner { options, path, .. } = &*self.source.data.0;
+        let Inner {
+            model, options, path, ..
+        } = &*self.source.data.0;
         match made {
             Ok(made) => Ok(Some(made)),
             Err(e) if is_fault_of_model(&e, row) => Err(e),
+            Err(_) if is_one_token(model, row) => Ok(None),
             Err(e) if !options.skip_bad => Err(at(e, path, line)),
             Err(_) => {
                 self.bad += 1;

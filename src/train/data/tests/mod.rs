@@ -480,6 +480,26 @@ fn a_plain_text_is_cut_into_parts_that_have_room() {
     }
 }
 
+/// What is left of a line that was cut may be one token: nothing follows it, and nothing is wrong with the text.
+#[test]
+fn a_part_of_one_token_is_passed_over() {
+    let file = file("data.txt", "the fox\n".repeat(9));
+    let data = Data::open(&file.path, &LLAMA, &in_order(3)).unwrap();
+    let (mut rows, mut single) = (data.rows().unwrap(), 0);
+    while let Some((line, row)) = rows.next().unwrap() {
+        let made = row.example(&LLAMA, 3);
+        let short = made.is_err();
+        assert_eq!(rows.judge(line, &row, made).unwrap().is_none(), short);
+        single += u64::from(short);
+    }
+    assert!(single > 0 && rows.bad() == 0);
+    let mut batches = data.batches(&BatchOptions::default()).unwrap();
+    let examples = epoch(&mut batches).len() as u64;
+    assert_eq!(examples, data.len() - single);
+    // Of the next epoch nothing is read yet.
+    assert_eq!(batches.counts(), Counts::default());
+}
+
 #[test]
 fn bytes_in_a_text_that_are_no_text_are_named_or_skipped() {
     let file = file("data.txt", b"the fox\nthe d\xffog\nthe end\n");
