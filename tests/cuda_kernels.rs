@@ -20,6 +20,8 @@ mod low_rank;
 mod matrix;
 #[path = "cuda_kernels/products.rs"]
 mod products;
+#[path = "cuda_kernels/sample.rs"]
+mod sample;
 #[path = "cuda_kernels/together.rs"]
 mod together;
 

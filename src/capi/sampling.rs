@@ -8,7 +8,6 @@ use super::input::{self, Extensible, out};
 use super::session::graft_session;
 use super::status::graft_status;
 use super::{Outcome, call, quiet};
-use crate::error::Error;
 use crate::runtime::{Sampler, SamplerOptions};
 
 /// Chooses tokens; has the random numbers.
@@ -165,13 +164,8 @@ pub unsafe extern "C" fn graft_session_sample(
     unsafe {
         call(error, || {
             let token = out(token, "token")?;
-            let (session, mut sampler) = (handle::exclusive(session)?, handle::exclusive(sampler)?);
-            if session.logits().is_empty() {
-                return Err(Error::usage("there are no logits yet")
-                    .expected("an evaluated token")
-                    .into());
-            }
-            token.put(sampler.sample(session.logits(), session.tokens())?);
+            let (mut session, mut sampler) = (handle::exclusive(session)?, handle::exclusive(sampler)?);
+            token.put(session.sample(&mut sampler)?);
             Ok(())
         })
     }

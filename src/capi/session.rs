@@ -158,8 +158,7 @@ pub unsafe extern "C" fn graft_session_eval(
     unsafe {
         call(error, || {
             let mut session = handle::exclusive(session)?;
-            session.eval(input::slice(tokens, n_tokens, "tokens")?)?;
-            Ok(())
+            Ok(session.append(input::slice(tokens, n_tokens, "tokens")?)?)
         })
     }
 }
@@ -218,8 +217,9 @@ pub unsafe extern "C" fn graft_session_logits(
         call(error, || {
             let (logits, n_logits) = (out(logits, "logits")?, out(n_logits, "n_logits")?);
             let session = handle::exclusive(session)?;
-            logits.put(session.logits().as_ptr());
-            n_logits.put(session.logits().len());
+            let read = session.read_logits()?;
+            logits.put(read.as_ptr());
+            n_logits.put(read.len());
             Ok(())
         })
     }

@@ -6,6 +6,8 @@
 pub mod cpu;
 #[cfg(feature = "cuda")]
 pub mod cuda;
+pub mod draw;
 pub mod op_times;
 
 pub use cpu::{Cpu, Precision};
+pub use draw::{Draw, Edit};

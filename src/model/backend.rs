@@ -10,8 +10,8 @@ use crate::adapter::forms::{Blocks, Pairs};
 use crate::adapter::matrix::Matrix;
 use crate::error::Result;
 use crate::format::{Gguf, TensorInfo};
-use crate::kernels::Precision;
 use crate::kernels::cpu::{Act, Attention, Panels};
+use crate::kernels::{Draw, Precision};
 use crate::model::dropout::Dropout;
 
 use super::cpu::CpuWeight;
@@ -250,4 +250,11 @@ pub trait Backend: Send + Sync + Sized + 'static {
     fn copy_rows(&self, x: &Self::Buf, cols: usize, first: usize, n: usize, out: &mut Self::Buf);
     /// Reads a buffer.
     fn read<'a>(&self, buf: &'a Self::Buf) -> std::borrow::Cow<'a, [f32]>;
+    /// The token that `draw` chooses by a row of logits, where the device does that itself. `None`: they are to be read.
+    ///
+    /// # Errors
+    /// As [`check`](Self::check).
+    fn draw(&self, _logits: &Self::Buf, _draw: &Draw) -> Result<Option<u32>> {
+        Ok(None)
+    }
 }

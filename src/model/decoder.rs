@@ -126,6 +126,13 @@ impl<B: Backend> Pass<'_, B> {
     /// # Errors
     /// What the device says ([`Backend::check`]).
     pub fn logits<'s>(&self, st: &'s mut State<B>, first: usize, n: usize) -> Result<Cow<'s, [f32]>> {
+        self.head(st, first, n);
+        let logits = st.logits(self.backend);
+        self.backend.check().map(|()| logits)
+    }
+
+    /// The same, which stay where they are: [`State::logits`] reads them.
+    pub fn head(&self, st: &mut State<B>, first: usize, n: usize) {
         let (b, spec) = (self.backend, self.spec);
         b.copy_rows(&st.normed, spec.hidden_size, first, n, &mut st.rows);
         let head = &self.weights.head;
@@ -133,8 +140,6 @@ impl<B: Backend> Pass<'_, B> {
         if let Some(cap) = spec.logit_softcap {
             b.softcap(&mut st.logits, cap);
         }
-        let logits = b.read(&st.logits);
-        b.check().map(|()| logits)
     }
 
     /// x += post_norm(O attention(rope(norm(Q h)), rope(norm(K h)), V h)), h = norm(x)

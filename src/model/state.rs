@@ -1,7 +1,9 @@
 //! What a conversation, or a training, owns on the device, and what a pass leaves there for its way back.
 
+use std::borrow::Cow;
+
 use crate::error::Result;
-use crate::kernels::Precision;
+use crate::kernels::{Draw, Precision};
 
 use super::backend::Backend;
 use super::cache::{LayerKv, ring_capacity};
@@ -204,6 +206,19 @@ impl<B: Backend> State<B> {
     /// From now on the inputs of updates lose numbers, or no longer.
     pub fn drop_out(&mut self, dropout: Option<Dropout>) {
         self.work.dropout = dropout;
+    }
+
+    /// The logits that were computed last; zeros after an error of the device, which [`Backend::check`] has.
+    pub fn logits(&self, backend: &B) -> Cow<'_, [f32]> {
+        backend.read(&self.logits)
+    }
+
+    /// The token that `draw` chooses by them, which must be one row: see [`Backend::draw`].
+    ///
+    /// # Errors
+    /// What the device says.
+    pub fn draw(&self, backend: &B, draw: &Draw) -> Result<Option<u32>> {
+        backend.draw(&self.logits, draw)
     }
 
     /// What was recorded, if anything was to be; nothing more is.

@@ -119,7 +119,7 @@ impl Generation {
     /// `Usage` for an empty prompt where the session has no logits to go on from, or an empty stop string; `Limit` for a prompt that does
     /// not fit the context.
     pub fn new(session: &Session, tokenizer: &Tokenizer, prompt: Vec<u32>, options: GenerateOptions) -> Result<Self> {
-        if prompt.is_empty() && session.logits().is_empty() {
+        if prompt.is_empty() && !session.has_logits() {
             return Err(Error::usage("the prompt is empty").expected("at least one token"));
         }
         let room = session.context().saturating_sub(session.position());
@@ -237,10 +237,10 @@ impl Generation {
                     None => return Ok(Some(Finish::Context)),
                 }
             }
-            session.eval(&[id])?;
+            session.append(&[id])?;
             self.out.timings.evaluations += 1;
         }
-        let id = sampler.sample(session.logits(), session.tokens())?;
+        let id = session.sample(sampler)?;
         if !self.options.ignore_eos && tokenizer.is_end_of_generation(id) {
             return Ok(Some(Finish::Eos));
         }

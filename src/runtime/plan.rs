@@ -93,7 +93,7 @@ fn attention(spec: &Spec, context: usize, m: usize) -> (usize, usize) {
 }
 
 /// Bytes of the buffers of [`State`](crate::model::state::State) when `m` tokens have run through the layers and one row
-/// through the head, and of the session's own logits.
+/// through the head.
 fn layers(gguf: &Gguf, spec: &Spec, m: usize, precision: Precision) -> Result<usize> {
     let (hidden, q, kv, ffn) = (spec.hidden_size, spec.q_width(), spec.kv_width(), spec.ffn_size);
     let mut acts = ActsSize::default();
@@ -132,8 +132,8 @@ fn layers(gguf: &Gguf, spec: &Spec, m: usize, precision: Precision) -> Result<us
     let rotations = 2 * (spec.rope.inv_freq.len() + spec.rope_local.as_ref().map_or(0, |r| r.inv_freq.len()));
     let a_token = [3 * hidden, 2 * q, 2 * kv, 2 * ffn, rotations];
     let a_token = a_token.into_iter().fold(0, usize::saturating_add);
-    // The row that the head reads; its logits, and the session's copy.
-    let once = hidden + 2 * spec.vocab_size;
+    // The row that the head reads; its logits.
+    let once = hidden + spec.vocab_size;
     let floats = m.saturating_mul(a_token).saturating_add(once);
     Ok(floats.saturating_mul(size_of::<f32>()).saturating_add(acts.bytes()))
 }

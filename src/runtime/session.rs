@@ -1,8 +1,9 @@
 //! One conversation: its tokens, its cache, its active adapters.
 
+use std::borrow::Cow;
 use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use crate::adapter::Active;
 use crate::error::{Error, Result};
@@ -15,6 +16,7 @@ use crate::model::moments::Moments;
 use crate::model::spec::Spec;
 use crate::model::state::State;
 
+use super::Sampler;
 use super::model::{Adapter, Model};
 
 /// What a session is made with.
@@ -71,12 +73,52 @@ pub struct Session {
     pub(super) context: usize,
     chunk: usize,
     pub(super) precision: Precision,
-    pub(super) logits: Vec<f32>,
+    pub(super) logits: Logits,
+}
+
+/// The logits of the last token: in the state, where they were computed, until somebody reads them.
+#[derive(Default)]
+pub(super) struct Logits {
+    /// How many: 0 or the vocabulary.
+    len: usize,
+    /// Those that were read, or that never were in the state.
+    host: OnceLock<Vec<f32>>,
+}
+
+impl Logits {
+    /// How many there are: 0 or the vocabulary.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// None, from now on.
+    pub fn clear(&mut self) {
+        *self = Logits::default();
+    }
+
+    /// From now on a single row of so many that the state has.
+    fn leave(&mut self, len: usize) {
+        *self = Logits {
+            len,
+            host: OnceLock::new(),
+        };
+    }
+
+    /// From now on these.
+    pub fn set(&mut self, logits: &[f32]) {
+        let mut host = self.host.take().unwrap_or_default();
+        host.clear();
+        host.extend_from_slice(logits);
+        *self = Logits {
+            len: host.len(),
+            host: host.into(),
+        };
+    }
 }
 
 /// Is given a chunk's first index and length, the pass that has run it, what it left, and the session's logits.
 type After<'a> =
-    dyn FnMut(usize, usize, &Pass<Device>, &mut State<Device>, &mut Vec<f32>) -> Result<ControlFlow<()>> + 'a;
+    dyn FnMut(usize, usize, &Pass<Device>, &mut State<Device>, &mut Logits) -> Result<ControlFlow<()>> + 'a;
 
 impl Session {
     pub(super) fn new(model: Model, options: &SessionOptions) -> Result<Self> {
@@ -103,7 +145,7 @@ impl Session {
             context,
             chunk,
             precision: options.precision,
-            logits: Vec::new(),
+            logits: Logits::default(),
             model,
         })
     }
@@ -167,18 +209,46 @@ impl Session {
     /// # Errors
     /// No tokens, an id outside the vocabulary, more tokens than the context holds; the session is then unchanged.
     pub fn eval(&mut self, tokens: &[u32]) -> Result<&[f32]> {
+        self.append(tokens)?;
+        self.read_logits()
+    }
+
+    /// As [`Session::eval`], but the logits stay where they were computed, perhaps on a GPU, until [`Session::logits`] asks for them;
+    /// [`Session::sample`] may not need to. A GPU may still be at work when this returns.
+    ///
+    /// # Errors
+    /// As [`Session::eval`].
+    pub fn append(&mut self, tokens: &[u32]) -> Result<()> {
         self.check(tokens)?;
+        let vocab = self.vocab_size();
         let Some(last) = tokens.len().checked_sub(1) else {
             return Err(Error::usage("no tokens to evaluate").item("tokens"));
         };
         self.run(tokens, &mut |first, n, pass, state, logits| {
             if first + n > last {
-                logits.clear();
-                logits.extend_from_slice(&pass.logits(state, last - first, 1)?);
+                pass.head(state, last - first, 1);
+                logits.leave(vocab);
             }
             Ok(ControlFlow::Continue(()))
-        })?;
-        Ok(&self.logits)
+        })
+    }
+
+    /// Chooses the token that is to follow: on the GPU, if its logits are there, so that only the token comes from it. It is the token that
+    /// [`Sampler::sample`] takes of [`Session::logits`] and [`Session::tokens`], where none is so near to the next that rounding decides.
+    ///
+    /// # Errors
+    /// `Usage` where there are no logits yet; those of [`Sampler::sample`].
+    pub fn sample(&mut self, sampler: &mut Sampler) -> Result<u32> {
+        if !self.has_logits() {
+            return Err(Error::usage("there are no logits yet").expected("an evaluated token"));
+        }
+        if self.logits.host.get().is_none() {
+            let device = |draw: &_| self.state.draw(self.model.backend(), draw);
+            if let Some(id) = sampler.sample_by(self.logits.len(), &self.tokens, device)? {
+                return Ok(id);
+            }
+        }
+        sampler.sample(self.read_logits()?, &self.tokens)
     }
 
     /// Appends `tokens` and calls `each(index, logits)` for every one of them, index 0 being the first of this call.
@@ -198,8 +268,7 @@ impl Session {
                         return Ok(ControlFlow::Break(()));
                     }
                 }
-                logits.clear();
-                logits.extend_from_slice(&all[(rows - 1) * vocab..]);
+                logits.set(&all[(rows - 1) * vocab..]);
             }
             Ok(ControlFlow::Continue(()))
         })
@@ -282,9 +351,31 @@ impl Session {
         self.state.take_moments()
     }
 
-    /// The logits of the last evaluation; empty before the first, and after one that computed none.
+    /// The logits of the last evaluation; empty before the first, after one that computed none, and where the device fails.
     pub fn logits(&self) -> &[f32] {
-        &self.logits
+        self.read_logits().unwrap_or_default()
+    }
+
+    /// The same, with what the device says.
+    pub(crate) fn read_logits(&self) -> Result<&[f32]> {
+        let Logits { len, host } = &self.logits;
+        match host.get() {
+            Some(host) => return Ok(host),
+            None if *len == 0 => return Ok(&[]),
+            None => (),
+        }
+        let backend = self.model.backend();
+        let read = self.state.logits(backend);
+        backend.check()?;
+        Ok(match read {
+            Cow::Borrowed(there) => there,
+            Cow::Owned(brought) => host.get_or_init(|| brought),
+        })
+    }
+
+    /// Whether there are logits, wherever they are.
+    pub(crate) fn has_logits(&self) -> bool {
+        self.logits.len() > 0
     }
 
     /// Tokens evaluated so far.

@@ -46,7 +46,7 @@ impl Session {
     /// # Errors
     /// What `out` says.
     pub fn save_state(&self, out: &mut dyn Write) -> Result<()> {
-        self.write_state(out)
+        self.write_state(self.read_logits()?, out)
             .map_err(|e| Error::new(ErrorKind::Io, format!("cannot write the state of the session: {e}")))
     }
 
@@ -54,10 +54,11 @@ impl Session {
     /// new file (see [`AtomicFile::create_private`]).
     ///
     /// # Errors
-    /// What the system says.
+    /// What the system, or the device, says.
     pub fn save_state_to(&self, path: impl AsRef<Path>) -> Result<()> {
         let mut file = AtomicFile::create_private(path.as_ref())?;
-        self.write_state(&mut file).map_err(|e| file.error(&e))?;
+        self.write_state(self.read_logits()?, &mut file)
+            .map_err(|e| file.error(&e))?;
         file.commit()
     }
 
@@ -104,7 +105,8 @@ impl Session {
         }
         model.backend().check()?;
         self.tokens = head.tokens.iter().map(|t| u32::from_le_bytes(*t)).collect();
-        self.logits = head.logits.iter().map(|l| f32::from_le_bytes(*l)).collect();
+        let logits: Vec<f32> = head.logits.iter().map(|l| f32::from_le_bytes(*l)).collect();
+        self.logits.set(&logits);
         self.before = head.before;
         self.held_from = head.first.iter().copied().max().unwrap_or(0);
         Ok(())
@@ -119,7 +121,7 @@ impl Session {
         self.restore_state(file.bytes()).map_err(|e| e.file(path.as_ref()))
     }
 
-    fn write_state(&self, out: &mut dyn Write) -> std::io::Result<()> {
+    fn write_state(&self, logits: &[f32], out: &mut dyn Write) -> std::io::Result<()> {
         let mut digest = Digest::new();
         let mut put = |bytes: &[u8]| {
             digest.add(bytes);
@@ -127,7 +129,7 @@ impl Session {
         };
         let layers = &self.active.layers;
         put(MAGIC)?;
-        let counts = [self.before, self.tokens.len(), self.logits.len(), layers.len()].map(|n| n as u64);
+        let counts = [self.before, self.tokens.len(), logits.len(), layers.len()].map(|n| n as u64);
         for n in [VERSION, precision_id(self.precision), self.model.fingerprint()]
             .into_iter()
             .chain(counts)
@@ -139,7 +141,7 @@ impl Session {
             put(&(self.first_held(i) as u64).to_le_bytes())?;
         }
         self.tokens.iter().try_for_each(|t| put(&t.to_le_bytes()))?;
-        self.logits.iter().try_for_each(|l| put(&l.to_le_bytes()))?;
+        logits.iter().try_for_each(|l| put(&l.to_le_bytes()))?;
         let mut row = Vec::with_capacity(self.saved_row_bytes());
         for (i, layer) in self.state.cache().iter().enumerate() {
             for position in self.first_held(i)..self.end() {

@@ -240,30 +240,6 @@ fn kronecker_products_and_columns() {
 }
 
 #[test]
-fn the_largest_is_found() {
-    let (device, random) = (Device::get(), &mut Random(16));
-    for n in [1, 31, 257, 5000] {
-        let mut x = random.floats(4 * n);
-        // Negative ones alone; two equal ones; a NaN.
-        x[..n].iter_mut().for_each(|v| *v = -1.0 - v.abs());
-        x[n + n / 2] = 7.0;
-        x[n + n - 1] = 7.0;
-        x[3 * n + n / 3] = f32::NAN;
-        let want: Vec<i32> = x
-            .chunks(n)
-            .map(|row| {
-                let nan = row.iter().position(|v| v.is_nan());
-                let best = (0..n).fold(0, |a, b| if row[b] > row[a] { b } else { a });
-                nan.unwrap_or(best) as i32
-            })
-            .collect();
-        let (x, ids) = (device.put(&x), device.alloc(16));
-        device.launch("argmax", [4, 1, 1], 256, &[x.arg(), Arg::Int(n as i32), ids.arg()]);
-        assert_eq!(ids.read::<i32>(), want, "{n}");
-    }
-}
-
-#[test]
 fn the_same_numbers_are_lost() {
     let (device, random) = (Device::get(), &mut Random(17));
     for (m, cols, p) in [(1, 5, 0.5), (3, 64, 0.1), (2, 1001, 0.9)] {

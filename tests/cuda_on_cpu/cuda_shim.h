@@ -179,6 +179,18 @@ inline int dot4(unsigned a, unsigned b, int sum) {
 inline float fused(float a, float b, float c) { return __builtin_fmaf(a, b, c); }
 inline float times(float a, float b) { return a * b; }
 inline float quiet_nan() { return __builtin_nanf(""); }
+inline unsigned long long high_product(unsigned long long a, unsigned long long b) {
+    return (unsigned long long)((unsigned __int128)a * b >> 64);
+}
+
+// No thread goes on while another is at it.
+template <class T>
+T atomicAdd(T *to, T v) {
+    shim::aligned(to, sizeof(T));
+    T old = *to;
+    *to = old + v;
+    return old;
+}
 
 // ---- Loads
 

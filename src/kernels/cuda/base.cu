@@ -8,3 +8,4 @@
 #include "matvec.cuh"
 #include "multiply.cuh"
 #include "pack.cuh"
+#include "sample.cuh"

@@ -55,6 +55,8 @@ DEV float fused(float a, float b, float c) { return __fmaf_rn(a, b, c); }
 // The product, which no fused operation may hide.
 DEV float times(float a, float b) { return __fmul_rn(a, b); }
 DEV float quiet_nan() { return __uint_as_float(0x7fc00000u); }
+// a b / 2^64, rounded down.
+DEV u64 high_product(u64 a, u64 b) { return __umul64hi(a, b); }
 #endif
 
 DEV u32 pack_halves(float lo, float hi) { return (u32)float_to_half(lo) | (u32)float_to_half(hi) << 16; }
@@ -103,6 +105,11 @@ DEV u32 largest_bits_of(u32 v, int lanes = 32) {
         u32 other = __shfl_xor_sync(ALL, v, i);
         v = v > other ? v : other;
     }
+    return v;
+}
+
+DEV u64 sum_of_whole(u64 v) {
+    for (int i = 16; i > 0; i /= 2) v += (u64)__shfl_xor_sync(ALL, (u32)(v >> 32), i) << 32 | __shfl_xor_sync(ALL, (u32)v, i);
     return v;
 }
 

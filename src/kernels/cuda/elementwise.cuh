@@ -174,31 +174,3 @@ KERNEL(256, drop_out, float *x, int m, int cols, u64 key, int lost, float by) {
         row[4 * at + lane] = is_lost ? 0 : row[4 * at + lane] * by;
     }
 }
-
-// Floats in an order of integers; a NaN is above all.
-DEV u32 ordered(float v) {
-    u32 bits = float_to_bits(v);
-    if ((bits & 0x7fffffffu) > 0x7f800000u) return ALL;
-    return bits & 0x80000000u ? ~bits : bits | 0x80000000u;
-}
-
-KERNEL(256, argmax, const float *x, int n, int *ids) {
-    SHARED(u64, parts, 8);
-    // The larger number is the better; of equal ones the earlier.
-    u64 best = 0;
-    const float *row = x + (size_t)blockIdx.x * n;
-    for (int i = threadIdx.x; i < n; i += 256) {
-        u64 here = (u64)ordered(row[i]) << 32 | (u32)~i;
-        best = best > here ? best : here;
-    }
-    for (int i = 16; i > 0; i /= 2) {
-        u64 other = (u64)__shfl_xor_sync(ALL, (u32)(best >> 32), i) << 32 | __shfl_xor_sync(ALL, (u32)best, i);
-        best = best > other ? best : other;
-    }
-    if (threadIdx.x % 32 == 0) parts[threadIdx.x / 32] = best;
-    __syncthreads();
-    if (threadIdx.x == 0) {
-        for (int i = 1; i < 8; i++) best = best > parts[i] ? best : parts[i];
-        ids[blockIdx.x] = (int)~(u32)best;
-    }
-}

@@ -9,6 +9,7 @@ mod matrix;
 mod memory;
 mod ops;
 mod queue;
+mod sample;
 
 use std::collections::HashMap;
 use std::ffi::{CString, c_char};

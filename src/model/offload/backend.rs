@@ -10,7 +10,7 @@ use crate::error::Result;
 use crate::format::{Gguf, TensorInfo};
 use crate::kernels::cpu::{Act, Attention, KvBuf, Panels};
 use crate::kernels::cuda::{self, Gpu, Memory, Temp};
-use crate::kernels::{Cpu, Precision};
+use crate::kernels::{Cpu, Draw, Precision};
 use crate::model::backend::{Affine, Backend, Epilogue, GatherOn, LowRankOn};
 use crate::model::cpu::{self, CpuWeight};
 use crate::model::dropout::Dropout;
@@ -545,5 +545,15 @@ impl Backend for Offload {
             Cow::Borrowed(values) => Cow::Borrowed(values),
             Cow::Owned(values) => Cow::Owned(values),
         }
+    }
+
+    fn draw(&self, logits: &Buf, draw: &Draw) -> Result<Option<u32>> {
+        let Some(gpu) = self.with(logits) else { return Ok(None) };
+        let mut chosen = None;
+        gpu.run(|| {
+            chosen = gpu.draw(logits.on(gpu)?.at(), logits.len(), draw)?;
+            Ok(())
+        });
+        gpu.check().map(|()| chosen)
     }
 }
