@@ -32,17 +32,16 @@ fn a_token_is_one_graph_and_chosen_there() {
     };
     let (cpu, gpu) = (open(DeviceChoice::Cpu), open(DeviceChoice::Cuda(None)));
     let device = graft::kernels::cuda::Gpu::open(None).unwrap();
-    let adapter = data().join("methods/llama-tied/lora");
-    let follow = |model: &Model, adapters: bool| {
+    let methods = data().join("methods/llama-tied");
+    let follow = |model: &Model, adapter: Option<&str>| {
         let options = SessionOptions {
             precision: Precision::Exact,
             ..Default::default()
         };
         let mut session = model.session(&options).unwrap();
-        if adapters {
-            session
-                .set_adapters(&[(model.load_adapter(&adapter).unwrap(), 1.0)])
-                .unwrap();
+        if let Some(name) = adapter {
+            let adapter = model.load_adapter(methods.join(name)).unwrap();
+            session.set_adapters(&[(adapter, 1.0)]).unwrap();
         }
         let mut token = 7;
         let mut steps = Vec::new();
@@ -57,21 +56,24 @@ fn a_token_is_one_graph_and_chosen_there() {
         }
         steps
     };
-    for adapters in [false, true] {
-        let (on_cpu, on_gpu) = (follow(&cpu, adapters), follow(&gpu, adapters));
+    for adapter in [None, Some("lora"), Some("oft"), Some("boft"), Some("road-1")] {
+        let (on_cpu, on_gpu) = (follow(&cpu, adapter), follow(&gpu, adapter));
         let tokens = |steps: &[(u32, u64, u64)]| steps.iter().map(|s| s.0).collect::<Vec<_>>();
         assert_eq!(tokens(&on_cpu), tokens(&on_gpu));
         // The first makes buffers, the second is seen, the third becomes a graph; the embedding is looked up apart from it.
-        assert!(on_gpu[0].1 > 8 && on_gpu[0].2 == 0, "{on_gpu:?}");
-        assert!(on_gpu[3..].iter().all(|s| s.1 <= 1 && s.2 == 1), "{on_gpu:?}");
+        assert!(on_gpu[0].1 > 8 && on_gpu[0].2 == 0, "{adapter:?}: {on_gpu:?}");
+        assert!(
+            on_gpu[3..].iter().all(|s| s.1 <= 1 && s.2 == 1),
+            "{adapter:?}: {on_gpu:?}"
+        );
         // A second session has buffers of its own, or those that the first has left.
-        assert_eq!(tokens(&follow(&gpu, adapters)), tokens(&on_cpu));
+        assert_eq!(tokens(&follow(&gpu, adapter)), tokens(&on_cpu));
     }
     tokens_are_those_of_the_cpu(&gpu);
     // Two threads at once, whose calls mix.
-    let expected: Vec<_> = follow(&cpu, true).iter().map(|s| s.0).collect();
+    let expected: Vec<_> = follow(&cpu, Some("lora")).iter().map(|s| s.0).collect();
     std::thread::scope(|scope| {
-        let both = [0, 1].map(|_| scope.spawn(|| follow(&gpu, true)));
+        let both = [0, 1].map(|_| scope.spawn(|| follow(&gpu, Some("lora"))));
         for steps in both.map(|thread| thread.join().unwrap()) {
             assert_eq!(steps.iter().map(|s| s.0).collect::<Vec<_>>(), expected);
         }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::forms::{Blocks, Form, LowRank, Pairs};
+use super::forms::{Form, LowRank};
 use super::matrix::Matrix;
 use crate::error::{Error, Result};
 use crate::kernels::Precision;
@@ -23,12 +23,12 @@ pub enum Action<B: Backend> {
     Affine(Affine<B>),
     /// y += scale * bias.
     Bias(B::Vector),
-    /// See [`Pairs`].
-    Pairs(Pairs),
-    /// See [`Blocks`].
-    Blocks(Blocks),
+    /// See [`Pairs`](super::forms::Pairs).
+    Pairs(B::Pairs),
+    /// See [`Blocks`](super::forms::Blocks).
+    Blocks(B::Blocks),
     /// Rows of a table: of the embedding y is the row itself, of the head the products with x.
-    Rows(Vec<u32>, Arc<B::Weight>),
+    Rows(B::Ids, Arc<B::Weight>),
 }
 
 /// An action as a session runs it.
@@ -200,9 +200,14 @@ impl<B: Backend> Op<B> {
             Form::OutBias(v) => one(Action::Bias(b.vector_of(&v)?), 1.0, ByWeight::Scaled),
             Form::InScale(l) | Form::OutScale(l) => one(affine(b, &l, None)?, 1.0, ByWeight::Factors(l)),
             Form::OutScaleNoBias(l) => one(affine(b, &l, bias)?, 1.0, ByWeight::Fixed),
-            Form::OutPairs(p) => one(Action::Pairs(p), 1.0, ByWeight::Fixed),
-            Form::InBlocks(blocks) | Form::OutBlocks(blocks) => one(Action::Blocks(blocks), 1.0, ByWeight::Fixed),
-            Form::Rows(ids, m) => one(Action::Rows(ids, uploads.matrix(b, &m)?), 1.0, ByWeight::Fixed),
+            Form::OutPairs(p) => one(Action::Pairs(b.pairs_of(p)?), 1.0, ByWeight::Fixed),
+            Form::InBlocks(blocks) | Form::OutBlocks(blocks) => {
+                one(Action::Blocks(b.blocks_of(blocks)?), 1.0, ByWeight::Fixed)
+            }
+            Form::Rows(ids, m) => {
+                let rows = uploads.matrix(b, &m)?;
+                one(Action::Rows(b.ids_of(ids)?, rows), 1.0, ByWeight::Fixed)
+            }
             Form::Dora(update, magnitude) => {
                 let on = on.ok_or_else(|| Error::internal("DoRA on an input"))?;
                 let weight = on

@@ -112,13 +112,14 @@ impl Sum<'_> {
             }
             Action::Bias(bias) => self.vector(Some(bias)),
             Action::Pairs(p) => {
+                let p = self.device.host_pairs(p);
                 self.numbers(&p.f);
                 self.numbers(&p.h);
                 self.bytes += size_of_val(&p.partner[..]);
             }
-            Action::Blocks(blocks) => self.blocks(blocks),
+            Action::Blocks(blocks) => self.blocks(self.device.host_blocks(blocks)),
             Action::Rows(ids, rows) => {
-                self.bytes += size_of_val(&ids[..]);
+                self.bytes += size_of_val(self.device.host_ids(ids));
                 self.weight(rows);
             }
         }

@@ -86,7 +86,7 @@ pub fn bias(b: &Device, program: &Program<Device>, base: Option<&[f32]>, rows: u
                 }
             }
             Action::Pairs(p) => {
-                let old = bias.clone();
+                let (p, old) = (b.host_pairs(p), bias.clone());
                 for (j, b) in bias.iter_mut().enumerate() {
                     *b = p.f[j] * old[j] + p.h[j] * old[p.partner[j] as usize];
                 }
@@ -135,8 +135,10 @@ pub fn embedding(b: &Device, program: &Program<Device>, table: &mut [f32], cols:
 pub fn stay_tied(b: &Device, active: &Active<Device>) -> bool {
     let (embed, head) = (active.program(Site::Embed), active.program(Site::Head));
     let same_matrix = |x: &Arc<_>, y: &Arc<_>| same_matrix(b, x, y);
-    let same = |a: &Step<Device>, b: &Step<Device>| match (&*a.action, &*b.action) {
-        (Action::Rows(ids, rows), Action::Rows(other_ids, others)) => ids == other_ids && same_matrix(rows, others),
+    let same = |one: &Step<Device>, other: &Step<Device>| match (&*one.action, &*other.action) {
+        (Action::Rows(ids, rows), Action::Rows(other_ids, others)) => {
+            b.host_ids(ids) == b.host_ids(other_ids) && same_matrix(rows, others)
+        }
         _ => false,
     };
     let weights = match (&embed.weight, &head.weight) {
@@ -170,6 +172,7 @@ fn input(b: &Device, step: &Step<Device>, w: &mut Vec<f32>, cols: usize) {
         Action::Affine((factors, _)) => cpu.affine(w, b.read_vector(factors), None),
         // A row of W meets a column of each block where x meets a row.
         Action::Blocks(there) => {
+            let there = b.host_blocks(there);
             let (size, mut blocks) = (there.size, there.blocks.clone());
             for block in blocks.chunks_exact_mut(size * size) {
                 for i in 0..size {
@@ -249,6 +252,7 @@ fn output(b: &Device, step: &Step<Device>, w: &mut [f32], cols: usize) {
             }
         }
         Action::Pairs(p) => {
+            let p = b.host_pairs(p);
             // Pairs are disjoint: each is done when its lower row comes.
             for j in 0..p.f.len() {
                 let k = p.partner[j] as usize;
@@ -262,7 +266,7 @@ fn output(b: &Device, step: &Step<Device>, w: &mut [f32], cols: usize) {
             }
         }
         Action::Rows(ids, rows) => {
-            for (i, id) in ids.iter().enumerate() {
+            for (i, id) in b.host_ids(ids).iter().enumerate() {
                 b.read_rows(rows, i, &mut w[*id as usize * cols..][..cols]);
             }
         }

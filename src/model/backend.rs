@@ -98,6 +98,12 @@ pub trait Backend: Send + Sync + Sized + 'static {
     type Acts: Default + Send;
     /// A factor of a low-rank update. Cloning shares it.
     type Factor: Clone + Send + Sync;
+    /// Rotations of pairs of features.
+    type Pairs: Send + Sync;
+    /// Blocks that features are multiplied with.
+    type Blocks: Send + Sync;
+    /// Ids of tokens.
+    type Ids: Send + Sync;
     /// One layer's ring of K or V rows.
     type Kv: Send;
     /// Rotations of a run of positions.
@@ -113,12 +119,24 @@ pub trait Backend: Send + Sync + Sized + 'static {
     fn factor(&self, m: &Matrix) -> Result<Self::Factor>;
     /// Takes a vector of an adapter.
     fn vector_of(&self, values: &[f32]) -> Result<Self::Vector>;
+    /// Takes rotations of an adapter.
+    fn pairs_of(&self, pairs: Pairs) -> Result<Self::Pairs>;
+    /// Takes blocks of an adapter.
+    fn blocks_of(&self, blocks: Blocks) -> Result<Self::Blocks>;
+    /// Takes an adapter's list of tokens.
+    fn ids_of(&self, ids: Vec<u32>) -> Result<Self::Ids>;
     /// Takes a matrix that is to stand in place of `old`.
     fn replacement(&self, w: CpuWeight, old: &Self::Weight) -> Result<Self::Weight>;
     /// The matrix as it lies in the CPU's memory.
     fn host<'a>(&self, w: &'a Self::Weight) -> &'a CpuWeight;
     /// The factor as it lies in the CPU's memory.
     fn host_factor<'a>(&self, f: &'a Self::Factor) -> &'a Panels;
+    /// The rotations as they lie in the CPU's memory.
+    fn host_pairs<'a>(&self, pairs: &'a Self::Pairs) -> &'a Pairs;
+    /// The blocks as they lie in the CPU's memory.
+    fn host_blocks<'a>(&self, blocks: &'a Self::Blocks) -> &'a Blocks;
+    /// The ids as they lie in the CPU's memory.
+    fn host_ids<'a>(&self, ids: &'a Self::Ids) -> &'a [u32];
     /// Reads rows from `first` on, as many as `out` holds.
     fn read_rows(&self, w: &Self::Weight, first: usize, out: &mut [f32]);
     /// The vector as it lies in the CPU's memory.
@@ -213,13 +231,13 @@ pub trait Backend: Send + Sync + Sized + 'static {
     /// Each row of y := factors ⊙ y + shift.
     fn affine(&self, y: &mut Self::Buf, affine: &Affine<Self>);
     /// Each row of y, as [`Pairs`] says.
-    fn pairs(&self, y: &mut Self::Buf, pairs: &Pairs);
+    fn pairs(&self, y: &mut Self::Buf, pairs: &Self::Pairs);
     /// Each row of x, as [`Blocks`] says.
-    fn blocks(&self, x: &mut Self::Buf, blocks: &Blocks);
+    fn blocks(&self, x: &mut Self::Buf, blocks: &Self::Blocks);
     /// Row t of `out` := row of w with the place that `ids[t]` has in `of`, where it has one.
-    fn replace_rows(&self, w: &Self::Weight, of: &[u32], ids: &[u32], out: &mut Self::Buf);
+    fn replace_rows(&self, w: &Self::Weight, of: &Self::Ids, ids: &[u32], out: &mut Self::Buf);
     /// Columns `of` of each row of y := x w^T; x is packed in `acts` in f32.
-    fn replace_products(&self, w: &Self::Weight, of: &[u32], acts: &Self::Acts, y: &mut Self::Buf);
+    fn replace_products(&self, w: &Self::Weight, of: &Self::Ids, acts: &Self::Acts, y: &mut Self::Buf);
     /// Each row of x, as [`Dropout`] says.
     fn drop_out(&self, x: &mut Self::Buf, cols: usize, dropout: &Dropout);
     /// Copies x.

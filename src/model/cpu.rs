@@ -108,6 +108,9 @@ impl Backend for Cpu {
     type Buf = Vec<f32>;
     type Acts = Acts;
     type Factor = Panels;
+    type Pairs = Pairs;
+    type Blocks = Blocks;
+    type Ids = Vec<u32>;
     type Kv = KvBuf;
     type RopeTable = RopeTable;
 
@@ -155,6 +158,18 @@ impl Backend for Cpu {
         Ok(values.to_vec())
     }
 
+    fn pairs_of(&self, pairs: Pairs) -> Result<Pairs> {
+        Ok(pairs)
+    }
+
+    fn blocks_of(&self, blocks: Blocks) -> Result<Blocks> {
+        Ok(blocks)
+    }
+
+    fn ids_of(&self, ids: Vec<u32>) -> Result<Vec<u32>> {
+        Ok(ids)
+    }
+
     fn replacement(&self, w: CpuWeight, _old: &CpuWeight) -> Result<CpuWeight> {
         Ok(w)
     }
@@ -165,6 +180,18 @@ impl Backend for Cpu {
 
     fn host_factor<'a>(&self, f: &'a Panels) -> &'a Panels {
         f
+    }
+
+    fn host_pairs<'a>(&self, pairs: &'a Pairs) -> &'a Pairs {
+        pairs
+    }
+
+    fn host_blocks<'a>(&self, blocks: &'a Blocks) -> &'a Blocks {
+        blocks
+    }
+
+    fn host_ids<'a>(&self, ids: &'a Vec<u32>) -> &'a [u32] {
+        ids
     }
 
     fn read_rows(&self, w: &CpuWeight, first: usize, out: &mut [f32]) {
@@ -351,7 +378,7 @@ impl Backend for Cpu {
         });
     }
 
-    fn replace_rows(&self, w: &CpuWeight, of: &[u32], ids: &[u32], out: &mut Vec<f32>) {
+    fn replace_rows(&self, w: &CpuWeight, of: &Vec<u32>, ids: &[u32], out: &mut Vec<f32>) {
         for (id, row) in ids.iter().zip(out.chunks_exact_mut(w.cols)) {
             if let Some(at) = of.iter().position(|o| o == id) {
                 self.read_rows(w, at, row);
@@ -359,7 +386,7 @@ impl Backend for Cpu {
         }
     }
 
-    fn replace_products(&self, w: &CpuWeight, of: &[u32], acts: &Acts, y: &mut Vec<f32>) {
+    fn replace_products(&self, w: &CpuWeight, of: &Vec<u32>, acts: &Acts, y: &mut Vec<f32>) {
         Cpu::replace_products(self, w.view(), of, acts, y);
     }
 

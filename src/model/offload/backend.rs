@@ -16,7 +16,7 @@ use crate::model::cpu::{self, CpuWeight};
 use crate::model::dropout::Dropout;
 use crate::model::spec::Rope;
 
-use super::values::GpuKv;
+use super::values::{Both, GpuKv};
 use super::{Acts, Buf, Factor, Kv, Offload, RopeTable, Vector, Weight};
 
 impl Offload {
@@ -49,6 +49,15 @@ impl Offload {
 }
 
 /// Numbers as kernels read them.
+fn floats(values: &[f32]) -> Vec<[u8; 4]> {
+    values.iter().map(|v| v.to_le_bytes()).collect()
+}
+
+/// The same of whole numbers.
+fn words(values: &[u32]) -> Vec<[u8; 4]> {
+    values.iter().map(|v| v.to_le_bytes()).collect()
+}
+
 /// The order of blocks, if they have one.
 pub(super) fn order_on<'a>(gpu: &'a Gpu, blocks: &Blocks) -> Result<Option<Temp<'a>>> {
     let up = |order: &Vec<u32>| gpu.temp_ids(order.iter().map(|place| *place as i32));
@@ -61,6 +70,9 @@ impl Backend for Offload {
     type Buf = Buf;
     type Acts = Acts;
     type Factor = Factor;
+    type Pairs = Both<Pairs>;
+    type Blocks = Both<Blocks>;
+    type Ids = Both<Vec<u32>>;
     type Kv = Kv;
     type RopeTable = RopeTable;
 
@@ -109,6 +121,23 @@ impl Backend for Offload {
         Vector::new(self.gpu(), values.to_vec())
     }
 
+    fn pairs_of(&self, pairs: Pairs) -> Result<Both<Pairs>> {
+        Both::new(self.gpu(), pairs, |p| {
+            vec![floats(&p.f), floats(&p.h), words(&p.partner)]
+        })
+    }
+
+    fn blocks_of(&self, blocks: Blocks) -> Result<Both<Blocks>> {
+        Both::new(self.gpu(), blocks, |b| {
+            let order = b.order.iter().map(|order| words(order));
+            [floats(&b.blocks)].into_iter().chain(order).collect()
+        })
+    }
+
+    fn ids_of(&self, ids: Vec<u32>) -> Result<Both<Vec<u32>>> {
+        Both::new(self.gpu(), ids, |ids| vec![words(ids)])
+    }
+
     fn replacement(&self, w: CpuWeight, old: &Weight) -> Result<Weight> {
         let gpu = self.gpu().filter(|_| old.gpu.is_some());
         Ok(Weight {
@@ -123,6 +152,18 @@ impl Backend for Offload {
 
     fn host_factor<'a>(&self, f: &'a Factor) -> &'a Panels {
         &f.host
+    }
+
+    fn host_pairs<'a>(&self, pairs: &'a Both<Pairs>) -> &'a Pairs {
+        &pairs.host
+    }
+
+    fn host_blocks<'a>(&self, blocks: &'a Both<Blocks>) -> &'a Blocks {
+        &blocks.host
+    }
+
+    fn host_ids<'a>(&self, ids: &'a Both<Vec<u32>>) -> &'a [u32] {
+        &ids.host
     }
 
     fn read_rows(&self, w: &Weight, first: usize, out: &mut [f32]) {
@@ -336,53 +377,50 @@ impl Backend for Offload {
         }
     }
 
-    fn pairs(&self, y: &mut Buf, pairs: &Pairs) {
-        let n = pairs.f.len();
+    fn pairs(&self, y: &mut Buf, pairs: &Both<Pairs>) {
+        let n = pairs.host.f.len();
         let m = y.len() / n.max(1);
-        let on_gpu = |gpu: &Arc<Gpu>, x, out| {
-            let (f, h) = (gpu.temp_f32(&pairs.f)?, gpu.temp_f32(&pairs.h)?);
-            let partner = gpu.temp_ids(pairs.partner.iter().map(|p| *p as i32))?;
-            gpu.pairs(x, out, (m, n), [f.at(), h.at(), partner.at()])
-        };
-        self.apart(y, on_gpu, |cpu, y| Backend::pairs(cpu, y, pairs));
+        let on_gpu = |gpu: &Arc<Gpu>, x, out| gpu.pairs(x, out, (m, n), [0, 1, 2].map(|part| pairs.at(part)));
+        self.apart(y, on_gpu, |cpu, y| Backend::pairs(cpu, y, &pairs.host));
     }
 
-    fn blocks(&self, x: &mut Buf, blocks: &Blocks) {
-        let n = blocks.blocks.len() / blocks.size.max(1);
+    fn blocks(&self, x: &mut Buf, blocks: &Both<Blocks>) {
+        let Blocks { size, blocks: all, .. } = &blocks.host;
+        let n = all.len() / size.max(&1);
         let m = x.len() / n.max(1);
-        let on_gpu = |gpu: &Arc<Gpu>, x, out| {
-            let values = gpu.temp_f32(&blocks.blocks)?;
-            let order = order_on(gpu, blocks)?;
-            let order = order.as_ref().map_or(0, |order| order.at());
-            gpu.blocks(x, out, (m, n), blocks.size, values.at(), order)
-        };
-        self.apart(x, on_gpu, |cpu, x| Backend::blocks(cpu, x, blocks));
+        let on_gpu = |gpu: &Arc<Gpu>, x, out| gpu.blocks(x, out, (m, n), *size, blocks.at(0), blocks.at(1));
+        self.apart(x, on_gpu, |cpu, x| Backend::blocks(cpu, x, &blocks.host));
     }
 
-    fn replace_rows(&self, w: &Weight, of: &[u32], ids: &[u32], out: &mut Buf) {
+    fn replace_rows(&self, w: &Weight, of: &Both<Vec<u32>>, ids: &[u32], out: &mut Buf) {
         match (self.with(out), &w.gpu) {
             (Some(gpu), Some(matrix)) => gpu.run(|| {
-                let place = |id: &u32| of.iter().position(|o| o == id).map_or(-1, |at| at as i32);
+                let place = |id: &u32| of.host.iter().position(|o| o == id).map_or(-1, |at| at as i32);
                 let places = gpu.temp_ids(ids.iter().map(place))?;
                 gpu.embed(matrix, places.at(), ids.len(), 1.0, out.change_on(gpu)?)
             }),
-            _ => Backend::replace_rows(&self.cpu, &w.host, of, ids, out.host_change(&self.cpu, self.gpu())),
+            _ => Backend::replace_rows(
+                &self.cpu,
+                &w.host,
+                &of.host,
+                ids,
+                out.host_change(&self.cpu, self.gpu()),
+            ),
         }
     }
 
-    fn replace_products(&self, w: &Weight, of: &[u32], acts: &Acts, y: &mut Buf) {
+    fn replace_products(&self, w: &Weight, of: &Both<Vec<u32>>, acts: &Acts, y: &mut Buf) {
         match self.gpu().filter(|_| acts.on_gpu) {
             Some(gpu) => gpu.run(|| {
-                let (m, n) = (acts.m, of.len());
+                let (m, n) = (acts.m, of.host.len());
                 let z = gpu.temp(m * n * size_of::<f32>())?;
                 self.floats_product(gpu, w, acts, 1.0, false, z.at())?;
-                let of = gpu.temp_ids(of.iter().map(|id| *id as i32))?;
                 let (at, width) = (y.change_on(gpu)?, y.len() / m.max(1));
-                gpu.scatter_columns(z.at(), of.at(), m, n, width, at)
+                gpu.scatter_columns(z.at(), of.at(0), m, n, width, at)
             }),
             None => {
                 let y = y.host_change(&self.cpu, self.gpu());
-                Backend::replace_products(&self.cpu, &w.host, of, &acts.host, y);
+                Backend::replace_products(&self.cpu, &w.host, &of.host, &acts.host, y);
             }
         }
     }

@@ -45,6 +45,33 @@ impl Vector {
     }
 }
 
+/// What an adapter's operation reads, on the CPU, and its parts on the GPU, if there is one.
+pub struct Both<T> {
+    pub(super) host: T,
+    gpu: Vec<Memory>,
+}
+
+impl<T> Both<T> {
+    /// `host`, and `parts` of it, of 4 bytes a number.
+    pub(super) fn new(gpu: Option<&Arc<Gpu>>, host: T, parts: impl Fn(&T) -> Vec<Vec<[u8; 4]>>) -> Result<Self> {
+        let up = |gpu: &Arc<Gpu>| {
+            let parts = parts(&host);
+            let memory = parts.iter().map(|part| {
+                let memory = Memory::new(gpu, part.as_flattened().len())?;
+                gpu.put(memory.at(), part.as_flattened()).map(|()| memory)
+            });
+            memory.collect::<Result<Vec<_>>>()
+        };
+        let gpu = gpu.map(up).transpose()?.unwrap_or_default();
+        Ok(Both { host, gpu })
+    }
+
+    /// Where a part is; 0 where there is no such part.
+    pub(super) fn at(&self, part: usize) -> Address {
+        self.gpu.get(part).map_or(0, Memory::at)
+    }
+}
+
 /// A factor of a low-rank update, on both.
 #[derive(Clone)]
 pub struct Factor {
