@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::options::Plan;
-use super::picture;
+use super::picture::{self, Curve};
 use crate::args::TrainArgs;
 use crate::output::{Done, say, write_file};
 
@@ -50,8 +50,10 @@ pub struct Folder {
     /// The last checkpoint is damaged: it must not take the place of the one before.
     damaged: bool,
     log: Option<File>,
-    /// What is in the log.
-    lines: Vec<Logged>,
+    /// Losses of the log's steps.
+    losses: Curve,
+    /// What was measured on the evaluation data: after which step, and the loss.
+    measured: Vec<(usize, f64)>,
 }
 
 impl Folder {
@@ -72,7 +74,8 @@ impl Folder {
             resume,
             damaged: false,
             log: None,
-            lines: Vec::new(),
+            losses: Curve::default(),
+            measured: Vec::new(),
         })
     }
 
@@ -126,12 +129,12 @@ impl Folder {
         let mut file = file.map_err(io)?;
         let mut end = 0;
         let mut line = String::new();
-        let mut reader = BufReader::new(&mut file);
+        let mut reader = BufReader::new(&file);
         while done > 0 && reader.read_line(&mut line).map_err(io)? > 0 {
             match serde_json::from_str::<Logged>(&line) {
                 Ok(logged) if logged.step <= done && line.ends_with('\n') => {
                     end += line.len() as u64;
-                    self.lines.push(logged);
+                    self.note(&logged);
                 }
                 _ => break,
             }
@@ -153,25 +156,30 @@ impl Folder {
             file.write_all(text.as_bytes())
                 .map_err(|e| Error::io(&path, "cannot write", &e))?;
         }
-        self.lines.push(logged.clone());
+        self.note(logged);
         Ok(())
     }
 
+    fn note(&mut self, logged: &Logged) {
+        if let Some(loss) = logged.loss {
+            self.losses.push(logged.step, loss);
+        }
+        self.measured.extend(logged.eval_loss.map(|loss| (logged.step, loss)));
+    }
+
     /// What was measured on the evaluation data so far: after which step, and the loss.
-    pub fn measured(&self) -> Vec<(usize, f64)> {
-        self.lines.iter().filter_map(|l| Some((l.step, l.eval_loss?))).collect()
+    pub fn measured(&self) -> &[(usize, f64)] {
+        &self.measured
     }
 
     /// The mean loss of the last tenth of the steps.
     pub fn last_loss(&self) -> Option<f64> {
-        let losses: Vec<f64> = self.lines.iter().filter_map(|l| l.loss).collect();
-        let last = &losses[losses.len() - losses.len().div_ceil(10)..];
-        (!last.is_empty()).then(|| last.iter().sum::<f64>() / last.len() as f64)
+        self.losses.last()
     }
 
     /// Card and curve; the checkpoints are no longer needed.
     pub fn finish(&self, args: &TrainArgs, plan: &Plan, trainer: &Trainer) -> Done {
-        let picture = picture::loss_curve(&self.lines)?;
+        let picture = picture::loss_curve(&self.losses, &self.measured)?;
         for (name, text) in [(PICTURE, picture), (CARD, self.card(args, plan, trainer))] {
             write_file(&self.path.join(name), &text)?;
         }
@@ -203,7 +211,7 @@ impl Folder {
         if let Some(loss) = self.last_loss() {
             rows.push(("loss at the end", format!("{loss:.4}")));
         }
-        if let Some(loss) = self.lines.iter().rev().find_map(|l| l.eval_loss) {
+        if let Some((_, loss)) = self.measured.last() {
             rows.push(("loss on the evaluation data", format!("{loss:.4}")));
         }
         let rows: String = rows.iter().map(|(k, v)| format!("| {k} | {v} |\n")).collect();

@@ -247,7 +247,7 @@ impl Run<'_> {
     fn log_start(&mut self, trainer: &Trainer) -> Done {
         self.folder.begin_log(trainer.steps_done())?;
         // What --early-stop goes by began before the training was interrupted.
-        for (step, loss) in self.folder.measured() {
+        for (step, loss) in self.folder.measured().to_vec() {
             self.measured(step, loss);
         }
         let trained: usize = trainer

@@ -3,25 +3,71 @@
 use graft::{Error, Result};
 use plotters::prelude::*;
 
-use super::folder::Logged;
-
 const SIZE: (u32, u32) = (800, 450);
 const TRAIN: RGBColor = RGBColor(31, 119, 180);
 const EVAL: RGBColor = RGBColor(214, 39, 40);
 
+/// Points of a curve at most: more than anybody sees.
+const MOST: usize = 4096;
+
+/// Losses of steps; of a long training means of as many neighbours as it takes to be no more than [`MOST`].
+pub struct Curve {
+    /// The last step of each, and the mean loss.
+    points: Vec<(f64, f64)>,
+    /// Steps of a point.
+    each: usize,
+    /// Of those behind the last point.
+    sum: f64,
+    count: usize,
+}
+
+impl Default for Curve {
+    fn default() -> Self {
+        Curve {
+            points: Vec::new(),
+            each: 1,
+            sum: 0.0,
+            count: 0,
+        }
+    }
+}
+
+impl Curve {
+    /// One more step.
+    pub fn push(&mut self, step: usize, loss: f64) {
+        (self.sum, self.count) = (self.sum + loss, self.count + 1);
+        if self.count < self.each {
+            return;
+        }
+        self.points.push((step as f64, self.sum / self.count as f64));
+        (self.sum, self.count) = (0.0, 0);
+        if self.points.len() == MOST {
+            let pairs = self.points.as_chunks::<2>().0.iter();
+            self.points = pairs.map(|[a, b]| (b.0, (a.1 + b.1) / 2.0)).collect();
+            self.each *= 2;
+        }
+    }
+
+    /// The mean of the last tenth.
+    pub fn last(&self) -> Option<f64> {
+        let last = &self.points[self.points.len() - self.points.len().div_ceil(10)..];
+        (!last.is_empty()).then(|| last.iter().map(|p| p.1).sum::<f64>() / last.len() as f64)
+    }
+}
+
 /// Steps across, the mean loss of a learnt token upwards; each step pale, their running mean and the evaluation data strong.
-pub fn loss_curve(lines: &[Logged]) -> Result<String> {
+pub fn loss_curve(train: &Curve, eval: &[(usize, f64)]) -> Result<String> {
     let mut svg = String::new();
-    draw(lines, &mut svg).map_err(|e| Error::internal(format!("the loss curve: {e}")))?;
+    draw(&train.points, eval, &mut svg).map_err(|e| Error::internal(format!("the loss curve: {e}")))?;
     Ok(svg)
 }
 
-fn draw(lines: &[Logged], svg: &mut String) -> std::result::Result<(), Box<dyn std::error::Error>> {
-    let train: Vec<(f64, f64)> = lines.iter().filter_map(|l| Some((l.step as f64, l.loss?))).collect();
-    let eval: Vec<(f64, f64)> = lines
-        .iter()
-        .filter_map(|l| Some((l.step as f64, l.eval_loss?)))
-        .collect();
+fn draw(
+    train: &[(f64, f64)],
+    eval: &[(usize, f64)],
+    svg: &mut String,
+) -> std::result::Result<(), Box<dyn std::error::Error>> {
+    let eval: Vec<(f64, f64)> = eval.iter().map(|(step, loss)| (*step as f64, *loss)).collect();
     let losses = || train.iter().chain(&eval).map(|p| p.1);
     let (low, high) = (losses().fold(f64::INFINITY, f64::min), losses().fold(0.0, f64::max));
     if !low.is_finite() {
@@ -45,7 +91,7 @@ fn draw(lines: &[Logged], svg: &mut String) -> std::result::Result<(), Box<dyn s
         .draw()?;
     chart.draw_series(LineSeries::new(train.iter().copied(), TRAIN.mix(0.3)))?;
     chart
-        .draw_series(LineSeries::new(smooth(&train), TRAIN.stroke_width(2)))?
+        .draw_series(LineSeries::new(smooth(train), TRAIN.stroke_width(2)))?
         .label("training data")
         .legend(|(x, y)| PathElement::new([(x, y), (x + 16, y)], TRAIN.stroke_width(2)));
     if !eval.is_empty() {
@@ -74,4 +120,28 @@ fn smooth(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
             (*x, mean)
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_training_has_means_for_points() {
+        let mut curve = Curve::default();
+        for step in 1..=100 {
+            curve.push(step, step as f64);
+        }
+        assert_eq!(
+            (curve.points.len(), curve.points[6], curve.last()),
+            (100, (7.0, 7.0), Some(95.5))
+        );
+        for step in 101..=3 * MOST {
+            curve.push(step, step as f64);
+        }
+        // 4 steps each, of which all have come to a point.
+        assert_eq!((curve.each, curve.points.len()), (4, 3 * MOST / 4));
+        assert_eq!(curve.points[6], (28.0, 26.5));
+        assert!(curve.points.is_sorted());
+    }
 }
