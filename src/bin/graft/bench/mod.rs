@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use graft::kernels::Precision;
 use graft::machine::Gpu;
+use graft::runtime::{Sampler, SamplerOptions};
 use graft::{Error, Result, Session};
 use serde::Serialize;
 
@@ -255,15 +256,17 @@ impl Bench {
         self.session.eval(&self.ids[..depth]).map(|_| ())
     }
 
-    /// A phase, once, behind `depth` tokens; `after` follows each evaluation.
+    /// A phase, once, behind `depth` tokens; `after` follows each evaluation. Behind each token the likeliest is chosen, where its logits are.
     fn run(&mut self, phase: Phase, depth: usize, mut after: impl FnMut(&Session) -> Result<()>) -> Result<()> {
         let ids = &self.ids[depth..depth + self.tokens(phase)];
         let chunk = match phase {
             Phase::Prompt => ids.len(),
             Phase::Generation => 1,
         };
+        let mut greedy = Sampler::new(SamplerOptions::default(), self.session.vocab_size())?;
         ids.chunks(chunk).try_for_each(|ids| {
-            self.session.eval(ids)?;
+            self.session.append(ids)?;
+            self.session.sample(&mut greedy)?;
             after(&self.session)
         })
     }
