@@ -42,8 +42,11 @@ fn words(output: &Output) -> (String, String) {
 }
 
 /// The logits of all positions as (position, id, logit), of a run that must succeed; with `said`, where it ran.
-fn logits(args: &[&str], said: &str) -> Vec<(u64, u64, f32)> {
-    let ran = graft(&[&["logits", "--all", "--json", "--top", "100000"], args].concat(), &[]);
+fn logits(args: &[&str], settings: &[(&str, &str)], said: &str) -> Vec<(u64, u64, f32)> {
+    let ran = graft(
+        &[&["logits", "--all", "--json", "--top", "100000"], args].concat(),
+        settings,
+    );
     let (out, err) = words(&ran);
     assert!(ran.status.success(), "{args:?}: {err}");
     assert!(
@@ -67,9 +70,14 @@ fn logits(args: &[&str], said: &str) -> Vec<(u64, u64, f32)> {
 /// That the GPU, or some layers on it, give the CPU's logits in `Exact`, by which errors are up to `bound`, relative to logits of a size
 /// above 1.
 fn same(model: &Path, args: &[&str], gpu: &[&str], bound: f32) {
+    same_on(&[], model, args, gpu, bound);
+}
+
+/// The same on a GPU of these settings; gives its logits.
+fn same_on(settings: &[(&str, &str)], model: &Path, args: &[&str], gpu: &[&str], bound: f32) -> Vec<(u64, u64, f32)> {
     let model = ["-m", model.to_str().unwrap()];
-    let cpu = logits(&[&model, args, &["--exact", "--device", "cpu"]].concat(), "");
-    let gpu = logits(&[&model, args, gpu].concat(), "on GPU 0");
+    let cpu = logits(&[&model, args, &["--exact", "--device", "cpu"]].concat(), &[], "");
+    let gpu = logits(&[&model, args, gpu].concat(), settings, "on GPU 0");
     assert_eq!(cpu.len(), gpu.len());
     for (a, b) in cpu.iter().zip(&gpu) {
         assert_eq!((a.0, a.1), (b.0, b.1));
@@ -78,6 +86,7 @@ fn same(model: &Path, args: &[&str], gpu: &[&str], bound: f32) {
             "{model:?} {args:?}: {a:?}, on the GPU {b:?}"
         );
     }
+    gpu
 }
 
 const TOKENS: &str = "1,5,9,33,7,40,12,3,77,21,60,8,19,2,90,11,4,35,50,28";
@@ -105,6 +114,39 @@ fn fast_is_near() {
     for name in ["llama-tied", "llama-tied-q8_0", "qwen2-q4_0", "gemma3-mixed", "gemma2"] {
         same(&tiny(name), &["--tokens", TOKENS], &GPU, 0.05);
         same(&tiny(name), &["--tokens", "3,9"], &GPU, 0.05);
+    }
+}
+
+/// A GeForce multiplies a prompt as integers, whose activations are rounded as a token's.
+#[test]
+fn fast_is_near_in_integers() {
+    const GEFORCE: [(&str, &str); 1] = [("BRAND", "NVIDIA GeForce")];
+    const OTHER: [(&str, &str); 1] = [("BRAND", "")];
+    for name in ["llama-tied-q8_0", "qwen2-q4_0"] {
+        let model = tiny(name);
+        let on = |settings: &[_]| same_on(settings, &model, &["--tokens", TOKENS], &GPU, 0.05);
+        assert_ne!(on(&OTHER), on(&GEFORCE), "{name}: not the kernels of integers");
+        // Before 8.0 there are none.
+        let old = [GEFORCE[0], ("CAPABILITY", "75")];
+        assert_eq!(on(&OTHER), on(&old), "{name}: not the kernels of halves");
+        let args = [
+            "run",
+            "-m",
+            model.to_str().unwrap(),
+            "--tokens",
+            TOKENS,
+            "-n",
+            "16",
+            "--temp",
+            "0",
+            "--json",
+        ];
+        let text = |device: &[&str]| {
+            let (out, err) = words(&graft(&[&args[..], device].concat(), &GEFORCE));
+            let json: Value = serde_json::from_str(&out).expect(&err);
+            json["text"].as_str().expect("a text").to_owned()
+        };
+        assert_eq!(text(&GPU), text(&["--device", "cpu", "--exact"]), "{name}");
     }
 }
 

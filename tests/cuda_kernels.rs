@@ -89,6 +89,7 @@ fn ptx_and_shim_have_the_same_kernels() {
         &include_bytes!("../src/kernels/cuda/ptx/tensor_75.ptx.gz")[..],
         &include_bytes!("../src/kernels/cuda/ptx/tensor_80.ptx.gz")[..],
         &include_bytes!("../src/kernels/cuda/ptx/tensor_90.ptx.gz")[..],
+        &include_bytes!("../src/kernels/cuda/ptx/ints_80.ptx.gz")[..],
     ];
     let ptx = ptx.map(device::unpacked);
     for entry in ptx.iter().flat_map(|text| text.split(".entry ").skip(1)) {

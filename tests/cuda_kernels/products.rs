@@ -2,7 +2,9 @@
 
 use crate::device::{Arg, Buf, Device};
 use crate::matrix::{Matrix, each};
-use crate::{Random, ints};
+use crate::{Random, ints, scalar};
+use graft::kernels::cpu::{Acts, Precision, Readers, Weight};
+use graft::quant::BlockFormat;
 
 /// Activations with rows and blocks of very different sizes, zeros and outliers.
 fn activations(m: usize, k: usize, random: &mut Random) -> Vec<f32> {
@@ -255,7 +257,7 @@ fn three_matrices_are_one_launch_and_add_where_they_should() {
             x.iter().map(|v| f64::from(*v)).collect()
         };
         let ws: Vec<Matrix> = [40, 1, 19]
-            .map(|n| Matrix::random(graft::quant::BlockFormat::Q4_K, n, k, random))
+            .map(|n| Matrix::random(BlockFormat::Q4_K, n, k, random))
             .into();
         let on: Vec<Buf> = ws.iter().map(|w| w.upload(&device)).collect();
         let before: Vec<Vec<f32>> = ws.iter().map(|w| random.floats(m * w.rows)).collect();
@@ -316,6 +318,18 @@ fn matmuls_are_products() {
                 matmul(&device, &name, &weights, &y, [n, k, m], &acts, 1.0, 0);
                 assert_product(&y.read(), &want, &sizes, &format!("{name} {n}x{k}, {m} tokens"));
             }
+
+            // Sums of integers are exact, so that what is left is the order of those in f32.
+            let name = format!("matmul_i_{}", w.name());
+            if device.has(&name) {
+                let acts = pack_i(&device, &x_on, m, k);
+                let (want, sizes) = product(&w, &unpack_i(&acts, m, k).0, |w| w);
+                let scaled: Vec<f32> = want.iter().zip(&before).map(|(p, b)| b - 2.0 * p).collect();
+                let twice: Vec<f32> = sizes.iter().map(|s| 2.0 * s + 1.0).collect();
+                let y = device.put(&before);
+                matmul(&device, &name, &weights, &y, [n, k, m], &acts, -2.0, 1);
+                assert_product(&y.read(), &scaled, &twice, &format!("{name} {n}x{k}, {m} tokens"));
+            }
         }
     });
     assert!(
@@ -323,6 +337,7 @@ fn matmuls_are_products() {
             .iter()
             .all(|name| device.has(name))
     );
+    assert_eq!(device.has("matmul_i_q4_k"), device.multiplies_ints());
 }
 
 /// A NaN in a row of activations is seen in its outputs, and in no other row's.
@@ -330,7 +345,7 @@ fn matmuls_are_products() {
 fn what_is_not_a_number_stays_seen() {
     let device = Device::get();
     let random = &mut Random(7);
-    let w = Matrix::random(graft::quant::BlockFormat::Q8_0, 20, 64, random);
+    let w = Matrix::random(BlockFormat::Q8_0, 20, 64, random);
     let weights = w.upload(&device);
     let mut x = random.floats(2 * 64);
     x[70] = f32::NAN;
@@ -375,6 +390,70 @@ fn what_is_not_a_number_stays_seen() {
         0,
     );
     check(y.read(), "matmul_few");
+    if device.multiplies_ints() {
+        let acts = pack_i(&device, &x, 2, 64);
+        matmul(&device, "matmul_i_q8_0", &weights, &y, [20, 64, 2], &acts, 1.0, 0);
+        check(y.read(), "matmul_i");
+    }
     matmul(&device, "matmul_f_q8_0", &weights, &y, [20, 64, 2], &x, 1.0, 0);
     check(y.read(), "matmul_f");
+}
+
+/// The root mean square of y - want, relative to that of `want`.
+fn loss(y: &[f32], want: &[f32]) -> f64 {
+    let square = |v: f64| v * v;
+    let errors: f64 = y
+        .iter()
+        .zip(want)
+        .map(|(y, w)| square(f64::from(*y) - f64::from(*w)))
+        .sum();
+    (errors / want.iter().map(|w| square(f64::from(*w))).sum::<f64>()).sqrt()
+}
+
+/// What rounding costs a prompt's products, beside sums in f64: integers lose less than halves, which round weights too, and no more than the
+/// CPU, also where a few columns are far larger than all others, as in models.
+#[test]
+fn integers_lose_no_more_than_halves_and_the_cpu() {
+    let device = Device::get();
+    if !device.multiplies_ints() {
+        return;
+    }
+    let random = &mut Random(8);
+    // Two tiles of rows.
+    let (m, n, k) = (20, 150, 512);
+    for format in [BlockFormat::Q4_K, BlockFormat::Q5_0, BlockFormat::Q8_0] {
+        let w = Matrix::random(format, n, k, random);
+        let weights = w.upload(&device);
+        for outliers in [1.0, 50.0] {
+            // Nearly normal.
+            let mut x: Vec<f32> = (0..m * k).map(|_| (0..6).map(|_| random.float()).sum()).collect();
+            x.iter_mut().skip(77).step_by(256).for_each(|v| *v *= outliers);
+            let exact: Vec<f64> = x.iter().map(|v| f64::from(*v)).collect();
+            let (want, _) = product(&w, &exact, |w| w);
+            let x_on = device.put(&x);
+            let of = |name: String, acts: Buf| {
+                let y = device.alloc(4 * m * n);
+                matmul(&device, &name, &weights, &y, [n, k, m], &acts, 1.0, 0);
+                loss(&y.read(), &want)
+            };
+            let ints = of(format!("matmul_i_{}", w.name()), pack_i(&device, &x_on, m, k));
+            let halves = of(format!("matmul_h_{}", w.name()), pack_h(&device, &x_on, m, k));
+            let (mut acts, mut y) = (Acts::default(), vec![0.0; m * n]);
+            let weight = Weight {
+                format,
+                rows: n,
+                cols: k,
+                data: &w.bytes,
+            };
+            scalar().pack(&x, k, Readers::weights(&[format], Precision::Fast), &mut acts);
+            scalar().matmul(weight, &acts, Precision::Fast, &mut y);
+            let cpu = loss(&y, &want);
+            let at = format!(
+                "{}, outliers {outliers}: {ints:.1e}, halves {halves:.1e}, CPU {cpu:.1e}",
+                w.name()
+            );
+            // The CPU rounds some formats' activations to as many bits in the same blocks.
+            assert!(3.0 * ints < halves && ints < 1.2 * cpu, "{at}");
+        }
+    }
 }

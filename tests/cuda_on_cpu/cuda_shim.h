@@ -238,6 +238,20 @@ inline void mma_halves(float c[4], const unsigned a[4], const unsigned b[2]) {
     }
 }
 
+inline void mma_bytes(int c[4], const unsigned a[4], const unsigned b[2], int from) {
+    unsigned mine[6] = {a[0], a[1], a[2], a[3], b[0], b[1]};
+    const unsigned char *all = shim::meet("mma", 0xffffffffu, mine, sizeof mine);
+    int g = shim::me->lane / 4, t = shim::me->lane % 4;
+    for (int i = 0; i < 4; i++) {
+        int lower = i / 2, column = 2 * t + i % 2;
+        c[i] = from;
+        // Columns 16 p + 4 l and up of A and rows of B are in register p of lane l of a row or column.
+        for (int p = 0; p < 2; p++)
+            for (int l = 0; l < 4; l++)
+                c[i] = dot4((&shim::from_lane<unsigned>(all, 4 * g + l))[2 * p + lower], (&shim::from_lane<unsigned>(all, 4 * column + l))[4 + p], c[i]);
+    }
+}
+
 inline void load_matrices(unsigned r[4], const void *row) {
     shim::aligned(row, 16);
     const unsigned char *all = shim::meet("ldmatrix", 0xffffffffu, &row, sizeof row);

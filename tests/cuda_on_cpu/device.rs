@@ -16,6 +16,8 @@ const TENSOR: [(c_int, c_int, &[u8]); 3] = [
     (0, 0, include_bytes!("../../src/kernels/cuda/ptx/tensor_75.ptx.gz")),
 ];
 
+const INTS: (c_int, &[u8]) = (80, include_bytes!("../../src/kernels/cuda/ptx/ints_80.ptx.gz"));
+
 /// The text of a module.
 pub fn unpacked(packed: &[u8]) -> String {
     let mut text = String::new();
@@ -65,6 +67,8 @@ unsafe extern "C" {
 struct Driver {
     library: usize,
     context: usize,
+    /// Compute capability: 80 is 8.0.
+    capability: c_int,
     modules: Vec<usize>,
 }
 
@@ -103,6 +107,7 @@ impl Driver {
         let mut driver = Driver {
             library: library as usize,
             context: 0,
+            capability: 0,
             modules: Vec::new(),
         };
         let mut context: *mut c_void = null_mut();
@@ -129,10 +134,12 @@ impl Driver {
                 ],
                 [0; 3]
             );
-            let fits =
-                |(capability, driver, _): &&(c_int, c_int, &[u8])| 10 * major + minor >= *capability && cuda >= *driver;
+            let own = 10 * major + minor;
+            driver.capability = own;
+            let fits = |(capability, driver, _): &&(c_int, c_int, &[u8])| own >= *capability && cuda >= *driver;
             let (_, _, tensor) = TENSOR.iter().find(fits).expect("the last fits all");
-            for packed in [BASE, tensor] {
+            let ints = (own >= INTS.0).then_some(INTS.1);
+            for packed in [BASE, tensor].into_iter().chain(ints) {
                 let text = CString::new(unpacked(packed)).expect("text");
                 let mut module = null_mut();
                 assert_eq!(load(&mut module, text.as_ptr().cast()), 0);
@@ -208,6 +215,11 @@ impl Device {
             assert_eq!(copy(buf.at, values.as_ptr().cast(), size_of_val(values)), 0);
         }
         buf
+    }
+
+    /// Whether it has kernels on integers of tensor cores.
+    pub fn multiplies_ints(&self) -> bool {
+        self.driver.capability >= INTS.0
     }
 
     /// Whether a kernel can be had: whether PTX and shim both have it.

@@ -4,8 +4,8 @@
 // touch: they are looked at when memory is freed and when the context is synchronized; under ASan each access is. Addresses and ranges of
 // copies are checked. Work of a stream is done at once; while the stream is captured it goes to the graph.
 //
-// Environment: GRAFT_FAKE_CUDA_MEMORY (bytes of a device, 8 GiB), _DEVICES (1), _CAPABILITY (80), _DRIVER (12080), _SEED (order of threads),
-// _FAIL (`alloc:3`: the third allocation; `launch:5:719`: the fifth launch, with that error, from then on every call, as of a lost device).
+// Environment: GRAFT_FAKE_CUDA_MEMORY (bytes of a device, 8 GiB), _DEVICES (1), _CAPABILITY (80), _BRAND (before its name), _DRIVER (12080),
+// _SEED (order of threads), _FAIL (`alloc:3`: the third allocation; `launch:5:719`: the fifth launch, with that error, from then on every call, as of a lost device).
 #include "cuda_shim.h"
 
 #ifdef __SANITIZE_ADDRESS__
@@ -239,7 +239,9 @@ API cuDeviceGet(int *device, int ordinal) {
     return OK;
 }
 API cuDeviceGetName(char *name, int len, int device) {
-    snprintf(name, (size_t)len, "CPU as a CUDA device %d", device);
+    const char *brand = getenv("GRAFT_FAKE_CUDA_BRAND");
+    bool branded = brand && *brand;
+    snprintf(name, (size_t)len, "%s%sCPU as a CUDA device %d", branded ? brand : "", branded ? " " : "", device);
     return OK;
 }
 API cuDeviceGetUuid(unsigned char *uuid, int device) {

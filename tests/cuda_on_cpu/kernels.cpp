@@ -4,4 +4,5 @@
 namespace kernels {
 #include "../../src/kernels/cuda/base.cu"
 #include "../../src/kernels/cuda/tensor.cu"
+#include "../../src/kernels/cuda/ints.cu"
 }  // namespace kernels

@@ -119,6 +119,7 @@ DEV int position(const int *pos_at, int pos) { return pos + (pos_at ? *pos_at : 
 // ---- Tensor cores. g = lane / 4, t = lane % 4; layouts as the PTX manual has them:
 // A, 16 x 16 halves: a[0] row g, columns 2t, 2t+1; a[1] row g+8; a[2], a[3] the same, columns 2t+8, 2t+9.
 // B, 16 x 8: b[0] rows 2t, 2t+1 of column g; b[1] rows 2t+8, 2t+9. C, 16 x 8: c[0], c[1] row g, columns 2t, 2t+1; c[2], c[3] row g+8.
+// Of bytes there are twice as many columns of A and rows of B, four of them where two halves are: `load_matrices` loads them too.
 
 #ifdef __CUDACC__
 DEV void mma_halves(float c[4], const u32 a[4], const u32 b[2]) {
@@ -132,6 +133,12 @@ DEV void mma_halves(float c[4], const u32 a[4], const u32 b[2]) {
             : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
             : "r"(a[2 * i]), "r"(a[2 * i + 1]), "r"(b[i]));
 #endif
+}
+// The sums of 32 products of signed bytes, each begun with `from`. For sm_80 and later.
+DEV void mma_bytes(int c[4], const u32 a[4], const u32 b[2], int from) {
+    asm("mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%10, %10, %10, %10};"
+        : "=r"(c[0]), "=r"(c[1]), "=r"(c[2]), "=r"(c[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]), "r"(from));
 }
 // Four 8 x 8 matrices of halves from shared memory: lane i has the address of row i % 8 of matrix i / 8; r[j] is row g of matrix j, columns 2t, 2t+1.
 DEV void load_matrices(u32 r[4], const void *row) {

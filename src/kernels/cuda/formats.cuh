@@ -73,7 +73,8 @@ DEV void from_table(const Table &t, const Quad &v, Codes &c) {
 DEV Table iq4_values() { return Table{{0xbfad9881u, 0xf6eaddcfu, 0x26190d01u, 0x71594535u}}; }
 DEV Table fp4_values() { return Table{{0x03020100u, 0x0c080604u, 0xfdfeff00u, 0xf4f8fafcu}}; }
 
-// Each format: LEN elements of a block, `length` of its planes, whether its m are not all zero, whether its halves differ. `load` gets what the
+// Each format: LEN elements of a block, `length` of its planes, whether its m are not all zero, whether its halves differ; if they do not, the
+// MIDDLE of its codes, where m is -MIDDLE d and nothing else. `load` gets what the
 // 32 elements with this index in the matrix are made of, `codes` makes them: apart, so that loads can be on their way while something else is
 // computed.
 
@@ -87,6 +88,7 @@ DEV NibblesAndScale nibbles_and_scale(const Planes &p, size_t b) { return {strea
 struct Q4_0 {
     static constexpr int LEN = 32;
     static constexpr bool MINS = true, HALVES = false;
+    static constexpr int MIDDLE = 8;
     CONST int length(int i) { return i == 0 ? 16 : i == 1 ? 2 : 0; }
     typedef NibblesAndScale Raw;
     static DEV Raw load(const Planes &p, size_t b) { return nibbles_and_scale(p, b); }
@@ -102,6 +104,7 @@ struct Q4_0 {
 struct Q4_1 {
     static constexpr int LEN = 32;
     static constexpr bool MINS = true, HALVES = false;
+    static constexpr int MIDDLE = 0;
     CONST int length(int i) { return i == 0 ? 16 : i == 1 ? 4 : 0; }
     struct Raw {
         Quad q;
@@ -124,6 +127,7 @@ DEV void fifth_bits(u32 qh, Codes &c) {
 struct Q5_0 {
     static constexpr int LEN = 32;
     static constexpr bool MINS = true, HALVES = false;
+    static constexpr int MIDDLE = 16;
     CONST int length(int i) { return i == 0 ? 16 : i == 1 ? 4 : i == 2 ? 2 : 0; }
     struct Raw {
         Quad q;
@@ -146,6 +150,7 @@ struct Q5_0 {
 struct Q5_1 {
     static constexpr int LEN = 32;
     static constexpr bool MINS = true, HALVES = false;
+    static constexpr int MIDDLE = 0;
     CONST int length(int i) { return i == 0 ? 16 : i == 1 || i == 2 ? 4 : 0; }
     struct Raw {
         Quad q;
@@ -166,6 +171,7 @@ struct Q5_1 {
 struct Q8_0 {
     static constexpr int LEN = 32;
     static constexpr bool MINS = false, HALVES = false;
+    static constexpr int MIDDLE = 0;
     CONST int length(int i) { return i == 0 ? 32 : i == 1 ? 2 : 0; }
     struct Raw {
         Quad q[2];
@@ -186,6 +192,7 @@ struct Q8_0 {
 struct IQ4_NL {
     static constexpr int LEN = 32;
     static constexpr bool MINS = false, HALVES = false;
+    static constexpr int MIDDLE = 0;
     CONST int length(int i) { return Q4_0::length(i); }
     typedef NibblesAndScale Raw;
     static DEV Raw load(const Planes &p, size_t b) { return nibbles_and_scale(p, b); }
@@ -200,6 +207,7 @@ struct IQ4_NL {
 struct MXFP4 {
     static constexpr int LEN = 32;
     static constexpr bool MINS = false, HALVES = false;
+    static constexpr int MIDDLE = 0;
     CONST int length(int i) { return i == 0 ? 16 : i == 1 ? 1 : 0; }
     struct Raw {
         Quad q;
@@ -309,6 +317,7 @@ DEV void scale_and_min(const Quad &head, int sub, Codes &c) {
 struct Q4_K {
     static constexpr int LEN = 256;
     static constexpr bool MINS = true, HALVES = false;
+    static constexpr int MIDDLE = 0;
     CONST int length(int i) { return i == 0 ? 144 : 0; }
     struct Raw {
         Bytes q;
@@ -329,6 +338,7 @@ struct Q4_K {
 struct Q5_K {
     static constexpr int LEN = 256;
     static constexpr bool MINS = true, HALVES = false;
+    static constexpr int MIDDLE = 0;
     CONST int length(int i) { return i == 0 ? 176 : 0; }
     struct Raw {
         Bytes q, high;
@@ -378,6 +388,7 @@ struct Q6_K {
 struct IQ4_XS {
     static constexpr int LEN = 256;
     static constexpr bool MINS = false, HALVES = false;
+    static constexpr int MIDDLE = 0;
     CONST int length(int i) { return i == 0 ? 128 : i == 1 ? 8 : 0; }
     struct Raw {
         Quad q;
@@ -485,8 +496,9 @@ struct Matrix<BF16> : Dense<BF16> {
     using Dense::Dense;
 };
 
-// X(name in kernels, format) for each.
-#define PACKED_FORMATS(X) \
-    X(q4_0, Q4_0) X(q4_1, Q4_1) X(q5_0, Q5_0) X(q5_1, Q5_1) X(q8_0, Q8_0) X(q2_k, Q2_K) X(q3_k, Q3_K) X(q4_k, Q4_K) X(q5_k, Q5_K) \
-    X(q6_k, Q6_K) X(iq4_nl, IQ4_NL) X(iq4_xs, IQ4_XS) X(mxfp4, MXFP4)
+// X(name in kernels, format) for each; those with one scale for 32 elements (not HALVES) alone.
+#define FORMATS_OF_32(X) \
+    X(q4_0, Q4_0) X(q4_1, Q4_1) X(q5_0, Q5_0) X(q5_1, Q5_1) X(q8_0, Q8_0) X(q4_k, Q4_K) X(q5_k, Q5_K) X(iq4_nl, IQ4_NL) X(iq4_xs, IQ4_XS) \
+    X(mxfp4, MXFP4)
+#define PACKED_FORMATS(X) FORMATS_OF_32(X) X(q2_k, Q2_K) X(q3_k, Q3_K) X(q6_k, Q6_K)
 #define FORMATS(X) X(f32, F32) X(f16, F16) X(bf16, BF16) PACKED_FORMATS(X)

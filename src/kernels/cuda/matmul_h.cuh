@@ -2,8 +2,8 @@
 #pragma once
 #include "acts.cuh"
 #include "formats.cuh"
+#include "tile.cuh"
 
-constexpr int TILE_ROWS = 128, TILE_TOKENS = 64, STEP = 32;
 // Halves of a row in shared memory: an odd number of 16 bytes, so that eight rows lie in different banks.
 constexpr int PITCH = STEP + 8;
 
@@ -105,23 +105,7 @@ DEV void matmul_h(const void *weights, float *y, int n, int k, int m, const void
         if (b + 1 < groups) ahead.store(ws + ((1 - buffer) * TILE_ROWS + tid) * PITCH);
     }
 
-#pragma unroll
-    for (int j = 0; j < 4; j++) {
-#pragma unroll
-        for (int h = 0; h < 2; h++) {
-            int t = token0 + token + 8 * j + lane % 4 * 2 + h;
-            if (t >= m) continue;
-            float scale = by * scales[t];
-#pragma unroll
-            for (int i = 0; i < 8; i++) {
-                int r = row0 + row + 8 * i + lane / 4;
-                if (r < n) {
-                    float *to = y + (size_t)t * n + r, v = scale * sum[i / 2][j][i % 2 * 2 + h];
-                    *to = add ? *to + v : v;
-                }
-            }
-        }
-    }
+    put_tile(y, n, m, row0 + row, token0 + token, sum, add, [&](int t) { return by * scales[t]; });
 }
 
 #define MATMUL_H(name, F) \

@@ -42,6 +42,8 @@ pub struct Gpu {
     stream: Handle,
     /// Bytes of memory.
     total: usize,
+    /// Whether products of many rows are those of integers.
+    multiplies_ints: bool,
     modules: Vec<Handle>,
     functions: Mutex<HashMap<String, Handle>>,
     known: Known,
@@ -75,6 +77,8 @@ const BASE: &[u8] = include_bytes!("ptx/base.ptx.gz");
 const TENSOR_75: &[u8] = include_bytes!("ptx/tensor_75.ptx.gz");
 const TENSOR_80: &[u8] = include_bytes!("ptx/tensor_80.ptx.gz");
 const TENSOR_90: &[u8] = include_bytes!("ptx/tensor_90.ptx.gz");
+/// For GPUs that multiply many rows as integers: none before compute capability 8.0.
+const INTS: &[u8] = include_bytes!("ptx/ints_80.ptx.gz");
 
 /// The text of a module, with a 0 behind it.
 fn unpacked(packed: &[u8]) -> Result<Vec<u8>> {
@@ -177,6 +181,7 @@ impl Gpu {
             driver,
             index,
             device,
+            multiplies_ints: ops::multiplies_ints(&name, capability),
             name,
             context: 0,
             stream: 0,
@@ -201,7 +206,8 @@ impl Gpu {
             gpu.bind()?;
             // 1: does not wait for the default stream, of which others of the process may make use.
             driver.check("cuStreamCreate", (driver.stream_create)(&mut gpu.stream, 1))?;
-            for packed in [BASE, tensor] {
+            let ints = gpu.multiplies_ints.then_some(INTS);
+            for packed in [BASE, tensor].into_iter().chain(ints) {
                 let text = unpacked(packed)?;
                 let mut module = 0;
                 driver.check(

@@ -15,7 +15,7 @@ use Arg::{At, Float, Int, Long};
 /// In which form a product reads its input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Product {
-    /// Integers: few rows, in the blocks.
+    /// Integers: few rows, in the blocks; many, on tensor cores that are faster at them.
     Ints,
     /// Halves: tensor cores.
     Halves,
@@ -23,18 +23,10 @@ pub enum Product {
     Floats,
 }
 
-impl Product {
-    /// The form for `m` rows of a matrix of `format`.
-    pub fn of(format: BlockFormat, m: usize, precision: Precision) -> Self {
-        use BlockFormat as F;
-        match (precision, format) {
-            (Precision::Exact, _) | (_, F::F32 | F::BF16) => Product::Floats,
-            (_, F::F16) if m <= FEW_FLOATS => Product::Floats,
-            (_, F::F16) => Product::Halves,
-            _ if m <= FEW_INTS => Product::Ints,
-            _ => Product::Halves,
-        }
-    }
+/// Whether a GPU multiplies many rows as integers: where tensor cores add halves in f32 at half speed, which is what makes a GeForce of one, whatever
+/// its generation. Before compute capability 8.0 there are no kernels. `docs/cuda.md` has the figures.
+pub(super) fn multiplies_ints(name: &str, capability: i32) -> bool {
+    capability >= 80 && name.contains("GeForce")
 }
 
 /// Rows that kernels of matrix and vector do together.
@@ -82,6 +74,21 @@ pub(super) fn attention_facts(a: &Attention, m: usize, (at, pos): (Address, usiz
 }
 
 impl Gpu {
+    /// The form of a product of `m` rows with a matrix of `format`.
+    pub(crate) fn product(&self, format: BlockFormat, m: usize, precision: Precision) -> Product {
+        use BlockFormat as F;
+        match (precision, format) {
+            (Precision::Exact, _) | (_, F::F32 | F::BF16) => Product::Floats,
+            (_, F::F16) if m <= FEW_FLOATS => Product::Floats,
+            (_, F::F16) => Product::Halves,
+            _ if m <= FEW_INTS => Product::Ints,
+            _ if m <= FEW_HALVES || !self.multiplies_ints => Product::Halves,
+            // Two scales for 32 columns take more time than halves.
+            (_, F::Q2_K | F::Q3_K | F::Q6_K) => Product::Halves,
+            _ => Product::Ints,
+        }
+    }
+
     /// Packs `[m][k]` to integers, `acts` of [`Gpu::ints_bytes`].
     pub(crate) fn pack_ints(&self, x: Address, m: usize, k: usize, acts: Address) -> Result<()> {
         let args = [At(x), Int(m), Int(k), At(acts)];
@@ -116,7 +123,7 @@ impl Gpu {
         let Some((first, _)) = group.first() else { return Ok(()) };
         let (format, k) = (name_of(first.format()), first.cols());
         let few = match product {
-            Product::Ints => Some(format!("matvec_i_{format}_{}", m.next_power_of_two())),
+            Product::Ints if m <= FEW_INTS => Some(format!("matvec_i_{format}_{}", m.next_power_of_two())),
             Product::Floats if m <= FEW_FLOATS => Some(format!("matvec_f_{format}")),
             _ => None,
         };
@@ -142,20 +149,14 @@ impl Gpu {
         for (w, y) in group {
             let [k, m_, acts, scale, add] = behind;
             let args = [At(w.at()), At(*y), Int(w.rows()), k, m_, acts, scale, add];
-            match product {
-                Product::Floats => {
-                    let grid = [w.rows().div_ceil(64), m.div_ceil(64), 1];
-                    self.launch(&format!("matmul_f_{format}"), grid, 256, &args)?;
-                }
-                _ if m <= FEW_HALVES => {
-                    let grid = [w.rows().div_ceil(32), 1, 1];
-                    self.launch(&format!("matmul_few_{format}"), grid, 128, &args)?;
-                }
-                _ => {
-                    let grid = [w.rows().div_ceil(128), m.div_ceil(64), 1];
-                    self.launch(&format!("matmul_h_{format}"), grid, 128, &args)?;
-                }
-            }
+            let (name, (rows, rows_of_x), threads) = match product {
+                Product::Floats => ("matmul_f", (64, 64), 256),
+                Product::Ints => ("matmul_i", (128, 64), 128),
+                Product::Halves if m <= FEW_HALVES => ("matmul_few", (32, FEW_HALVES), 128),
+                Product::Halves => ("matmul_h", (128, 64), 128),
+            };
+            let grid = [w.rows().div_ceil(rows), m.div_ceil(rows_of_x), 1];
+            self.launch(&format!("{name}_{format}"), grid, threads, &args)?;
         }
         Ok(())
     }

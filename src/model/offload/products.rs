@@ -20,13 +20,13 @@ struct Forms {
 }
 
 impl Forms {
-    fn of<const N: usize>(weights: [&Weight; N], updates: bool, m: usize, precision: Precision) -> Self {
+    fn of<const N: usize>(gpu: &Gpu, weights: [&Weight; N], updates: bool, m: usize, precision: Precision) -> Self {
         let mut forms = Forms {
             floats: updates,
             ..Forms::default()
         };
         for w in weights {
-            match Product::of(w.host.format(), m, precision) {
+            match gpu.product(w.host.format(), m, precision) {
                 Product::Ints => forms.ints = true,
                 Product::Halves => forms.halves = true,
                 Product::Floats => forms.floats = true,
@@ -114,7 +114,7 @@ impl Offload {
         if let Some(gpu) = self.gpu().filter(|_| self.is_for_gpu(x, weights)) {
             let m = x.len() / cols.max(1);
             acts.begin(m, cols);
-            return gpu.run(|| acts.fill(gpu, x.on(gpu)?.at(), Forms::of(weights, updates, m, precision)));
+            return gpu.run(|| acts.fill(gpu, x.on(gpu)?.at(), Forms::of(gpu, weights, updates, m, precision)));
         }
         acts.on_gpu = false;
         let (x, weights) = (x.host(self.gpu()), weights.map(|w| &w.host));
@@ -151,7 +151,7 @@ impl Offload {
         let n = norm.host.len();
         let m = x.len() / n.max(1);
         acts.begin(m, n);
-        let mut forms = Forms::of(weights, updates, m, precision);
+        let mut forms = Forms::of(gpu, weights, updates, m, precision);
         let (x, out) = (x.on(gpu)?, normed.out_on(gpu)?);
         if std::mem::take(&mut forms.ints) {
             let ints = acts.ints.make(gpu, Gpu::ints_bytes(m, n))?;
@@ -184,7 +184,7 @@ impl Offload {
             let format = places[first].0.format();
             let same = places[first..].iter().take_while(|p| p.0.format() == format);
             let group: Vec<_> = same.map(|(w, at, _)| (*w, *at)).collect();
-            let product = Product::of(format, m, precision);
+            let product = gpu.product(format, m, precision);
             gpu.products(&group, product, acts.at(product)?, m, 1.0, false)?;
             first += group.len();
         }
