@@ -268,7 +268,11 @@ pub trait Backend: Send + Sync + Sized + 'static {
     fn copy_rows(&self, x: &Self::Buf, cols: usize, first: usize, n: usize, out: &mut Self::Buf);
     /// Reads a buffer.
     fn read<'a>(&self, buf: &'a Self::Buf) -> std::borrow::Cow<'a, [f32]>;
-    /// The token that `draw` chooses by a row of logits, where the device does that itself. `None`: they are to be read.
+    /// Whether [`draw`](Self::draw) is for these logits: they are where it can choose without bringing them to the CPU.
+    fn draws(&self, _logits: &Self::Buf) -> bool {
+        false
+    }
+    /// The token that `draw` chooses by a row of logits. `None`: they are to be read, and the CPU chooses.
     ///
     /// # Errors
     /// As [`check`](Self::check).

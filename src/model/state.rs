@@ -213,6 +213,11 @@ impl<B: Backend> State<B> {
         backend.read(&self.logits)
     }
 
+    /// Whether the device chooses by them: see [`Backend::draws`].
+    pub fn draws(&self, backend: &B) -> bool {
+        backend.draws(&self.logits)
+    }
+
     /// The token that `draw` chooses by them, which must be one row: see [`Backend::draw`].
     ///
     /// # Errors

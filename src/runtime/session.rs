@@ -242,8 +242,9 @@ impl Session {
         if !self.has_logits() {
             return Err(Error::usage("there are no logits yet").expected("an evaluated token"));
         }
-        if self.logits.host.get().is_none() {
-            let device = |draw: &_| self.state.draw(self.model.backend(), draw);
+        let backend = self.model.backend();
+        if self.logits.host.get().is_none() && self.state.draws(backend) {
+            let device = |draw: &_| self.state.draw(backend, draw);
             if let Some(id) = sampler.sample_by(self.logits.len(), &self.tokens, device)? {
                 return Ok(id);
             }

@@ -585,6 +585,10 @@ impl Backend for Offload {
         }
     }
 
+    fn draws(&self, logits: &Buf) -> bool {
+        self.with(logits).is_some()
+    }
+
     fn draw(&self, logits: &Buf, draw: &Draw) -> Result<Option<u32>> {
         let Some(gpu) = self.with(logits) else { return Ok(None) };
         let mut chosen = None;
