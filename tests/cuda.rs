@@ -90,6 +90,19 @@ fn same_on(settings: &[(&str, &str)], model: &Path, args: &[&str], gpu: &[&str],
 }
 
 const TOKENS: &str = "1,5,9,33,7,40,12,3,77,21,60,8,19,2,90,11,4,35,50,28";
+
+/// The text of 16 tokens that follow [`TOKENS`], on a device of these settings.
+fn generated(model: &Path, device: &[&str], settings: &[(&str, &str)]) -> String {
+    let model = model.to_str().unwrap();
+    let args = [
+        "run", "-m", model, "--tokens", TOKENS, "-n", "16", "--temp", "0", "--json",
+    ];
+    let ran = graft(&[&args[..], device].concat(), settings);
+    let (out, err) = words(&ran);
+    assert!(ran.status.success(), "{err}");
+    let json: Value = serde_json::from_str(&out).expect("JSON");
+    json["text"].as_str().expect("a text").to_owned()
+}
 const GPU: [&str; 2] = ["--device", "cuda"];
 const EXACT: [&str; 3] = ["--device", "cuda", "--exact"];
 
@@ -129,23 +142,7 @@ fn fast_is_near_in_integers() {
         // Before 8.0 there are none.
         let old = [GEFORCE[0], ("CAPABILITY", "75")];
         assert_eq!(on(&OTHER), on(&old), "{name}: not the kernels of halves");
-        let args = [
-            "run",
-            "-m",
-            model.to_str().unwrap(),
-            "--tokens",
-            TOKENS,
-            "-n",
-            "16",
-            "--temp",
-            "0",
-            "--json",
-        ];
-        let text = |device: &[&str]| {
-            let (out, err) = words(&graft(&[&args[..], device].concat(), &GEFORCE));
-            let json: Value = serde_json::from_str(&out).expect(&err);
-            json["text"].as_str().expect("a text").to_owned()
-        };
+        let text = |device: &[&str]| generated(&model, device, &GEFORCE);
         assert_eq!(text(&GPU), text(&["--device", "cpu", "--exact"]), "{name}");
     }
 }
@@ -214,26 +211,7 @@ fn some_layers_on_the_gpu() {
 fn the_same_tokens_follow() {
     for model in ["llama-tied", "qwen3", "gemma2"] {
         let model = tiny(model);
-        let args = [
-            "run",
-            "-m",
-            model.to_str().unwrap(),
-            "--exact",
-            "--tokens",
-            TOKENS,
-            "-n",
-            "16",
-            "--temp",
-            "0",
-            "--json",
-        ];
-        let text = |device: &[&str]| {
-            let ran = graft(&[&args[..], device].concat(), &[]);
-            let (out, err) = words(&ran);
-            assert!(ran.status.success(), "{err}");
-            let json: Value = serde_json::from_str(&out).expect("JSON");
-            json["text"].as_str().expect("a text").to_owned()
-        };
+        let text = |device: &[&str]| generated(&model, &[device, &["--exact"]].concat(), &[]);
         assert_eq!(text(&GPU), text(&["--device", "cpu"]), "{model:?}");
     }
 }

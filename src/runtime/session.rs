@@ -105,10 +105,10 @@ impl Logits {
     }
 
     /// From now on these.
-    pub fn set(&mut self, logits: &[f32]) {
+    pub fn set(&mut self, logits: impl IntoIterator<Item = f32>) {
         let mut host = self.host.take().unwrap_or_default();
         host.clear();
-        host.extend_from_slice(logits);
+        host.extend(logits);
         *self = Logits {
             len: host.len(),
             host: host.into(),
@@ -269,7 +269,7 @@ impl Session {
                         return Ok(ControlFlow::Break(()));
                     }
                 }
-                logits.set(&all[(rows - 1) * vocab..]);
+                logits.set(all[(rows - 1) * vocab..].iter().copied());
             }
             Ok(ControlFlow::Continue(()))
         })

@@ -105,8 +105,7 @@ impl Session {
         }
         model.backend().check()?;
         self.tokens = head.tokens.iter().map(|t| u32::from_le_bytes(*t)).collect();
-        let logits: Vec<f32> = head.logits.iter().map(|l| f32::from_le_bytes(*l)).collect();
-        self.logits.set(&logits);
+        self.logits.set(head.logits.iter().map(|l| f32::from_le_bytes(*l)));
         self.before = head.before;
         self.held_from = head.first.iter().copied().max().unwrap_or(0);
         Ok(())

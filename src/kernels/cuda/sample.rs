@@ -1,9 +1,10 @@
 //! A token, chosen where its logits are.
 
 use super::driver::Address;
+use super::ops::per_element;
 use super::{Arg, Gpu};
 use crate::error::Result;
-use crate::kernels::Draw;
+use crate::kernels::{Draw, Edit};
 
 /// `v` of [0, 1) in 2^64ths.
 fn fraction(v: f64) -> u64 {
@@ -42,23 +43,27 @@ impl Gpu {
         if let Some(changed) = &changed {
             at = changed.at();
             self.copy(at, logits, n * size_of::<f32>())?;
-            let edit = |e: &crate::kernels::Edit| [e.id.to_le_bytes(), e.seen.to_le_bytes(), e.bias.to_le_bytes()];
+            let edit = |e: &Edit| [e.id.to_le_bytes(), e.seen.to_le_bytes(), e.bias.to_le_bytes()];
             let edits = self.temp_of(draw.edits.iter().flat_map(edit).collect::<Vec<_>>().as_flattened())?;
             let penalties = [draw.repeat_penalty, draw.frequency_penalty, draw.presence_penalty];
             let mut args = vec![Arg::At(at), Arg::At(edits.at()), Arg::Int(draw.edits.len())];
             args.extend(penalties.map(Arg::Float));
-            self.launch("edit_logits", [draw.edits.len().div_ceil(256), 1, 1], 256, &args)?;
+            self.launch("edit_logits", per_element(draw.edits.len()), 256, &args)?;
         }
         let words = words(draw);
-        let (mut rules, mut own) = (None, None);
-        if draw.temperature == 0.0 {
+        let own;
+        let rules = match draw.temperature {
             // The same for each token, so that it is a part of the token's graph.
-            rules = self.constant(&words)?;
-        }
-        if rules.is_none() {
-            own = Some(self.temp_of(&words)?);
-        }
-        let rules = rules.or(own.as_ref().map(|own| own.at())).unwrap_or(0);
+            0.0 => self.constant(&words)?,
+            _ => None,
+        };
+        let rules = match rules {
+            Some(at) => at,
+            None => {
+                own = self.temp_of(&words)?;
+                own.at()
+            }
+        };
         let (chosen, mut id) = (self.temp(size_of::<i32>())?, [0; size_of::<i32>()]);
         let args = [Arg::At(at), Arg::Int(n), Arg::At(rules), Arg::At(chosen.at())];
         self.launch("sample", [1, 1, 1], 1024, &args)?;

@@ -9,7 +9,7 @@ use crate::adapter::matrix::Matrix;
 use crate::error::Result;
 use crate::format::{Gguf, TensorInfo};
 use crate::kernels::cpu::{Act, Attention, KvBuf, Panels};
-use crate::kernels::cuda::{self, Gpu, Memory, Temp};
+use crate::kernels::cuda::{self, Gpu, Memory};
 use crate::kernels::{Cpu, Draw, Precision};
 use crate::model::backend::{Affine, Backend, Epilogue, GatherOn, LowRankOn};
 use crate::model::cpu::{self, CpuWeight};
@@ -56,12 +56,6 @@ fn floats(values: &[f32]) -> Vec<[u8; 4]> {
 /// The same of whole numbers.
 fn words(values: &[u32]) -> Vec<[u8; 4]> {
     values.iter().map(|v| v.to_le_bytes()).collect()
-}
-
-/// The order of blocks, if they have one.
-pub(super) fn order_on<'a>(gpu: &'a Gpu, blocks: &Blocks) -> Result<Option<Temp<'a>>> {
-    let up = |order: &Vec<u32>| gpu.temp_ids(order.iter().map(|place| *place as i32));
-    blocks.order.as_ref().map(up).transpose()
 }
 
 impl Backend for Offload {

@@ -10,7 +10,6 @@ use crate::kernels::cpu::{Act, Attention};
 use crate::kernels::cuda::{Gpu, Memory, Multiply};
 use crate::model::backprop::Backprop;
 
-use super::backend::order_on;
 use super::{Buf, Factor, Kv, Offload, RopeTable, Vector, Weight};
 
 /// Bytes of a number.
@@ -460,7 +459,8 @@ fn blocks_back_on(gpu: &Arc<Gpu>, x: &Buf, blocks: &Blocks, dy: &mut Buf, d_bloc
         "blocks_back",
     )?;
     check(d_blocks.len() == blocks.blocks.len(), "blocks_back")?;
-    let order = order_on(gpu, blocks)?;
+    let up = |order: &Vec<u32>| gpu.temp_ids(order.iter().map(|place| *place as i32));
+    let order = blocks.order.as_ref().map(up).transpose()?;
     let order = order.as_ref().map_or(0, |order| order.at());
     let (x, at) = (x.on(gpu)?, dy.change_on(gpu)?);
     gpu.blocks_back(x.at(), at, (m, n), size, order, d_blocks.change_on(gpu)?)?;
