@@ -3,9 +3,10 @@
 use std::path::Path;
 
 use super::AdapterFile;
-use super::attach::{each_site, to_file_order};
+use super::attach::each_site;
 use super::forms::Form;
 use super::gguf::{ADAPTER_TYPE, ALPHA, ARCHITECTURE, ENDS, INVOCATION, TYPE};
+use super::order::to_file_order;
 use super::update::{Product, Update, of_modules_only};
 use crate::error::{Error, Result};
 use crate::format::{GgufPlan, MetaValue};

@@ -1,9 +1,10 @@
 //! Adapters: what PEFT saved, put on a model.
 //!
 //! [`crate::format::PeftFolder`] reads and checks the folder, [`source`] sorts its tensors by module, one file a method in [`methods`]
-//! lowers them to [`forms`] ([`gguf`] does all of this for llama.cpp's LoRA files), [`attach`] resolves each module's path to a site, fits it to the order of the model's rows and gives it to the
-//! device, [`active`] makes the programs of the adapters that a session has switched on, and [`crate::model::decoder`] runs these at the one
-//! seam, the linear map. Beside that way, [`merge`] puts programs into weights, and [`mix`] makes one folder of several.
+//! lowers them to [`forms`] ([`gguf`] does all of this for llama.cpp's LoRA files), [`attach`] resolves each module's path to a site, fits
+//! it to the [`order`] of the model's rows and gives it to the device, [`active`] makes the programs of the adapters that a session has
+//! switched on, and [`crate::model::decoder`] runs these at the one seam, the linear map. Beside that way, [`merge`] puts programs into
+//! weights, and [`mix`] makes one folder of several.
 //!
 //! Out again: [`export`] writes llama.cpp's file, [`to_lora`] PEFT's folder of a plain LoRA.
 
@@ -20,6 +21,7 @@ pub mod merge;
 pub mod methods;
 pub mod mix;
 mod options;
+pub mod order;
 mod rows;
 pub(crate) mod scaling;
 pub mod source;

@@ -11,7 +11,6 @@ pub mod backprop;
 pub mod backward;
 pub mod cache;
 pub mod cpu;
-mod cpu_backprop;
 pub mod decoder;
 pub mod device;
 pub mod dropout;

@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use super::parameters::Parameters;
 use super::pull::{self, Method, Module, Pulled};
-use crate::adapter::attach::{base_weights, rows_to_hf_order};
+use crate::adapter::attach::base_weights;
 use crate::adapter::forms::Form;
+use crate::adapter::order::rows_to_hf_order;
 use crate::adapter::trained::{Role, Trained, TrainedPrefix};
 use crate::adapter::{Active, Attached};
 use crate::error::{Error, Result};

@@ -12,7 +12,7 @@ use crate::kernels::cpu::{Act, Attention, KvBuf, Panels};
 use crate::kernels::cuda::{self, Gpu, Memory};
 use crate::kernels::{Cpu, Draw, Precision};
 use crate::model::backend::{Affine, Backend, Epilogue, GatherOn, LowRankOn};
-use crate::model::cpu::{self, CpuWeight};
+use crate::model::cpu::{CpuWeight, adapters};
 use crate::model::dropout::Dropout;
 use crate::model::spec::Rope;
 
@@ -251,7 +251,7 @@ impl Backend for Offload {
         }
         acts.on_gpu = false;
         let weights = weights.map(|w| &w.host);
-        cpu::affine_pack(
+        adapters::affine_pack(
             &self.cpu,
             self,
             &x.host(self.gpu()),
@@ -314,7 +314,7 @@ impl Backend for Offload {
             Some(gpu) => gpu.run(|| self.linear_on(gpu, to, acts, precision, epilogues, gates)),
             None => {
                 let to = to.map(|(w, y)| (&w.host, y.host_out(&self.cpu)));
-                cpu::linear(&self.cpu, self, to, &acts.host, precision, epilogues, gates, next);
+                adapters::linear(&self.cpu, self, to, &acts.host, precision, epilogues, gates, next);
             }
         }
     }
@@ -328,7 +328,7 @@ impl Backend for Offload {
             Some(gpu) => gpu.run(|| self.gather_on(gpu, l, scale, from, ids, y)),
             None => {
                 let y = y.host_change(&self.cpu, self.gpu());
-                cpu::gather_low_rank(&self.cpu, self, l, scale, from, ids, y);
+                adapters::gather_low_rank(&self.cpu, self, l, scale, from, ids, y);
             }
         }
     }
@@ -367,7 +367,7 @@ impl Backend for Offload {
                 let (at, m) = (y.change_on(gpu)?, y.len() / n.max(1));
                 gpu.finish(at, (m, n), 0, factors.at(), shift.as_ref().map_or(0, Vector::at))
             }),
-            None => cpu::affine(&self.cpu, self, y.host_change(&self.cpu, self.gpu()), affine),
+            None => adapters::affine(&self.cpu, self, y.host_change(&self.cpu, self.gpu()), affine),
         }
     }
 

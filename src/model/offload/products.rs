@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use crate::kernels::Precision;
 use crate::kernels::cuda::{Gpu, Memory, Product, Segment};
 use crate::model::backend::{Backend, Epilogue, GatherOn, LowRankOn};
-use crate::model::cpu;
+use crate::model::cpu::adapters;
 use crate::model::spec::Rope;
 
 use super::{Acts, Buf, Offload, RopeTable, Vector, Weight};
@@ -209,7 +209,7 @@ impl Offload {
             let mut x = vec![0.0; m * acts.k];
             gpu.get_f32(acts.at(Product::Floats)?, &mut x)?;
             let y = places[i].2.host_change(&self.cpu, Some(gpu));
-            cpu::low_rank(&self.cpu, self, &u.low_rank, u.scale, from(u.gate), precision, &x, y);
+            adapters::low_rank(&self.cpu, self, &u.low_rank, u.scale, from(u.gate), precision, &x, y);
             places[i].1 = places[i].2.change_on(gpu)?;
         }
         for ((w, at, _), e) in places.iter().zip(&epilogues) {
@@ -250,7 +250,7 @@ impl Offload {
             self.falls("low_rank");
         }
         let (x, y) = (x.host(self.gpu()), y.host_change(&self.cpu, self.gpu()));
-        cpu::low_rank(&self.cpu, self, l, scale, from, precision, &x, y);
+        adapters::low_rank(&self.cpu, self, l, scale, from, precision, &x, y);
     }
 
     pub(super) fn gather_on(

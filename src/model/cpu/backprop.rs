@@ -5,9 +5,9 @@ use crate::kernels::cpu::{Act, Attention, KvBuf, Panels, RopeTable, Strided};
 use crate::kernels::op_times::Work;
 use crate::kernels::{Cpu, Precision};
 
-use super::backend::Backend;
-use super::backprop::Backprop;
-use super::cpu::CpuWeight;
+use super::CpuWeight;
+use crate::model::backend::Backend;
+use crate::model::backprop::Backprop;
 
 impl Backprop for Cpu {
     fn zeros(&self, buf: &mut Vec<f32>, len: usize) {
