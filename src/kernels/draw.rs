@@ -2,9 +2,9 @@
 
 /// What [`Backend::draw`](crate::model::backend::Backend::draw) chooses by. `runtime/sampler.rs` says what each rule means, and their order.
 #[derive(Clone, Debug)]
-pub struct Draw {
-    /// Logits that change before anything else.
-    pub edits: Vec<Edit>,
+pub struct Draw<'a> {
+    /// Logits that change before anything else; each token once.
+    pub edits: &'a [Edit],
     /// What those of tokens that were seen are divided by, or multiplied with where they are negative.
     pub repeat_penalty: f32,
     /// What they lose for each time.

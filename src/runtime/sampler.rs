@@ -44,7 +44,7 @@ pub struct SamplerOptions {
     pub presence_penalty: f32,
     /// Starts the random numbers: the same seed, options and logits give the same tokens.
     pub seed: u64,
-    /// Added to the logits of these ids; finite, or `-inf` to ban a token.
+    /// Added to the logits of these ids; finite, or `-inf` to ban a token. Of an id that stands here more than once: their sum.
     pub logit_bias: Vec<(u32, f32)>,
 }
 
@@ -149,8 +149,11 @@ pub struct Sampler {
     options: SamplerOptions,
     vocab: usize,
     rng: Rng,
+    /// Of each id once, by id.
+    bias: Vec<(u32, f32)>,
     logits: Vec<f32>,
     seen: Vec<u32>,
+    edits: Vec<Edit>,
     ids: Vec<u32>,
     masses: Vec<f64>,
     kept: Vec<Candidate>,
@@ -172,13 +175,24 @@ impl Sampler {
             let e = Error::usage("token id is not in the vocabulary").item("logit_bias");
             return Err(e.expected(format!("below {vocab}")).found(id));
         }
+        let mut bias = options.logit_bias.clone();
+        bias.sort_by_key(|(id, _)| *id);
+        bias.dedup_by(|later, first| {
+            let same = later.0 == first.0;
+            if same {
+                first.1 += later.1;
+            }
+            same
+        });
         let rng = Rng::new(options.seed);
         Ok(Sampler {
             options,
             vocab,
             rng,
+            bias,
             logits: Vec::new(),
             seen: Vec::new(),
+            edits: Vec::new(),
             ids: Vec::new(),
             masses: Vec::new(),
             kept: Vec::new(),
@@ -205,11 +219,10 @@ impl Sampler {
         self.check(logits.len())?;
         self.logits.clear();
         self.logits.extend_from_slice(logits);
-        self.penalize(history);
-        for &(id, bias) in &self.options.logit_bias {
-            if let Some(l) = self.logits.get_mut(id as usize) {
-                *l += bias;
-            }
+        self.list_edits(history);
+        for edit in &self.edits {
+            let l = &mut self.logits[edit.id as usize];
+            *l = edited(*l, edit, &self.options);
         }
         let highest = scan::highest(&self.logits).ok_or_else(|| not_a_number(&self.logits))?;
         if highest == f32::NEG_INFINITY {
@@ -236,14 +249,14 @@ impl Sampler {
     ) -> Result<Option<u32>> {
         self.check(logits)?;
         let before = self.rng.clone();
-        let edits = self.edits(history);
+        self.list_edits(history);
         let o = &self.options;
         let unit = match o.temperature {
             0.0 => 0.0,
             _ => self.rng.unit(),
         };
         let draw = Draw {
-            edits,
+            edits: &self.edits,
             repeat_penalty: o.repeat_penalty,
             frequency_penalty: o.frequency_penalty,
             presence_penalty: o.presence_penalty,
@@ -269,55 +282,31 @@ impl Sampler {
         }
     }
 
-    /// Steps 1 and 2, token by token.
-    fn edits(&mut self, history: &[u32]) -> Vec<Edit> {
-        self.look_back(history);
-        let seen = self
-            .seen
-            .chunk_by(|a, b| a == b)
-            .map(|same| (same[0], same.len() as u32, 0.0));
-        let biased = self.options.logit_bias.iter().map(|(id, bias)| (*id, 0, *bias));
-        let all = seen.chain(biased).filter(|(id, ..)| (*id as usize) < self.vocab);
-        let mut edits: Vec<Edit> = all.map(|(id, seen, bias)| Edit { id, seen, bias }).collect();
-        edits.sort_by_key(|edit| edit.id);
-        edits.dedup_by(|later, first| {
-            let same = later.id == first.id;
-            if same {
-                first.seen += later.seen;
-                first.bias += later.bias;
-            }
-            same
-        });
-        edits
-    }
-
-    /// Puts the tokens of the history that count as seen into `seen`, equal ones together; none where there are no penalties.
-    fn look_back(&mut self, history: &[u32]) {
+    /// Steps 1 and 2, token by token: puts them into `edits`, by id.
+    fn list_edits(&mut self, history: &[u32]) {
         let o = &self.options;
         self.seen.clear();
         if o.has_penalties() {
-            self.seen
-                .extend_from_slice(&history[history.len().saturating_sub(o.repeat_last_n)..]);
+            let seen = &history[history.len().saturating_sub(o.repeat_last_n)..];
+            // An id outside the vocabulary cannot be drawn, so there is nothing to lower.
+            self.seen.extend(seen.iter().filter(|id| (**id as usize) < self.vocab));
             self.seen.sort_unstable();
         }
-    }
-
-    /// Step 1: lowers what was seen.
-    fn penalize(&mut self, history: &[u32]) {
-        self.look_back(history);
-        let o = &self.options;
+        self.edits.clear();
+        let mut rest = &self.bias[..];
         for same in self.seen.chunk_by(|a, b| a == b) {
-            // An id outside the vocabulary cannot be drawn, so there is nothing to lower.
-            let Some(l) = self.logits.get_mut(same[0] as usize) else {
-                continue;
+            let id = same[0];
+            let (before, from) = rest.split_at(rest.partition_point(|(biased, _)| *biased < id));
+            self.edits.extend(before.iter().map(only_biased));
+            let (bias, after) = match from {
+                [(biased, bias), after @ ..] if *biased == id => (*bias, after),
+                _ => (0.0, from),
             };
-            *l = if *l > 0.0 {
-                *l / o.repeat_penalty
-            } else {
-                *l * o.repeat_penalty
-            };
-            *l -= same.len() as f32 * o.frequency_penalty + o.presence_penalty;
+            let seen = same.len() as u32;
+            self.edits.push(Edit { id, seen, bias });
+            rest = after;
         }
+        self.edits.extend(rest.iter().map(only_biased));
     }
 
     /// Step 4: puts what top-k, top-p and min-p leave into `kept`, in any order; false if they are off and leave all.
@@ -406,6 +395,23 @@ impl Sampler {
         let shares = logits.iter().map(|&l| scan::exp((l - highest) * scale));
         at_point((first as u32..).zip(shares), point)
     }
+}
+
+fn only_biased(&(id, bias): &(u32, f32)) -> Edit {
+    Edit { id, seen: 0, bias }
+}
+
+/// Steps 1 and 2 for one logit.
+fn edited(mut logit: f32, edit: &Edit, o: &SamplerOptions) -> f32 {
+    if edit.seen > 0 {
+        if logit > 0.0 {
+            logit /= o.repeat_penalty;
+        } else {
+            logit *= o.repeat_penalty;
+        }
+        logit -= edit.seen as f32 * o.frequency_penalty + o.presence_penalty;
+    }
+    logit + edit.bias
 }
 
 /// The token in whose share of the line the point lies; past the end, the last that has a share.

@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 
 use crate::adapter::Active;
 use crate::error::{Error, Result};
-use crate::kernels::Precision;
+use crate::kernels::{Draw, Precision};
 use crate::model::Device;
 use crate::model::backend::Backend;
 use crate::model::cache::ring_capacity;
@@ -244,7 +244,7 @@ impl Session {
         }
         let backend = self.model.backend();
         if self.logits.host.get().is_none() && self.state.draws(backend) {
-            let device = |draw: &_| self.state.draw(backend, draw);
+            let device = |draw: &Draw<'_>| self.state.draw(backend, draw);
             if let Some(id) = sampler.sample_by(self.logits.len(), &self.tokens, device)? {
                 return Ok(id);
             }

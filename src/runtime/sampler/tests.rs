@@ -130,14 +130,22 @@ fn penalties_and_bias_match_their_formulas() {
             o.presence_penalty,
             o.repeat_last_n,
         ) = (2.0, 0.25, 0.5, 4);
-        o.logit_bias = vec![(3, -1.5)];
+        // In no order; of one token twice; of one that was seen.
+        o.logit_bias = vec![(3, -1.5), (1, 0.75), (3, 0.25)];
     });
     // Token 2 is older than the last four; 99 is not in the vocabulary.
     s.sample(&logits, &[2, 0, 1, 0, 99]).unwrap();
     assert_eq!(
         s.logits,
-        [2.0 / 2.0 - 2.0 * 0.25 - 0.5, -2.0 * 2.0 - 0.25 - 0.5, 1.0, 0.5 - 1.5]
+        [
+            2.0 / 2.0 - 2.0 * 0.25 - 0.5,
+            -2.0 * 2.0 - 0.25 - 0.5 + 0.75,
+            1.0,
+            0.5 - 1.5 + 0.25
+        ]
     );
+    let edit = |id, seen, bias| Edit { id, seen, bias };
+    assert_eq!(s.edits, [edit(0, 2, 0.0), edit(1, 1, 0.75), edit(3, 0, -1.25)]);
 }
 
 #[test]
