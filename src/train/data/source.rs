@@ -66,24 +66,27 @@ impl Source {
         })
     }
 
-    /// What is learnt from a row, and whether it was cut; `None` for a blank line and a part of one token. The inner error is that of
-    /// a bad row.
-    #[allow(clippy::type_complexity)]
-    pub fn example(&mut self, row: u64) -> Result<Option<Result<(Example, bool)>>> {
+    /// What is learnt from a row, and whether it was cut; `None` for a blank line too.
+    pub fn example(&mut self, row: u64) -> Result<Judged<(Example, bool)>> {
         let data = self.data.clone();
-        let Inner {
-            model, options, path, ..
-        } = &*data.0;
-        Ok(match self.read(row)? {
-            Found::Blank => None,
-            Found::Bad(e) => Some(Err(e)),
-            Found::Row(found) => match found.example(model, options.seq) {
-                Err(e) if is_fault_of_model(&e, &found) => return Err(e),
-                Err(_) if is_one_token(model, &found) => None,
-                Err(e) => Some(Err(at(e, path, row + 1))),
-                Ok(made) => Some(Ok(made)),
-            },
-        })
+        let Inner { model, options, .. } = &*data.0;
+        match self.read(row)? {
+            Found::Blank => Ok(None),
+            Found::Bad(e) => Ok(Some(Err(e))),
+            Found::Row(found) => judged(&data.0, row + 1, &found, found.example(model, options.seq)),
+        }
+    }
+}
+
+/// What was made of a row: `None` where there is nothing in it to be learnt; an error is that of a bad row, and names file and line.
+pub(super) type Judged<T> = Option<Result<T>>;
+
+/// Sorts out what was made of the row of `line`: an error that is no fault of the row ends it all.
+fn judged<T>(data: &Inner, line: u64, row: &Row, made: Result<T>) -> Result<Judged<T>> {
+    match made {
+        Err(e) if is_fault_of_model(&e, row) => Err(e),
+        Err(_) if is_one_token(&data.model, row) => Ok(None),
+        made => Ok(Some(made.map_err(|e| at(e, &data.path, line)))),
     }
 }
 
@@ -164,18 +167,13 @@ impl Rows {
 
     /// What was made of a row that was read; `None` if that is bad and to be skipped, and for a part of one token.
     pub(in crate::train) fn judge<T>(&mut self, line: u64, row: &Row, made: Result<T>) -> Result<Option<T>> {
-        let Inner {
-            model, options, path, ..
-        } = &*self.source.data.0;
-        match made {
-            Ok(made) => Ok(Some(made)),
-            Err(e) if is_fault_of_model(&e, row) => Err(e),
-            Err(_) if is_one_token(model, row) => Ok(None),
-            Err(e) if !options.skip_bad => Err(at(e, path, line)),
-            Err(_) => {
+        let data = &*self.source.data.0;
+        match judged(data, line, row, made)?.transpose() {
+            Err(_) if data.options.skip_bad => {
                 self.bad += 1;
                 Ok(None)
             }
+            judged => judged,
         }
     }
 
