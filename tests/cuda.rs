@@ -90,6 +90,8 @@ fn same_on(settings: &[(&str, &str)], model: &Path, args: &[&str], gpu: &[&str],
 }
 
 const TOKENS: &str = "1,5,9,33,7,40,12,3,77,21,60,8,19,2,90,11,4,35,50,28";
+const GPU: [&str; 2] = ["--device", "cuda"];
+const EXACT: [&str; 3] = ["--device", "cuda", "--exact"];
 
 /// The text of 16 tokens that follow [`TOKENS`], on a device of these settings.
 fn generated(model: &Path, device: &[&str], settings: &[(&str, &str)]) -> String {
@@ -103,8 +105,6 @@ fn generated(model: &Path, device: &[&str], settings: &[(&str, &str)]) -> String
     let json: Value = serde_json::from_str(&out).expect("JSON");
     json["text"].as_str().expect("a text").to_owned()
 }
-const GPU: [&str; 2] = ["--device", "cuda"];
-const EXACT: [&str; 3] = ["--device", "cuda", "--exact"];
 
 fn tiny(name: &str) -> PathBuf {
     data().join("tiny").join(name).join("model.gguf")

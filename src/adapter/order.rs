@@ -4,23 +4,28 @@ use super::forms::Form;
 use crate::model::spec::Spec;
 use crate::model::{Part, Site};
 
+/// Whether rows on `site` stand in two orders.
+fn is_permuted(spec: &Spec, site: Site) -> bool {
+    spec.permuted_qk && matches!(site, Site::Layer(_, Part::Q | Part::K))
+}
+
 /// Moves the rows of forms on `site` from Hugging Face's order to that of a model's file.
 pub fn to_file_order(spec: &Spec, site: Site, form: &mut Form) {
-    if let (true, Site::Layer(_, Part::Q | Part::K)) = (spec.permuted_qk, site) {
+    if is_permuted(spec, site) {
         form.permute_rows(&|row| interleaved_row(row, spec.head_dim));
     }
 }
 
 /// The way back.
 pub(super) fn to_hf_order(spec: &Spec, site: Site, form: &mut Form) {
-    if let (true, Site::Layer(_, Part::Q | Part::K)) = (spec.permuted_qk, site) {
+    if is_permuted(spec, site) {
         form.permute_rows(&|row| halves_row(row, spec.head_dim));
     }
 }
 
 /// The numbers of a tensor with a row for each output of `site`, moved from the order of a model's file to Hugging Face's.
 pub fn rows_to_hf_order(spec: &Spec, site: Site, rows: usize, values: &mut Vec<f32>) {
-    if let (true, Site::Layer(_, Part::Q | Part::K)) = (spec.permuted_qk, site) {
+    if is_permuted(spec, site) {
         let stored = std::mem::take(values);
         let width = stored.len() / rows.max(1);
         for row in 0..rows {

@@ -1,37 +1,11 @@
 //! Operations with adapters, for those of any device: what it has in the CPU's memory too runs there by these.
 
-use crate::kernels::cpu::{self, Acts, Finish, Panels, Partner, Readers, partner};
+use crate::kernels::cpu::{self, Acts, Finish, Panels, Readers};
 use crate::kernels::op_times::Work;
 use crate::kernels::{Cpu, Precision};
 use crate::model::backend::{Affine, Backend, Epilogue, GatherOn, LowRankOn, Update};
-use crate::quant::BlockFormat;
 
-use super::CpuWeight;
-
-/// The work of a product.
-pub(super) fn product<'a, const N: usize>(
-    kinds: &'a [(&'a str, BlockFormat)],
-    weights: [&CpuWeight; N],
-    acts: &Acts,
-    precision: Precision,
-) -> Work<'a> {
-    let mut work = Work {
-        op: "matmul",
-        weights: kinds,
-        ..Work::default()
-    };
-    for w in weights {
-        let integer = precision != Precision::Exact && partner(w.format) != Partner::F32;
-        let macs = if integer {
-            &mut work.integer_macs
-        } else {
-            &mut work.macs
-        };
-        *macs += acts.rows() * w.rows * w.cols;
-        work.bytes += w.bytes().len();
-    }
-    work
-}
+use super::{CpuWeight, product};
 
 /// [`Backend::linear`] for the adapters of device `b`.
 #[allow(clippy::too_many_arguments)] // the operation's

@@ -4,10 +4,10 @@ use crate::adapter::forms::{Blocks, Kron, Pairs};
 use crate::kernels::cpu::{Act, Attention, KvBuf, Panels, RopeTable, Strided};
 use crate::kernels::op_times::Work;
 use crate::kernels::{Cpu, Precision};
-
-use super::CpuWeight;
 use crate::model::backend::Backend;
 use crate::model::backprop::Backprop;
+
+use super::CpuWeight;
 
 impl Backprop for Cpu {
     fn zeros(&self, buf: &mut Vec<f32>, len: usize) {

@@ -11,7 +11,7 @@ use crate::adapter::forms::{Blocks, Pairs};
 use crate::adapter::matrix::Matrix;
 use crate::error::{Error, Result};
 use crate::format::{Gguf, Mapping, TensorInfo};
-use crate::kernels::cpu::{Act, Acts, Attention, KvBuf, Panels, Readers, RopeTable, Weight, pairs};
+use crate::kernels::cpu::{Act, Acts, Attention, KvBuf, Panels, Partner, Readers, RopeTable, Weight, pairs, partner};
 use crate::kernels::op_times::Work;
 use crate::kernels::{Cpu, Precision};
 use crate::model::dropout::Dropout;
@@ -19,7 +19,7 @@ use crate::quant::BlockFormat;
 
 use super::backend::{Affine, Backend, Epilogue, GatherOn, LowRankOn};
 use super::spec::Rope;
-use adapters::{affine, affine_pack, gather_low_rank, linear, low_rank, product};
+use adapters::{affine, affine_pack, gather_low_rank, linear, low_rank};
 
 /// Where a matrix lies.
 #[derive(Clone)]
@@ -501,6 +501,31 @@ impl Backend for Cpu {
     fn read<'a>(&self, buf: &'a Vec<f32>) -> Cow<'a, [f32]> {
         Cow::Borrowed(buf)
     }
+}
+
+/// The work of a product.
+fn product<'a, const N: usize>(
+    kinds: &'a [(&'a str, BlockFormat)],
+    weights: [&CpuWeight; N],
+    acts: &Acts,
+    precision: Precision,
+) -> Work<'a> {
+    let mut work = Work {
+        op: "matmul",
+        weights: kinds,
+        ..Work::default()
+    };
+    for w in weights {
+        let integer = precision != Precision::Exact && partner(w.format) != Partner::F32;
+        let macs = if integer {
+            &mut work.integer_macs
+        } else {
+            &mut work.macs
+        };
+        *macs += acts.rows() * w.rows * w.cols;
+        work.bytes += w.bytes().len();
+    }
+    work
 }
 
 #[cfg(test)]

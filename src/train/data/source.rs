@@ -68,12 +68,14 @@ impl Source {
 
     /// What is learnt from a row, and whether it was cut; `None` for a blank line too.
     pub fn example(&mut self, row: u64) -> Result<Judged<(Example, bool)>> {
-        let data = self.data.clone();
-        let Inner { model, options, .. } = &*data.0;
         match self.read(row)? {
             Found::Blank => Ok(None),
             Found::Bad(e) => Ok(Some(Err(e))),
-            Found::Row(found) => judged(&data.0, row + 1, &found, found.example(model, options.seq)),
+            Found::Row(found) => {
+                let data = &*self.data.0;
+                let made = found.example(&data.model, data.options.seq);
+                judged(data, row + 1, &found, made)
+            }
         }
     }
 }
